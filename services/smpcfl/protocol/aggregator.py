@@ -1,0 +1,240 @@
+"""The aggregator's side of one round: collects uploads, fixes the survivors, takes the masks off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from . import merkle
+from .errors import Reason, RemoteError
+from .keystream import Secret, commitment, expand, pair_key, self_key
+from .messages import (
+    Announcement,
+    Answer,
+    Header,
+    ShownShare,
+    Survivors,
+    Upload,
+    headers_digest,
+    survivors_bytes,
+)
+from .ring import RingVector
+from .shamir import combine
+from .signing import Keyring, Signer
+from .survivors import choose_survivors
+from .ticket import ADDITIVE, SEEDED, SignedTicket, Ticket
+
+
+@dataclass
+class _Found:
+    """Valid shares of one secret by holder number."""
+
+    kind: str
+    announcement: Announcement
+    shares: dict[int, Secret] = field(default_factory=dict, repr=False)
+
+
+class AggregatorRound:
+    """State of one round at the aggregator. Any RemoteError from `survivors_for` or `total` voids it."""
+
+    def __init__(self, signed_ticket: SignedTicket, signer: Signer, keyring: Keyring) -> None:
+        self.signed_ticket = signed_ticket
+        self.ticket: Ticket = signed_ticket.ticket
+        self._signer = signer
+        self._keyring = keyring
+        self._uploads: dict[int, Upload] = {}
+        self._vectors: dict[int, RingVector] = {}
+        self._chosen: dict[int, Header] = {}
+        self._wanted: dict[int, _Found] = {}
+        self._answered: set[int] = set()
+        self._fixed: tuple[bytes, bytes] | None = None
+
+    # -- upload ---------------------------------------------------------------------------------
+
+    def upload(self, peer: str, message: Upload) -> None:
+        """Takes one peer's partial sum; RemoteError if it is not one of this round."""
+        if self._fixed is not None:
+            raise RemoteError(Reason.DEADLINE, "upload after the survivors were fixed", peer=peer)
+        index = self.ticket.index(peer)
+        header = message.header
+        if header.sender != index:
+            raise RemoteError(Reason.BAD_HEADER, "another's header", peer=peer)
+        header.check(self.ticket, self._keyring)
+        if self.ticket.mode == SEEDED:
+            announcement = message.announcement
+            if announcement is None or announcement.hash != header.announcement_hash:
+                raise RemoteError(Reason.BAD_HEADER, "announcement missing or another", peer=peer)
+            announcement.check(self.ticket, self._keyring)
+            if len(header.counting) < self.ticket.threshold:
+                raise RemoteError(
+                    Reason.TOO_FEW_COUNTING,
+                    peer=peer,
+                    expected=self.ticket.threshold,
+                    found=len(header.counting),
+                )
+        vector = self.ticket.layout.parse(message.vector, peer)
+        if index in self._uploads:
+            if self._uploads[index] != message:
+                raise RemoteError(Reason.EQUIVOCATION, "two uploads", peer=peer)
+            return
+        self._uploads[index] = message
+        self._vectors[index] = vector
+
+    @property
+    def uploaded(self) -> list[str]:
+        return [self.ticket.cohort[index] for index in sorted(self._uploads)]
+
+    # -- agree ----------------------------------------------------------------------------------
+
+    def fix_survivors(self) -> list[str]:
+        """Fixes U and returns its peer ids. RemoteError(TOO_FEW_SURVIVORS) if the round is void."""
+        headers = {index: upload.header for index, upload in sorted(self._uploads.items())}
+        additive = self.ticket.mode == ADDITIVE
+        self._chosen = headers if additive else choose_survivors(self.ticket, headers)
+        floor = len(self.ticket.cohort) if additive else self.ticket.min_survivors
+        if len(self._chosen) < floor:
+            raise RemoteError(
+                Reason.TOO_FEW_SURVIVORS,
+                f"{len(self._uploads)} of {len(self.ticket.cohort)} uploaded",
+                expected=f">= {floor}",
+                found=len(self._chosen),
+            )
+        ordered = headers_digest(list(self._chosen.values()))
+        signed = survivors_bytes(self.ticket, tuple(self._chosen), ordered)
+        self._fixed = (ordered, self._signer(signed))
+        for index in self._chosen if not additive else ():
+            announcement = self._uploads[index].announcement
+            assert announcement is not None
+            self._wanted[index] = _Found("self", announcement)
+        return [self.ticket.cohort[index] for index in self._chosen]
+
+    @property
+    def dropped(self) -> dict[int, bytes]:
+        """Cohort members outside U whose pair masks stand in the sum, with the announcement listed."""
+        return {
+            index: announcement_hash
+            for header in self._chosen.values()
+            for index, announcement_hash in header.counting
+            if index not in self._chosen
+        }
+
+    def survivors_for(self, peer: str) -> Survivors:
+        """The survivor set with the headers that `peer` has to check."""
+        if self._fixed is None:
+            raise RemoteError(Reason.WRONG_PHASE, "the survivors are not fixed yet")
+        headers = list(self._chosen.values())
+        if not self.ticket.complete:
+            me = self.ticket.index(peer)
+            near = {me, *self.ticket.neighbours[me]}
+            lost = near - self._chosen.keys()
+            headers = [h for h in headers if h.sender in near or lost & h.counts.keys()]
+        ordered, signature = self._fixed
+        return Survivors(
+            self.ticket.digest, tuple(self._chosen), tuple(headers), ordered, signature
+        )
+
+    # -- unmask ---------------------------------------------------------------------------------
+
+    def answer(self, peer: str, message: Answer) -> None:
+        """Takes one peer's shares. RemoteError(BAD_SHARE) names the holder of a wrong one."""
+        index = self.ticket.index(peer)
+        if message.ticket_digest != self.ticket.digest or message.holder != index:
+            raise RemoteError(Reason.MALFORMED, "another round's or peer's answer", peer=peer)
+        if index in self._answered:
+            return
+        dropped = self.dropped
+        for announcement in message.announcements:
+            if dropped.get(announcement.dealer) != announcement.hash:
+                raise RemoteError(
+                    Reason.BAD_SHARE, "another announcement of the dropped", peer=peer
+                )
+            if announcement.dealer not in self._wanted:
+                announcement.check(self.ticket, self._keyring)
+                self._wanted[announcement.dealer] = _Found("pair", announcement)
+        shown = [("self", share) for share in message.self_shares]
+        shown += [("pair", share) for share in message.pair_shares]
+        checked = [self._check_share(index, kind, share) for kind, share in shown]
+        self._answered.add(index)
+        for dealer, number, share in checked:
+            self._wanted[dealer].shares[number] = share
+
+    def _check_share(self, holder: int, kind: str, shown: ShownShare) -> tuple[int, int, Secret]:
+        peer = self.ticket.cohort[holder]
+        found = self._wanted.get(shown.dealer)
+        if found is None or found.kind != kind:
+            raise RemoteError(Reason.BAD_SHARE, f"a {kind} share that was not asked", peer=peer)
+        holders = self.ticket.neighbours[shown.dealer]
+        if holder not in holders:
+            raise RemoteError(Reason.NOT_A_NEIGHBOUR, "share", peer=peer)
+        number = holders.index(holder) + 1
+        own = merkle.share_hash(kind, number, shown.share)
+        node = merkle.leaf(*((own, shown.sibling) if kind == "self" else (shown.sibling, own)))
+        root = merkle.root_from(node, number - 1, shown.path)
+        if root != found.announcement.shares_root:
+            raise RemoteError(Reason.BAD_SHARE, "not the share that was announced", peer=peer)
+        return shown.dealer, number, shown.share
+
+    def enough(self) -> bool:
+        """Whether every secret that the sum needs can be reconstructed."""
+        if self.ticket.mode == ADDITIVE:
+            return True
+        return self.dropped.keys() <= self._wanted.keys() and all(
+            len(found.shares) >= self.ticket.threshold for found in self._wanted.values()
+        )
+
+    # -- sum ------------------------------------------------------------------------------------
+
+    def total(self) -> RingVector:
+        """Σ q_i over the survivors.
+
+        RemoteError: TOO_FEW_ANSWERS, or BAD_COMMITMENT that names a dealer whose shares do not give
+        the secret that it announced.
+        """
+        if not self.enough():
+            fewest = min((len(f.shares) for f in self._wanted.values()), default=0)
+            if self.dropped.keys() - self._wanted.keys():
+                fewest = 0
+            raise RemoteError(
+                Reason.TOO_FEW_ANSWERS,
+                f"{len(self._answered)} peers answered",
+                expected=self.ticket.threshold,
+                found=fewest,
+            )
+        total = self.ticket.layout.zeros()
+        for index in self._chosen:
+            total += self._vectors[index]
+        for dealer, found in self._wanted.items():
+            shares = dict(sorted(found.shares.items())[: self.ticket.threshold])
+            peer = self.ticket.cohort[dealer]
+            try:
+                secret = combine(shares)
+            except RemoteError as error:
+                raise RemoteError(Reason.BAD_COMMITMENT, error.detail, peer=peer) from error
+            remove = self._self_mask if found.kind == "self" else self._pair_masks
+            total -= remove(dealer, secret, found.announcement)
+        return total
+
+    def _self_mask(self, dealer: int, seed: Secret, announcement: Announcement) -> RingVector:
+        peer = self.ticket.cohort[dealer]
+        if commitment(seed, self.ticket.digest, peer) != announcement.commitment:
+            raise RemoteError(Reason.BAD_COMMITMENT, "self seed", peer=peer)
+        return expand(self_key(seed, self.ticket.digest, peer), self.ticket.layout)
+
+    def _pair_masks(self, dealer: int, raw: Secret, announcement: Announcement) -> RingVector:
+        """What the survivors' masks with a dropped dealer add up to."""
+        peer = self.ticket.cohort[dealer]
+        private = X25519PrivateKey.from_private_bytes(raw)
+        if private.public_key().public_bytes_raw() != announcement.public_key:
+            raise RemoteError(Reason.BAD_COMMITMENT, "pair secret", peer=peer)
+        masks = self.ticket.layout.zeros()
+        for index, header in self._chosen.items():
+            if dealer not in header.counts:
+                continue
+            survivor = self._uploads[index].announcement
+            assert survivor is not None
+            other = self.ticket.cohort[index]
+            key = pair_key(private, survivor.public_key, self.ticket.digest, peer, other)
+            mask = expand(key, self.ticket.layout)
+            masks = masks + mask if dealer > index else masks - mask
+        return masks

@@ -1,0 +1,35 @@
+"""One unambiguous byte string for what is signed and hashed, independent of the wire's encoding."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from typing import TypeAlias, Union
+
+Item: TypeAlias = Union[int, float, bytes, str, "Sequence[Item]"]
+
+VERSION = 1
+
+
+def canonical(domain: str, *items: Item) -> bytes:
+    """Tagged, length-prefixed encoding of `items` under a domain that no other use shares."""
+    return b"".join(_encode(item) for item in (f"smpcfl/v{VERSION}/{domain}", *items))
+
+
+def digest(domain: str, *items: Item) -> bytes:
+    """SHA-256 of `canonical`, 32 bytes."""
+    return hashlib.sha256(canonical(domain, *items)).digest()
+
+
+def _encode(item: Item) -> bytes:
+    if isinstance(item, int):
+        return b"i" + item.to_bytes(9, "big", signed=True)
+    if isinstance(item, float):
+        return b"f" + struct.pack(">d", item)
+    if isinstance(item, bytes):
+        return b"b" + len(item).to_bytes(8, "big") + item
+    if isinstance(item, str):
+        raw = item.encode()
+        return b"s" + len(raw).to_bytes(8, "big") + raw
+    return b"l" + len(item).to_bytes(8, "big") + b"".join(_encode(part) for part in item)

@@ -1,0 +1,76 @@
+"""Masks: AES-256-CTR keystreams, and the derivation of their keys.
+
+A key is used for exactly one keystream, so the counter may start at zero
+(NIST SP 800-38A, section 6.5: the counter blocks must be unique under one key).
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from .encoding import canonical, digest
+from .errors import Reason, RemoteError
+from .ring import Layout, RingVector
+
+SEED_BYTES = 32
+
+
+class Secret(bytes):
+    """Bytes that do not print themselves and compare in constant time."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<secret, {len(self)} bytes>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, bytes) and hmac.compare_digest(self, other)
+
+    def __hash__(self) -> int:
+        raise TypeError("a secret is not a key of a table")
+
+
+def expand(key: Secret, layout: Layout) -> RingVector:
+    """F(key): the keystream of a 32-byte key as a vector of `layout`."""
+    encryptor = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
+    return layout.parse(encryptor.update(bytes(layout.nbytes)))
+
+
+def self_key(self_seed: bytes, ticket_digest: bytes, peer: str) -> Secret:
+    """Key of the self mask, derived from b_i."""
+    return _derive(self_seed, ticket_digest, canonical("self mask", peer))
+
+
+def pair_key(
+    private: X25519PrivateKey, public: bytes, ticket_digest: bytes, one: str, other: str
+) -> Secret:
+    """Key of the pair mask s_ij, the same from both ends.
+
+    Raises RemoteError(MALFORMED) for a public key of small order (RFC 7748, section 6.1).
+    """
+    try:
+        shared = private.exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError as error:
+        raise RemoteError(Reason.MALFORMED, "X25519 public key of small order") from error
+    low, high = sorted((one, other))
+    return _derive(shared, ticket_digest, canonical("pair mask", low, high))
+
+
+def commitment(self_seed: bytes, ticket_digest: bytes, peer: str) -> bytes:
+    """Hash commitment to b_i: binding as SHA-256 is, hiding because b_i has 256 random bits."""
+    return digest("self commitment", ticket_digest, peer, bytes(self_seed))
+
+
+def _derive(material: bytes, salt: bytes, info: bytes) -> Secret:
+    return Secret(HKDF(SHA256(), SEED_BYTES, salt=salt, info=info).derive(material))

@@ -1,0 +1,36 @@
+"""What an agent hands to the ClientApp: the mask of one update, given out once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .keystream import Secret, expand
+from .ring import RingVector
+
+
+@dataclass(frozen=True)
+class SeededMasks:
+    """y_i = q_i + F(b_i) + Σ F(s_ij), j above i, − Σ F(s_ij), j below i (over counting j)."""
+
+    self_key: Secret
+    plus: tuple[Secret, ...] = field(repr=False)
+    minus: tuple[Secret, ...] = field(repr=False)
+
+    def apply(self, addend: RingVector) -> RingVector:
+        layout = addend.layout
+        total = addend + expand(self.self_key, layout)
+        for key in self.plus:
+            total += expand(key, layout)
+        for key in self.minus:
+            total -= expand(key, layout)
+        return total
+
+
+@dataclass(frozen=True)
+class AdditiveMasks:
+    """Shares received minus shares given: what turns the residual into the partial sum."""
+
+    vector: bytes = field(repr=False)
+
+    def apply(self, addend: RingVector) -> RingVector:
+        return addend + addend.layout.parse(self.vector)

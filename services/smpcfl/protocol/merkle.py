@@ -1,0 +1,48 @@
+"""One root for all hashes of a dealer's shares, so that an announcement has the same size at any degree.
+
+Leaf h stands for holder h's two shares; it is the hash of the two share hashes, so that one share can
+be shown against the root without the other (RFC 6962, section 2.1, has the same leaf/node separation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .encoding import digest
+
+_EMPTY = digest("merkle empty")
+
+
+def share_hash(kind: str, holder: int, share: bytes) -> bytes:
+    """Hash of one share; `kind` is "self" (of b_i) or "pair" (of sk_i), `holder` counts from 1."""
+    return digest("share", kind, holder, bytes(share))
+
+
+def leaf(self_hash: bytes, pair_hash: bytes) -> bytes:
+    return digest("merkle leaf", self_hash, pair_hash)
+
+
+def depth(leaves: int) -> int:
+    """Length of a path in a tree of `leaves` leaves."""
+    return max(0, (leaves - 1).bit_length())
+
+
+def root_and_paths(leaves: Sequence[bytes]) -> tuple[bytes, list[tuple[bytes, ...]]]:
+    """The root, and for each leaf the siblings on its way up."""
+    paths: list[list[bytes]] = [[] for _ in leaves]
+    level = [*leaves] + [_EMPTY] * ((1 << depth(len(leaves))) - len(leaves))
+    height = 0
+    while len(level) > 1:
+        for index, path in enumerate(paths):
+            path.append(level[(index >> height) ^ 1])
+        level = [digest("merkle node", level[i], level[i + 1]) for i in range(0, len(level), 2)]
+        height += 1
+    return level[0], [tuple(path) for path in paths]
+
+
+def root_from(node: bytes, index: int, path: Sequence[bytes]) -> bytes:
+    """The root that `node` at `index` (from 0) leads to along `path`."""
+    for sibling in path:
+        node = digest("merkle node", *((sibling, node) if index & 1 else (node, sibling)))
+        index >>= 1
+    return node

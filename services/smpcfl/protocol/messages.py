@@ -1,0 +1,353 @@
+"""The messages of a round. Frozen, and checked when built; peers are named by their cohort index.
+
+What is signed is the `canonical` encoding of the fields, never the bytes of the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeAlias
+
+from . import merkle
+from .encoding import canonical, digest
+from .errors import Reason, RemoteError
+from .keystream import Secret
+from .shamir import SHARE_BYTES
+from .signing import SIGNATURE_BYTES, Keyring, Signer
+from .ticket import DIGEST_BYTES, SignedTicket, Ticket, pack_bitmap
+
+MAX_PATH = 16
+
+
+def _length(value: bytes, expected: int, name: str) -> None:
+    if len(value) != expected:
+        raise RemoteError(Reason.MALFORMED, name, expected=f"{expected} bytes", found=len(value))
+
+
+def _index(value: int, name: str) -> None:
+    if not 0 <= value < 2**16:
+        raise RemoteError(Reason.MALFORMED, name, found=value)
+
+
+def _path(value: Sequence[bytes]) -> None:
+    if len(value) > MAX_PATH:
+        raise RemoteError(Reason.MALFORMED, "path", expected=f"<= {MAX_PATH}", found=len(value))
+    for node in value:
+        _length(node, DIGEST_BYTES, "path")
+
+
+def check_signature(
+    keyring: Keyring, peer: str, message: bytes, signature: bytes, what: str
+) -> None:
+    if not keyring.verify(peer, message, signature):
+        raise RemoteError(Reason.BAD_SIGNATURE, what, peer=peer)
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """A dealer's public material of one round."""
+
+    ticket_digest: bytes
+    dealer: int
+    public_key: bytes
+    commitment: bytes
+    shares_root: bytes
+    signature: bytes
+
+    def __post_init__(self) -> None:
+        for name in ("ticket_digest", "public_key", "commitment", "shares_root"):
+            _length(getattr(self, name), 32, name)
+        _length(self.signature, SIGNATURE_BYTES, "signature")
+        _index(self.dealer, "dealer")
+
+    @cached_property
+    def signed_bytes(self) -> bytes:
+        return canonical(
+            "announcement",
+            self.ticket_digest,
+            self.dealer,
+            self.public_key,
+            self.commitment,
+            self.shares_root,
+        )
+
+    @cached_property
+    def hash(self) -> bytes:
+        """Names this announcement. Leaves the signature out: one content has many ECDSA signatures."""
+        return digest("announcement hash", self.signed_bytes)
+
+    def check(self, ticket: Ticket, keyring: Keyring) -> None:
+        """RemoteError unless it is of this round, and signed by the dealer that it names."""
+        if self.ticket_digest != ticket.digest:
+            raise RemoteError(Reason.UNKNOWN_TICKET, "announcement")
+        if self.dealer >= len(ticket.cohort):
+            raise RemoteError(Reason.NOT_IN_COHORT, "announcement", found=self.dealer)
+        peer = ticket.cohort[self.dealer]
+        check_signature(keyring, peer, self.signed_bytes, self.signature, "announcement")
+
+
+def confirmation_bytes(announcement_hash: bytes, holder: int) -> bytes:
+    """What holder signs: that it has valid shares from this announcement's dealer."""
+    return canonical("confirmation", announcement_hash, holder)
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """One holder's two shares, and the path of its leaf to the announced root."""
+
+    self_share: Secret = field(repr=False)
+    pair_share: Secret = field(repr=False)
+    path: tuple[bytes, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _length(self.self_share, SHARE_BYTES, "self_share")
+        _length(self.pair_share, SHARE_BYTES, "pair_share")
+        _path(self.path)
+
+    def hashes(self, holder: int) -> tuple[bytes, bytes]:
+        return (
+            merkle.share_hash("self", holder, self.self_share),
+            merkle.share_hash("pair", holder, self.pair_share),
+        )
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Lower id to higher id. `confirmation` is empty in the request, and the holder's in the reply."""
+
+    announcement: Announcement
+    dealt: Dealt
+    confirmation: bytes = b""
+
+    def __post_init__(self) -> None:
+        if self.confirmation:
+            _length(self.confirmation, SIGNATURE_BYTES, "confirmation")
+
+
+@dataclass(frozen=True)
+class Acknowledge:
+    """The confirmation that the lower id owes the higher one."""
+
+    ticket_digest: bytes
+    confirmation: bytes
+
+    def __post_init__(self) -> None:
+        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+        _length(self.confirmation, SIGNATURE_BYTES, "confirmation")
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    holder: int
+    signature: bytes
+
+    def __post_init__(self) -> None:
+        _index(self.holder, "holder")
+        _length(self.signature, SIGNATURE_BYTES, "confirmation")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An announcement with t confirmations; the announcement itself only where it may be unknown."""
+
+    ticket_digest: bytes
+    announcement_hash: bytes
+    confirmations: tuple[Confirmation, ...]
+    announcement: Announcement | None = None
+
+    def __post_init__(self) -> None:
+        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+        _length(self.announcement_hash, DIGEST_BYTES, "announcement_hash")
+        if self.announcement is not None and self.announcement.hash != self.announcement_hash:
+            raise RemoteError(Reason.MALFORMED, "ready names another announcement")
+
+
+@dataclass(frozen=True)
+class ReadyReply:
+    """The other's own ready, if it is ready; `counted` once it will count the caller."""
+
+    counted: bool
+    ready: Ready | None = None
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is signed with an upload: who counts for the sender, by announcement."""
+
+    ticket_digest: bytes
+    sender: int
+    announcement_hash: bytes
+    counting: tuple[tuple[int, bytes], ...]
+    signature: bytes
+
+    def __post_init__(self) -> None:
+        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+        _length(self.announcement_hash, DIGEST_BYTES, "announcement_hash")
+        _length(self.signature, SIGNATURE_BYTES, "signature")
+        _index(self.sender, "sender")
+        for index, announcement_hash in self.counting:
+            _index(index, "counting")
+            _length(announcement_hash, DIGEST_BYTES, "counting")
+        places = [index for index, _ in self.counting]
+        if places != sorted(set(places)) or self.sender in places:
+            raise RemoteError(Reason.MALFORMED, "counting neighbours not ascending")
+
+    @cached_property
+    def signed_bytes(self) -> bytes:
+        return header_bytes(self.ticket_digest, self.sender, self.announcement_hash, self.counting)
+
+    @cached_property
+    def counts(self) -> dict[int, bytes]:
+        """Announcement hash by cohort index of the neighbours that count."""
+        return dict(self.counting)
+
+    def check(self, ticket: Ticket, keyring: Keyring) -> None:
+        """RemoteError unless it is the signed header of a cohort member for this ticket."""
+        if self.ticket_digest != ticket.digest:
+            raise RemoteError(Reason.UNKNOWN_TICKET, "header")
+        if self.sender >= len(ticket.cohort):
+            raise RemoteError(Reason.NOT_IN_COHORT, "header", found=self.sender)
+        peer = ticket.cohort[self.sender]
+        check_signature(keyring, peer, self.signed_bytes, self.signature, "header")
+        if not self.counts.keys() <= set(ticket.neighbours[self.sender]):
+            raise RemoteError(Reason.NOT_A_NEIGHBOUR, "header", peer=peer)
+
+
+def header_bytes(
+    ticket_digest: bytes,
+    sender: int,
+    announcement_hash: bytes,
+    counting: Sequence[tuple[int, bytes]],
+) -> bytes:
+    return canonical(
+        "header", ticket_digest, sender, announcement_hash, [list(pair) for pair in counting]
+    )
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What goes to the aggregator: a header, its announcement (none in `additive`), a partial sum."""
+
+    header: Header
+    announcement: Announcement | None
+    vector: bytes = field(repr=False)
+
+
+def headers_digest(headers: Sequence[Header]) -> bytes:
+    """Binds the headers of all survivors, in cohort order."""
+    return digest("headers", [header.signed_bytes for header in headers])
+
+
+def survivors_bytes(ticket: Ticket, survivors: Sequence[int], headers: bytes) -> bytes:
+    return canonical(
+        "survivors", ticket.digest, pack_bitmap(survivors, len(ticket.cohort)), headers
+    )
+
+
+@dataclass(frozen=True)
+class Survivors:
+    """The aggregator's survivor set U, with the headers that the receiver has to check.
+
+    In a complete graph these are all of U's; in a k-regular one those of the receiver and its
+    neighbours, and `headers_digest` stands for the rest.
+    """
+
+    ticket_digest: bytes
+    survivors: tuple[int, ...]
+    headers: tuple[Header, ...]
+    headers_digest: bytes
+    signature: bytes
+
+    def __post_init__(self) -> None:
+        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+        _length(self.headers_digest, DIGEST_BYTES, "headers_digest")
+        _length(self.signature, SIGNATURE_BYTES, "signature")
+        if list(self.survivors) != sorted(set(self.survivors)):
+            raise RemoteError(Reason.MALFORMED, "survivors not ascending")
+        senders = [header.sender for header in self.headers]
+        if senders != sorted(set(senders)) or not set(senders) <= set(self.survivors):
+            raise RemoteError(Reason.MALFORMED, "headers not of survivors, ascending")
+
+
+def agreement_bytes(survivors_digest: bytes, peer: int) -> bytes:
+    return canonical("agreement", survivors_digest, peer)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One peer's signature under one survivor set; anyone may relay it."""
+
+    ticket_digest: bytes
+    survivors_digest: bytes
+    peer: int
+    signature: bytes
+
+    def __post_init__(self) -> None:
+        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+        _length(self.survivors_digest, DIGEST_BYTES, "survivors_digest")
+        _length(self.signature, SIGNATURE_BYTES, "signature")
+        _index(self.peer, "peer")
+
+
+@dataclass(frozen=True)
+class ShownShare:
+    """One share of `dealer`, shown to the aggregator; `sibling` is the hash of the other share."""
+
+    dealer: int
+    share: Secret = field(repr=False)
+    sibling: bytes = field(repr=False)
+    path: tuple[bytes, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _index(self.dealer, "dealer")
+        _length(self.share, SHARE_BYTES, "share")
+        _length(self.sibling, DIGEST_BYTES, "sibling")
+        _path(self.path)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Unmask: shares of b_j for survivors j, of sk_j for the dropped, with the latter's announcements."""
+
+    ticket_digest: bytes
+    holder: int
+    self_shares: tuple[ShownShare, ...]
+    pair_shares: tuple[ShownShare, ...]
+    announcements: tuple[Announcement, ...]
+
+    def __post_init__(self) -> None:
+        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+        _index(self.holder, "holder")
+
+
+@dataclass(frozen=True)
+class AdditiveShare:
+    """`additive`: one uniform vector, for one receiver."""
+
+    ticket_digest: bytes
+    vector: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+
+
+PeerMessage: TypeAlias = (
+    SignedTicket | Exchange | Acknowledge | Ready | ReadyReply | Agreement | AdditiveShare
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A unary call that is due: `message` to the cohort member `to` (a peer id)."""
+
+    to: str
+    message: PeerMessage
+
+
+def sign_announcement(
+    ticket: Ticket, dealer: int, public_key: bytes, commitment: bytes, root: bytes, signer: Signer
+) -> Announcement:
+    unsigned = canonical("announcement", ticket.digest, dealer, public_key, commitment, root)
+    return Announcement(ticket.digest, dealer, public_key, commitment, root, signer(unsigned))

@@ -1,0 +1,542 @@
+"""One peer's side of one `seeded` round (docs/protocol.md, sections 6 to 10).
+
+Sans-I/O: `calls` says what to send now, `answered` and `failed` tell what came of it, the other methods
+take a message and return the reply. `now` is in seconds since this peer first saw the ticket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from . import merkle
+from .errors import Reason, RemoteError
+from .keystream import Secret, commitment, pair_key, self_key
+from .masks import SeededMasks
+from .messages import (
+    Acknowledge,
+    Agreement,
+    Announcement,
+    Answer,
+    Call,
+    Confirmation,
+    Dealt,
+    Exchange,
+    Header,
+    PeerMessage,
+    Ready,
+    ReadyReply,
+    ShownShare,
+    Survivors,
+    agreement_bytes,
+    check_signature,
+    confirmation_bytes,
+    header_bytes,
+    sign_announcement,
+)
+from .phases import Event, Phase, step
+from .retry import Retries
+from .shamir import split
+from .signing import Keyring, Signer
+from .survivors import check_survivors
+from .ticket import Policy, SignedTicket
+
+OFFER_AFTER_S = 0.5  # a lower id that has not called by then may not have the ticket
+
+
+@dataclass
+class _Secrets:
+    """Of one round, in memory only; dropped when the round closes."""
+
+    private: X25519PrivateKey
+    self_seed: Secret
+    dealt: dict[int, Dealt]
+
+
+class PeerRound:
+    """State of one round; `me` is a peer id of the ticket's cohort."""
+
+    def __init__(
+        self,
+        signed_ticket: SignedTicket,
+        me: str,
+        policy: Policy,
+        signer: Signer,
+        keyring: Keyring,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.signed_ticket = signed_ticket
+        self.ticket = signed_ticket.ticket
+        self.me = self.ticket.index(me)
+        self.neighbours = self.ticket.neighbours[self.me]
+        self.phase = Phase.EXCHANGE
+        self._policy = policy
+        self._signer = signer
+        self._keyring = keyring
+        self._retries = Retries()
+        self._announcements: dict[int, Announcement] = {}
+        self._held: dict[int, Dealt] = {}
+        self._confirmations: dict[int, bytes] = {}
+        self._owed: set[int] = set()
+        self._ready_of: set[int] = set()
+        self._told: set[int] = set()
+        self._early: dict[int, Agreement] = {}
+        self._agreed_to: set[int] = set()
+        self._counting: tuple[int, ...] = ()
+        self._survivors: Survivors | None = None
+        self._agreement: Agreement | None = None
+        self._answer: Answer | None = None
+        self._frozen: bytes | None = None
+        self._header: Header | None = None
+        self._secrets: _Secrets | None = self._deal(entropy)
+        for index in self.neighbours:
+            if index < self.me:
+                self._retries.defer(("ticket", index), OFFER_AFTER_S)
+
+    # -- exchange -------------------------------------------------------------------------------
+
+    def _deal(self, entropy: Callable[[int], bytes]) -> _Secrets:
+        ticket = self.ticket
+        raw, seed = Secret(entropy(32)), Secret(entropy(32))
+        private = X25519PrivateKey.from_private_bytes(raw)
+        count = len(self.neighbours)
+        self_shares = split(seed, ticket.threshold, count, entropy)
+        pair_shares = split(raw, ticket.threshold, count, entropy)
+        root, paths = merkle.root_and_paths(
+            [
+                merkle.leaf(
+                    merkle.share_hash("self", holder, self_shares[holder - 1]),
+                    merkle.share_hash("pair", holder, pair_shares[holder - 1]),
+                )
+                for holder in range(1, count + 1)
+            ]
+        )
+        self.announcement = sign_announcement(
+            ticket,
+            self.me,
+            private.public_key().public_bytes_raw(),
+            commitment(seed, ticket.digest, self._id(self.me)),
+            root,
+            self._signer,
+        )
+        dealt = {
+            index: Dealt(self_shares[place], pair_shares[place], paths[place])
+            for place, index in enumerate(self.neighbours)
+        }
+        return _Secrets(private, seed, dealt)
+
+    def exchange(self, sender: str, message: Exchange, now: float) -> Exchange:
+        """A lower id's announcement and shares; returns our own, with the confirmation of theirs."""
+        index = self._neighbour(sender)
+        self._before(now, self.ticket.deadlines.upload)
+        if index > self.me:
+            raise RemoteError(
+                Reason.MALFORMED, "exchange goes from lower to higher id", peer=sender
+            )
+        confirmation = self._take_shares(index, message)
+        return Exchange(self.announcement, self._open_secrets().dealt[index], confirmation)
+
+    def _take_shares(self, index: int, message: Exchange) -> bytes:
+        self._know(index, message.announcement)
+        dealer_neighbours = self.ticket.neighbours[index]
+        holder = dealer_neighbours.index(self.me) + 1
+        node = merkle.leaf(*message.dealt.hashes(holder))
+        root = merkle.root_from(node, holder - 1, message.dealt.path)
+        if root != message.announcement.shares_root or len(message.dealt.path) != merkle.depth(
+            len(dealer_neighbours)
+        ):
+            raise RemoteError(Reason.BAD_SHARE, "not what was announced", peer=self._id(index))
+        self._held[index] = message.dealt
+        return self._signer(confirmation_bytes(message.announcement.hash, self.me))
+
+    def _know(self, index: int, announcement: Announcement) -> None:
+        known = self._announcements.get(index)
+        if known is None:
+            announcement.check(self.ticket, self._keyring)
+            if announcement.dealer != index:
+                raise RemoteError(Reason.MALFORMED, "another's announcement", peer=self._id(index))
+            self._announcements[index] = announcement
+        elif known.hash != announcement.hash:
+            raise RemoteError(Reason.EQUIVOCATION, "two announcements", peer=self._id(index))
+
+    def acknowledge(self, sender: str, message: Acknowledge, now: float) -> None:
+        """A lower id's confirmation of our announcement."""
+        index = self._neighbour(sender)
+        self._before(now, self.ticket.deadlines.upload)
+        self._take_confirmation(index, message.confirmation)
+        self._advance(now)
+
+    def _take_confirmation(self, index: int, signature: bytes) -> None:
+        signed = confirmation_bytes(self.announcement.hash, index)
+        check_signature(self._keyring, self._id(index), signed, signature, "confirmation")
+        self._confirmations[index] = signature
+
+    # -- ready ----------------------------------------------------------------------------------
+
+    def ready(self, sender: str, message: Ready, now: float) -> ReadyReply:
+        """A neighbour's ready; returns our own if we are ready, and whether the pair counts."""
+        index = self._neighbour(sender)
+        self._before(now, self.ticket.deadlines.upload)
+        self._take_ready(index, message)
+        self._advance(now)
+        if self._is_fixed():
+            return ReadyReply(counted=index in self._counting)
+        if self.phase is Phase.READY:
+            self._told.add(index)
+            return ReadyReply(counted=True, ready=self._own_ready(index))
+        return ReadyReply(counted=True)
+
+    def _take_ready(self, index: int, message: Ready) -> None:
+        peer = self._id(index)
+        if message.announcement is not None:
+            self._know(index, message.announcement)
+        known = self._announcements.get(index)
+        if known is None or known.hash != message.announcement_hash:
+            raise RemoteError(Reason.EQUIVOCATION, "ready under another announcement", peer=peer)
+        if index in self._ready_of:
+            return
+        holders = {item.holder for item in message.confirmations}
+        if not holders <= set(self.ticket.neighbours[index]):
+            raise RemoteError(Reason.BAD_CONFIRMATION, "not from neighbours", peer=peer)
+        if len(holders) < self.ticket.threshold or len(holders) != len(message.confirmations):
+            raise RemoteError(
+                Reason.TOO_FEW_CONFIRMATIONS,
+                peer=peer,
+                expected=self.ticket.threshold,
+                found=len(holders),
+            )
+        for item in message.confirmations:
+            signed = confirmation_bytes(known.hash, item.holder)
+            if not self._keyring.verify(self._id(item.holder), signed, item.signature):
+                raise RemoteError(Reason.BAD_CONFIRMATION, peer=peer)
+        if not self._is_fixed():
+            self._ready_of.add(index)
+
+    def _own_ready(self, to: int) -> Ready:
+        held = to in self._confirmations
+        others = [index for index in sorted(self._confirmations) if index != to]
+        chosen = (others + [to] * held)[: self.ticket.threshold]
+        return Ready(
+            self.ticket.digest,
+            self.announcement.hash,
+            tuple(Confirmation(index, self._confirmations[index]) for index in chosen),
+            None if held else self.announcement,
+        )
+
+    def _is_fixed(self) -> bool:
+        """Whether the set of counting neighbours can no longer grow."""
+        return self.phase not in (Phase.EXCHANGE, Phase.READY)
+
+    # -- upload ---------------------------------------------------------------------------------
+
+    def masks_available(self, now: float) -> bool:
+        """Whether `masks` may be called. RemoteError(TOO_FEW_COUNTING) once they never will be."""
+        self._advance(now)
+        if self.phase is Phase.ABSTAINED:
+            raise RemoteError(
+                Reason.TOO_FEW_COUNTING,
+                "abstained at the upload deadline",
+                expected=self.ticket.threshold,
+                found=len(self._counted()),
+            )
+        if self.phase is not Phase.READY:
+            return False
+        counted = self._counted()
+        return len(counted) == len(self.neighbours) or (
+            now * 1000 >= self.ticket.deadlines.ready and len(counted) >= self.ticket.threshold
+        )
+
+    def _counted(self) -> tuple[int, ...]:
+        return tuple(index for index in self.neighbours if index in self._ready_of & self._told)
+
+    def masks(
+        self, model_digest: bytes, config_digest: bytes, now: float
+    ) -> tuple[SeededMasks, Header]:
+        """The round's masks and the signed header; once. RemoteError(MASKS_SPENT) the second time."""
+        if self.phase in (Phase.MASKED, Phase.UPLOADED):
+            raise RemoteError(Reason.MASKS_SPENT, "the masks of this round were given out before")
+        if model_digest != self.ticket.model_digest:
+            raise RemoteError(Reason.MODEL_MISMATCH, "the model is not the one in the ticket")
+        if config_digest != self.ticket.config_digest:
+            raise RemoteError(Reason.CONFIG_MISMATCH, "the configuration is not the ticket's")
+        if not self.masks_available(now):
+            raise RemoteError(Reason.WRONG_PHASE, f"masks in phase {self.phase}")
+        counting = self._counted()
+        secrets = self._open_secrets()
+        # Keys before the phase: a neighbour's bad public key must not spend the masks.
+        keys = {
+            index: pair_key(
+                secrets.private,
+                self._announcements[index].public_key,
+                self.ticket.digest,
+                self._id(self.me),
+                self._id(index),
+            )
+            for index in counting
+        }
+        self.phase = step(self.phase, Event.MASK)
+        self._counting = counting
+        own_key = self_key(secrets.self_seed, self.ticket.digest, self._id(self.me))
+        named = tuple((index, self._announcements[index].hash) for index in counting)
+        signed = header_bytes(self.ticket.digest, self.me, self.announcement.hash, named)
+        self._header = Header(
+            self.ticket.digest, self.me, self.announcement.hash, named, self._signer(signed)
+        )
+        masks = SeededMasks(
+            own_key,
+            tuple(key for index, key in keys.items() if index > self.me),
+            tuple(key for index, key in keys.items() if index < self.me),
+        )
+        return masks, self._header
+
+    def freeze(self, upload: bytes, now: float) -> None:
+        """Keeps the one upload of this round, to be resent byte for byte."""
+        if self._frozen is None:
+            self._before(now, self.ticket.deadlines.upload)
+            self.phase = step(self.phase, Event.FREEZE)
+            self._frozen = upload
+        elif self._frozen != upload:
+            raise RemoteError(Reason.MASKS_SPENT, "another upload was frozen before")
+
+    @property
+    def frozen(self) -> bytes | None:
+        return self._frozen
+
+    # -- agree and unmask -------------------------------------------------------------------------
+
+    def survivors(self, message: Survivors, now: float) -> None:
+        """The aggregator's survivor set: signs it for the neighbours, or refuses it."""
+        if self._survivors is not None:
+            if (message.survivors, message.headers_digest) != (
+                self._survivors.survivors,
+                self._survivors.headers_digest,
+            ):
+                raise RemoteError(Reason.SECOND_SURVIVOR_SET, "another survivor set in this round")
+            return
+        self._before(now, self.ticket.deadlines.agree)
+        known = {index: item.hash for index, item in self._announcements.items()}
+        known[self.me] = self.announcement.hash
+        survivors_digest = check_survivors(
+            self.ticket, self._policy, self._keyring, message, self.me, known
+        )
+        if self.me in message.survivors and self._frozen is None:
+            raise RemoteError(Reason.WRONG_PHASE, "counted as a survivor without an upload")
+        self.phase = step(self.phase, Event.SURVIVORS)
+        self._survivors = message
+        signature = self._signer(agreement_bytes(survivors_digest, self.me))
+        self._agreement = Agreement(self.ticket.digest, survivors_digest, self.me, signature)
+
+    def agreement(self, message: Agreement) -> None:
+        """A neighbour's agreement, from whoever relays it; kept also when it comes early."""
+        if message.ticket_digest != self.ticket.digest:
+            raise RemoteError(Reason.UNKNOWN_TICKET, "agreement")
+        if self.phase is Phase.CLOSED:
+            raise RemoteError(Reason.ROUND_CLOSED, "agreement")
+        if message.peer not in self.neighbours:
+            raise RemoteError(Reason.NOT_A_NEIGHBOUR, "agreement", found=message.peer)
+        peer = self._id(message.peer)
+        signed = agreement_bytes(message.survivors_digest, message.peer)
+        check_signature(self._keyring, peer, signed, message.signature, "agreement")
+        first = self._early.setdefault(message.peer, message)
+        if first.survivors_digest != message.survivors_digest:
+            raise RemoteError(Reason.EQUIVOCATION, "agreed to two survivor sets", peer=peer)
+
+    def answer(self, now: float) -> Answer | None:
+        """The unmask answer once t neighbours agreed, None before.
+
+        RemoteError(TOO_FEW_AGREEMENTS) once the agree deadline has passed.
+        """
+        if self._answer is not None:
+            return self._answer
+        if self._survivors is None or self._agreement is None:
+            raise RemoteError(Reason.WRONG_PHASE, f"answer in phase {self.phase}")
+        same = self._agreement.survivors_digest
+        agreed = sum(item.survivors_digest == same for item in self._early.values())
+        if agreed < self.ticket.threshold:
+            if now * 1000 >= self.ticket.deadlines.agree:
+                raise RemoteError(
+                    Reason.TOO_FEW_AGREEMENTS, expected=self.ticket.threshold, found=agreed
+                )
+            return None
+        self.phase = step(self.phase, Event.ANSWER)
+        chosen = set(self._survivors.survivors)
+        dropped = self._dropped(self._survivors)
+        self._answer = Answer(
+            self.ticket.digest,
+            self.me,
+            tuple(self._show(j, "self") for j in sorted(self._held) if j in chosen),
+            tuple(self._show(j, "pair") for j in sorted(self._held) if j in dropped),
+            tuple(self._announcements[j] for j in sorted(self._held) if j in dropped),
+        )
+        return self._answer
+
+    def _dropped(self, message: Survivors) -> set[int]:
+        """Neighbours outside U whom a survivor lists: only their pair secrets are missing."""
+        listed = {index for header in message.headers for index in header.counts}
+        return (listed & set(self.neighbours)) - set(message.survivors)
+
+    def _show(self, dealer: int, kind: str) -> ShownShare:
+        dealt = self._held[dealer]
+        holder = self.ticket.neighbours[dealer].index(self.me) + 1
+        self_hash, pair_hash = dealt.hashes(holder)
+        if kind == "self":
+            return ShownShare(dealer, dealt.self_share, pair_hash, dealt.path)
+        return ShownShare(dealer, dealt.pair_share, self_hash, dealt.path)
+
+    # -- the clock and the network ----------------------------------------------------------------
+
+    def calls(self, now: float) -> list[Call]:
+        """The calls that are due now; each is in flight until `answered` or `failed`."""
+        self._advance(now)
+        deadlines, due = self.ticket.deadlines, list[Call]()
+
+        def call(kind: str, index: int, message: PeerMessage) -> None:
+            if self._retries.start((kind, index), now):
+                due.append(Call(self._id(index), message))
+
+        if now * 1000 < deadlines.upload and self._survivors is None:
+            self._exchange_calls(call)
+        if now * 1000 < deadlines.unmask and self._agreement is not None:
+            for index in self.neighbours:
+                if index not in self._agreed_to:
+                    call("agree", index, self._agreement)
+        return due
+
+    def _exchange_calls(self, call: Callable[[str, int, PeerMessage], None]) -> None:
+        secrets = self._secrets
+        if secrets is None:
+            return
+        for index in self.neighbours:
+            if index < self.me and index not in self._announcements:
+                call("ticket", index, self.signed_ticket)
+            elif index > self.me and index not in self._confirmations:
+                call("exchange", index, Exchange(self.announcement, secrets.dealt[index]))
+            if index in self._owed:
+                signed = confirmation_bytes(self._announcements[index].hash, self.me)
+                call("acknowledge", index, Acknowledge(self.ticket.digest, self._signer(signed)))
+            if self.phase is Phase.READY and index not in self._told:
+                call("ready", index, self._own_ready(index))
+
+    def answered(self, call: Call, reply: PeerMessage | None, now: float) -> None:
+        """The reply to a call. A reply that is refused counts as a failed call, and is raised."""
+        index = self.ticket.index(call.to)
+        try:
+            self._take_reply(index, call.message, reply)
+        except RemoteError:
+            self.failed(call, now)
+            raise
+        self._retries.succeeded((_KINDS[type(call.message)], index))
+        if isinstance(call.message, SignedTicket):
+            # It has the ticket now and will call; if not, it hears again.
+            self._retries.failed(("ticket", index), now + 1.0)
+        self._advance(now)
+
+    def _take_reply(self, index: int, sent: PeerMessage, reply: PeerMessage | None) -> None:
+        if isinstance(sent, Exchange) and isinstance(reply, Exchange):
+            self._take_confirmation(index, reply.confirmation)
+            self._take_shares(index, reply)
+            self._owed.add(index)
+        elif isinstance(sent, Acknowledge):
+            self._owed.discard(index)
+        elif isinstance(sent, Ready) and isinstance(reply, ReadyReply):
+            if reply.ready is not None:
+                self._take_ready(index, reply.ready)
+            if reply.counted:
+                if not self._is_fixed():
+                    self._told.add(index)
+            else:
+                self._ready_of.discard(index)
+        elif isinstance(sent, Agreement):
+            self._agreed_to.add(index)
+        elif not isinstance(sent, SignedTicket):
+            raise RemoteError(Reason.MALFORMED, "reply of another kind", peer=self._id(index))
+
+    def failed(self, call: Call, now: float, reason: Reason | None = None) -> list[Call]:
+        """The call got no usable reply; returns what to send at once (the ticket, where unknown)."""
+        index = self.ticket.index(call.to)
+        self._retries.failed((_KINDS[type(call.message)], index), now)
+        if reason is Reason.UNKNOWN_TICKET and not isinstance(call.message, SignedTicket):
+            return [Call(call.to, self.signed_ticket)]
+        return []
+
+    def next_event(self, now: float) -> float | None:
+        """When `calls` has to be asked again even if nothing happens; None once the round is over."""
+        if self.phase is Phase.CLOSED:
+            return None
+        deadlines = self.ticket.deadlines
+        times = [
+            at / 1000
+            for at in (
+                deadlines.exchange,
+                deadlines.ready,
+                deadlines.upload,
+                deadlines.agree,
+                deadlines.unmask,
+            )
+            if at / 1000 > now
+        ]
+        due = self._retries.next_due()
+        if due is not None:
+            times.append(max(due, now))
+        return min(times, default=now)
+
+    def close(self) -> None:
+        """Drops the round's secrets; every later message is refused."""
+        if self.phase is not Phase.CLOSED:
+            self.phase = step(self.phase, Event.CLOSE)
+        self._secrets = None
+        self._held.clear()
+        self._answer = None
+        self._frozen = None
+
+    def _advance(self, now: float) -> None:
+        milliseconds, deadlines = now * 1000, self.ticket.deadlines
+        if milliseconds >= deadlines.unmask:
+            self.close()
+            return
+        if self.phase is Phase.EXCHANGE:
+            enough = len(self.neighbours)
+            if milliseconds >= deadlines.exchange:
+                enough = self.ticket.threshold
+            if len(self._confirmations) >= enough:
+                self.phase = step(self.phase, Event.CONFIRMED)
+        if milliseconds >= deadlines.upload and self.phase in (
+            Phase.EXCHANGE,
+            Phase.READY,
+            Phase.MASKED,
+        ):
+            self.phase = step(self.phase, Event.ABSTAIN)
+
+    def _before(self, now: float, deadline_ms: int) -> None:
+        self._advance(now)
+        if self.phase is Phase.CLOSED:
+            raise RemoteError(Reason.ROUND_CLOSED)
+        if now * 1000 >= deadline_ms:
+            raise RemoteError(
+                Reason.DEADLINE, expected=f"< {deadline_ms} ms", found=int(now * 1000)
+            )
+
+    def _open_secrets(self) -> _Secrets:
+        if self._secrets is None:
+            raise RemoteError(Reason.ROUND_CLOSED, "the round's secrets are gone")
+        return self._secrets
+
+    def _neighbour(self, peer: str) -> int:
+        index = self.ticket.index(peer)
+        if index not in self.neighbours:
+            raise RemoteError(Reason.NOT_A_NEIGHBOUR, peer=peer)
+        return index
+
+    def _id(self, index: int) -> str:
+        return self.ticket.cohort[index]
+
+
+_KINDS: dict[type, str] = {
+    SignedTicket: "ticket",
+    Exchange: "exchange",
+    Acknowledge: "acknowledge",
+    Ready: "ready",
+    Agreement: "agree",
+}

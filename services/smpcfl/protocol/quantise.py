@@ -1,0 +1,219 @@
+"""Fixed-point quantiser with stochastic rounding (docs/protocol.md, section 4).
+
+One peer adds x * weight, with weight = min(n_i, cap) / (n * cap), so that all weights together are
+at most 1: the sum, not the addend, needs the ring's width. With `span` = scale * clip,
+span + n <= 2^(w-1) - 1 leaves room for each of n peers to be rounded up by less than one unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import trailer as trailers
+from .encoding import digest
+from .errors import LocalError
+from .ring import WIDE, Elements, Layout, RingVector, signed
+from .trailer import Trailer
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+_SPAN_LIMIT = 2**52  # beyond it float64 has no fraction left to round stochastically
+_KINDS = {"f": "body", "i": "wide", "u": "wide", "b": "wide"}
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """Fixed by the ticket: the same for all peers of a cohort of `cohort` peers."""
+
+    width: int
+    clip: float
+    weight_cap: int
+    cohort: int
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.clip) and self.clip > 0):
+            raise LocalError(f"clip must be a positive number, not {self.clip}")
+        if self.weight_cap < 1:
+            raise LocalError(f"weight cap must be at least 1, not {self.weight_cap}")
+        if self.span < 1:
+            raise LocalError(f"a ring of {self.width} bits cannot sum {self.cohort} peers")
+
+    @property
+    def span(self) -> int:
+        """scale * clip: what an entry at the clip with weight 1 becomes."""
+        return min((1 << (self.width - 1)) - 1 - self.cohort, _SPAN_LIMIT)
+
+    def encode(
+        self,
+        update: npt.NDArray[np.float64],
+        examples: int,
+        rng: np.random.Generator,
+    ) -> tuple[Elements, bool, bool]:
+        """Ring elements of `update`, shape (m,); whether any was clipped; whether all are below clip/2.
+
+        LocalError where an entry is NaN or infinite.
+        """
+        finite = np.isfinite(update)
+        if not finite.all():
+            bad = int(np.flatnonzero(~finite)[0])
+            raise LocalError(
+                f"the update is {update[bad]} at entry {bad} ({int((~finite).sum())} such entries):"
+                " training diverged, nothing was sent"
+            )
+        largest = float(np.abs(update).max(initial=0.0))
+        weight = min(examples, self.weight_cap) / (self.cohort * self.weight_cap)
+        scaled = np.clip(update / self.clip, -1.0, 1.0) * (self.span * weight)
+        rounded = np.floor(scaled + rng.random(scaled.shape[0])).astype(np.int64)
+        elements = rounded.astype(np.dtype(f"<i{self.width // 8}"))
+        return (
+            elements.view(np.dtype(f"<u{self.width // 8}")),
+            largest > self.clip,
+            largest < self.clip / 2,
+        )
+
+    def decode(self, total: Elements, weight: int) -> npt.NDArray[np.float64]:
+        """The weighted mean update, shape (m,), from the sum and the trailer's Σ min(n_i, cap)."""
+        unit = self.clip / self.span * (self.cohort * self.weight_cap / weight)
+        return signed(total).astype(np.float64) * unit
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Names, shapes and dtypes of a model's arrays, in order: how it is laid out in a vector."""
+
+    entries: tuple[tuple[str, tuple[int, ...], str], ...]
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> ModelShape:
+        """LocalError for a dtype that is neither float nor integer."""
+        for name, array in arrays.items():
+            if array.dtype.kind not in _KINDS:
+                raise LocalError(
+                    f"array {name!r} has dtype {array.dtype}: only floats and integers"
+                )
+        return cls(tuple((name, a.shape, a.dtype.str) for name, a in arrays.items()))
+
+    def layout(self, width: int) -> Layout:
+        """Ring layout: floats in the body, integers and the trailer in the wide part."""
+        counts = {"body": 0, "wide": trailers.LENGTH}
+        for _, shape, dtype in self.entries:
+            counts[_KINDS[np.dtype(dtype).kind]] += int(np.prod(shape, dtype=np.int64))
+        return Layout(width, counts["body"], counts["wide"])
+
+    def check(self, arrays: Arrays) -> None:
+        """LocalError that names the first array which differs from this shape."""
+        found = ModelShape.of(arrays)
+        if found == self:
+            return
+        for expected, got in zip(self.entries, found.entries, strict=False):
+            if expected != got:
+                raise LocalError(
+                    f"array {got[0]!r} has shape {got[1]} and dtype {got[2]}; the round's model has"
+                    f" {expected[0]!r} with shape {expected[1]} and dtype {expected[2]}"
+                )
+        raise LocalError(f"{len(found.entries)} arrays; the model has {len(self.entries)}")
+
+
+def encode_update(
+    quantiser: Quantiser,
+    given: Arrays,
+    trained: Arrays,
+    *,
+    examples: int,
+    loss: float,
+    correct: int,
+    rng: np.random.Generator,
+) -> RingVector:
+    """A peer's addend q_i: the update trained - given and the trailer, before any mask.
+
+    LocalError for shapes that do not match, NaN, infinity, or counters out of range.
+    """
+    shape = ModelShape.of(given)
+    shape.check(trained)
+    if examples < 1:
+        raise LocalError(f"number of examples must be at least 1, not {examples}")
+    if not 0 <= correct <= examples:
+        raise LocalError(f"{correct} correct predictions of {examples} examples")
+    floats = [
+        trained[name].astype(np.float64).ravel() - array.astype(np.float64).ravel()
+        for name, array in given.items()
+        if array.dtype.kind == "f"
+    ]
+    body, clipped, roomy = quantiser.encode(np.concatenate([np.zeros(0), *floats]), examples, rng)
+    weight = min(examples, quantiser.weight_cap)
+    counters = Trailer(
+        peers=1,
+        weight=weight,
+        examples=examples,
+        loss=trailers.fixed_point_loss(loss, examples),
+        correct=correct,
+        clipped=int(clipped),
+        roomy=int(roomy),
+        capped=int(examples > quantiser.weight_cap),
+    )
+    integers = [
+        _integer_addend(name, array, trained[name], weight, quantiser.cohort)
+        for name, array in given.items()
+        if array.dtype.kind != "f"
+    ]
+    wide = np.concatenate([*integers, trailers.encode(counters, quantiser.cohort)])
+    return RingVector(body, wide)
+
+
+def decode_update(
+    quantiser: Quantiser, given: Arrays, total: RingVector, survivors: int
+) -> tuple[dict[str, npt.NDArray[Any]], Trailer]:
+    """The new model, with the shapes and dtypes of `given`, and the summed trailer.
+
+    RemoteError(BAD_TRAILER) where the counters contradict the number of survivors.
+    """
+    counters = trailers.decode(total.wide[-trailers.LENGTH :], survivors)
+    update = quantiser.decode(total.body, counters.weight)
+    integers = signed(total.wide)
+    result: dict[str, npt.NDArray[Any]] = {}
+    body = wide = 0
+    for name, array in given.items():
+        if array.dtype.kind == "f":
+            part = update[body : body + array.size].reshape(array.shape)
+            body += array.size
+            result[name] = (array.astype(np.float64) + part).astype(array.dtype)
+        else:
+            total_change = integers[wide : wide + array.size]
+            mean = (total_change + counters.weight // 2) // counters.weight  # rounds half up
+            wide += array.size
+            result[name] = (_to_int64(name, array) + mean.reshape(array.shape)).astype(array.dtype)
+    return result, counters
+
+
+def model_digest(arrays: Arrays) -> bytes:
+    """SHA-256 over names, dtypes, shapes and little-endian contents, 32 bytes."""
+    return digest(
+        "model",
+        [
+            [name, array.dtype.str, list(array.shape), np.ascontiguousarray(array).tobytes()]
+            for name, array in arrays.items()
+        ],
+    )
+
+
+def _integer_addend(
+    name: str, given: npt.NDArray[Any], trained: npt.NDArray[Any], weight: int, cohort: int
+) -> Elements:
+    # Python integers here: int64 would wrap around before the range could be checked.
+    bound = (2**63 - 1) // cohort
+    change = [
+        (int(new) - int(old)) * weight for new, old in zip(trained.flat, given.flat, strict=True)
+    ]
+    if any(abs(value) > bound for value in change):
+        raise LocalError(f"integer array {name!r} changes by too much to be summed exactly")
+    return np.array(change, np.int64).view(WIDE)
+
+
+def _to_int64(name: str, array: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    if array.dtype.kind == "u" and array.size and int(array.max()) > 2**63 - 1:
+        raise LocalError(f"integer array {name!r} holds values above 2^63 - 1")
+    return array.astype(np.int64)

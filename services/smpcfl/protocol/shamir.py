@@ -1,0 +1,58 @@
+"""Shamir's threshold sharing of 32-byte secrets (Shamir, "How to share a secret", CACM 1979).
+
+The field is Z_p with p = 2^256 + 297, the least prime above 2^256, so that every 32-byte secret is
+an element and a share takes 33 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from .errors import LocalError, Reason, RemoteError
+from .keystream import Secret
+
+PRIME = 2**256 + 297
+SHARE_BYTES = 33
+_DRAW_BYTES = 48  # 128 bits more than the field: the bias of the reduction is below 2^-127
+
+
+def split(
+    secret: bytes, threshold: int, holders: int, entropy: Callable[[int], bytes]
+) -> list[Secret]:
+    """Shares for holders 1..`holders`, any `threshold` of which give `secret` back.
+
+    `secret`: 32 bytes. Returns `holders` shares of 33 bytes; the one at index h is f(h + 1).
+    """
+    if not 1 <= threshold <= holders:
+        raise LocalError(f"threshold {threshold} is not between 1 and {holders} holders")
+    if len(secret) != 32:
+        raise LocalError(f"a shared secret has 32 bytes, not {len(secret)}")
+    coefficients = [int.from_bytes(secret, "big")]
+    for _ in range(threshold - 1):
+        coefficients.append(int.from_bytes(entropy(_DRAW_BYTES), "big") % PRIME)
+    shares = []
+    for x in range(1, holders + 1):
+        value = 0
+        for coefficient in reversed(coefficients):
+            value = (value * x + coefficient) % PRIME
+        shares.append(Secret(value.to_bytes(SHARE_BYTES, "big")))
+    return shares
+
+
+def combine(shares: Mapping[int, bytes]) -> Secret:
+    """The secret from shares keyed by holder number (from 1); all that are given are used.
+
+    Raises RemoteError(BAD_SHARE) where the shares cannot be those of a 32-byte secret.
+    """
+    secret = 0
+    for x, share in shares.items():
+        numerator = denominator = 1
+        for other in shares:
+            if other != x:
+                numerator = numerator * other % PRIME
+                denominator = denominator * (other - x) % PRIME
+        value = int.from_bytes(share, "big")
+        secret = (secret + value * numerator * pow(denominator, -1, PRIME)) % PRIME
+    if secret >> 256:
+        raise RemoteError(Reason.BAD_SHARE, "the shares give no 32-byte secret")
+    return Secret(secret.to_bytes(32, "big"))

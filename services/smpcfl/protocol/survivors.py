@@ -1,0 +1,157 @@
+"""The survivor set: how the aggregator chooses it, and what each peer requires of it.
+
+A pair within U must list each other, under the same announcements, or its masks would not cancel; and
+each survivor needs t mutual neighbours within U, or a poor U would isolate it (section 9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .encoding import digest
+from .errors import Reason, RemoteError
+from .messages import (
+    Header,
+    Survivors,
+    check_signature,
+    headers_digest,
+    survivors_bytes,
+)
+from .signing import AGGREGATOR, Keyring
+from .ticket import Policy, Ticket
+
+
+def mutual(one: Header, other: Header) -> bool:
+    """Whether both list each other, each under the announcement that the other named itself."""
+    return (
+        one.counts.get(other.sender) == other.announcement_hash
+        and other.counts.get(one.sender) == one.announcement_hash
+    )
+
+
+def one_sided(one: Header, other: Header) -> bool:
+    """Whether either lists the other without being mutual."""
+    lists = other.sender in one.counts or one.sender in other.counts
+    return lists and not mutual(one, other)
+
+
+def choose_survivors(ticket: Ticket, headers: Mapping[int, Header]) -> dict[int, Header]:
+    """The largest set that the rule below leaves; possibly none.
+
+    Of a one-sided pair, and of two that name different announcements of a third, the one with fewer
+    mutual neighbours goes; then whoever has fewer than t mutual neighbours left, until none has.
+    """
+    chosen = dict(headers)
+    while chosen:
+        degree = {
+            i: sum(j in chosen and mutual(h, chosen[j]) for j in h.counts)
+            for i, h in chosen.items()
+        }
+        worst = min(
+            (i for pair in _conflicts(chosen) for i in pair),
+            key=lambda i: (degree[i], -i),
+            default=None,
+        )
+        if worst is None:
+            worst = min(
+                (i for i in chosen if degree[i] < ticket.threshold),
+                key=lambda i: (degree[i], -i),
+                default=None,
+            )
+        if worst is None:
+            return chosen
+        del chosen[worst]
+    return chosen
+
+
+def _conflicts(headers: Mapping[int, Header]) -> list[tuple[int, int]]:
+    found = []
+    first: dict[int, tuple[bytes, int]] = {}
+    for i, header in headers.items():
+        for j, announcement_hash in header.counting:
+            if j in headers:
+                if one_sided(header, headers[j]):
+                    found.append((i, j))
+                continue
+            known, by = first.setdefault(j, (announcement_hash, i))
+            if known != announcement_hash:
+                found.append((i, by))
+    return found
+
+
+def survivors_digest(ticket: Ticket, message: Survivors) -> bytes:
+    """What an agreement signs: domain, ticket digest, U, headers."""
+    signed = survivors_bytes(ticket, message.survivors, message.headers_digest)
+    return digest("survivors digest", signed)
+
+
+def check_survivors(
+    ticket: Ticket,
+    policy: Policy,
+    keyring: Keyring,
+    message: Survivors,
+    me: int,
+    known: Mapping[int, bytes],
+) -> bytes:
+    """`survivors_digest` if peer `me` may agree to this set, RemoteError with the reason if not.
+
+    `known`: hashes of the announcements that this peer holds, its own included.
+    """
+    if message.ticket_digest != ticket.digest:
+        raise RemoteError(Reason.UNKNOWN_TICKET, "survivors")
+    if any(index >= len(ticket.cohort) for index in message.survivors):
+        raise RemoteError(Reason.NOT_IN_COHORT, "survivors")
+    signed = survivors_bytes(ticket, message.survivors, message.headers_digest)
+    check_signature(keyring, AGGREGATOR, signed, message.signature, "survivors")
+    floor = max(ticket.min_survivors, policy.min_survivors)
+    if len(message.survivors) < floor:
+        raise RemoteError(
+            Reason.TOO_FEW_SURVIVORS, expected=f">= {floor}", found=len(message.survivors)
+        )
+    headers = {header.sender: header for header in message.headers}
+    _check_complete(ticket, message, me, headers)
+    for header in message.headers:
+        _check_header(ticket, keyring, header, known)
+    chosen = set(message.survivors)
+    for i, header in headers.items():
+        for j in header.counts:
+            if j in headers and one_sided(header, headers[j]):
+                raise RemoteError(
+                    Reason.ONE_SIDED_PAIR, f"{ticket.cohort[i]} and {ticket.cohort[j]}"
+                )
+        # Beyond the headers at hand (k-regular graph) a listed survivor is taken to list back.
+        partners = [j for j in header.counts if j in chosen]
+        if len(partners) < ticket.threshold:
+            raise RemoteError(
+                Reason.ISOLATED_SURVIVOR,
+                peer=ticket.cohort[i],
+                expected=f">= {ticket.threshold} mutual neighbours",
+                found=len(partners),
+            )
+    return survivors_digest(ticket, message)
+
+
+def _check_complete(
+    ticket: Ticket, message: Survivors, me: int, headers: Mapping[int, Header]
+) -> None:
+    needed = set(message.survivors)
+    if ticket.complete:
+        if headers_digest(message.headers) != message.headers_digest:
+            raise RemoteError(Reason.BAD_HEADER, "digest of the headers")
+    else:
+        needed &= {me, *ticket.neighbours[me]}
+    if not needed <= headers.keys():
+        missing = min(needed - headers.keys())
+        raise RemoteError(Reason.BAD_HEADER, "header missing", peer=ticket.cohort[missing])
+
+
+def _check_header(
+    ticket: Ticket, keyring: Keyring, header: Header, known: Mapping[int, bytes]
+) -> None:
+    header.check(ticket, keyring)
+    peer = ticket.cohort[header.sender]
+    for index, announcement_hash in ((header.sender, header.announcement_hash), *header.counting):
+        if known.get(index, announcement_hash) != announcement_hash:
+            raise RemoteError(
+                Reason.BAD_HEADER, f"another announcement of {ticket.cohort[index]}", peer=peer
+            )

@@ -1,0 +1,282 @@
+"""The ticket: the aggregator's signed announcement of a round, and a peer's own policy towards it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field, fields
+from functools import cached_property
+from itertools import pairwise
+
+from . import graph
+from .encoding import VERSION, canonical, digest
+from .errors import LocalError, Reason, RemoteError
+from .quantise import Quantiser
+from .ring import WIDTHS, Layout
+from .signing import AGGREGATOR, REGISTRY, SIGNATURE_BYTES, Keyring
+
+SEEDED = "seeded"
+ADDITIVE = "additive"
+NORMAL = "normal"
+MODES = (SEEDED, ADDITIVE, NORMAL)
+SECURE_MODES = (SEEDED, ADDITIVE)
+
+HOUR_MS = 3_600_000
+DIGEST_BYTES = 32
+MAX_PEER_ID = 64
+MAX_COHORT = 10_000
+MAX_VECTOR_BYTES = 2**31
+MAX_DEADLINE_MS = 24 * HOUR_MS
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Milliseconds after a party first saw the ticket; each strictly later than the one before."""
+
+    exchange: int = 20_000
+    ready: int = 40_000
+    upload: int = 120_000
+    agree: int = 140_000
+    unmask: int = 160_000
+
+    def __post_init__(self) -> None:
+        values = [0, *astuple(self), MAX_DEADLINE_MS]
+        if any(a >= b for a, b in pairwise(values)):
+            raise LocalError(
+                "deadlines must be exchange < ready < upload < agree < unmask < 24 h, in"
+                f" milliseconds, not {astuple(self)}"
+            )
+
+
+def default_threshold(degree: int) -> int:
+    """The least threshold above two thirds of the degree."""
+    return 2 * degree // 3 + 1
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Everything that determines a round and its update (docs/protocol.md, section 5)."""
+
+    run: int
+    round: int
+    serial: int
+    nonce: bytes
+    mode: str
+    cohort: tuple[str, ...]
+    degree: int
+    threshold: int
+    width: int
+    clip: float
+    weight_cap: int
+    body: int
+    wide: int
+    min_survivors: int
+    deadlines: Deadlines
+    model_digest: bytes
+    config_digest: bytes
+    graph_signature: bytes = b""
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        n = len(self.cohort)
+        checks = {
+            "version": self.version == VERSION,
+            "run": 0 <= self.run < 2**64,
+            "round": 0 <= self.round < 2**32,
+            "serial": 0 < self.serial < 2**63,
+            "nonce": len(self.nonce) == DIGEST_BYTES,
+            "mode": self.mode in SECURE_MODES,
+            "cohort": 3 <= n <= MAX_COHORT
+            and list(self.cohort) == sorted(set(self.cohort))
+            and all(0 < len(peer) <= MAX_PEER_ID for peer in self.cohort),
+            "threshold": 1 <= self.threshold <= self.degree,
+            "width": self.width in WIDTHS,
+            "clip": math.isfinite(self.clip) and self.clip > 0,
+            "weight_cap": 1 <= self.weight_cap < 2**32,
+            "vector": 0 <= self.body < 2**32 and 0 <= self.wide < 2**32,
+            "min_survivors": 2 <= self.min_survivors <= n,
+            "model_digest": len(self.model_digest) == DIGEST_BYTES,
+            "config_digest": len(self.config_digest) == DIGEST_BYTES,
+            "graph_signature": len(self.graph_signature) in (0, SIGNATURE_BYTES),
+        }
+        for name, good in checks.items():
+            if not good:
+                raise RemoteError(Reason.MALFORMED, f"ticket {name}", found=self._shown(name))
+        try:
+            graph.check_degree(n, self.degree)
+            _ = self.quantiser
+        except LocalError as error:
+            raise RemoteError(Reason.MALFORMED, f"ticket: {error}") from error
+        if self.layout.nbytes > MAX_VECTOR_BYTES:
+            raise RemoteError(Reason.MALFORMED, "ticket vector", found=self.layout.nbytes)
+
+    def _shown(self, name: str) -> object:
+        return len(self.cohort) if name == "cohort" else getattr(self, name, None)
+
+    @cached_property
+    def signed_bytes(self) -> bytes:
+        values = [getattr(self, item.name) for item in fields(self)]
+        return canonical("ticket", *(astuple(v) if isinstance(v, Deadlines) else v for v in values))
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256, 32 bytes: names this round in every later message."""
+        return digest("ticket digest", self.signed_bytes)
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.width, self.body, self.wide)
+
+    @property
+    def quantiser(self) -> Quantiser:
+        return Quantiser(self.width, self.clip, self.weight_cap, len(self.cohort))
+
+    @property
+    def complete(self) -> bool:
+        """Whether everyone is everyone's neighbour."""
+        return self.degree == len(self.cohort) - 1
+
+    @cached_property
+    def neighbours(self) -> list[tuple[int, ...]]:
+        """Cohort indices of each cohort member's neighbours, ascending."""
+        seed = digest("graph seed", self.graph_signature)
+        return graph.neighbours(len(self.cohort), self.degree, seed)
+
+    def index(self, peer: str) -> int:
+        """Place of `peer` in the cohort; RemoteError(NOT_IN_COHORT)."""
+        try:
+            return self._places[peer]
+        except KeyError:
+            raise RemoteError(Reason.NOT_IN_COHORT, peer=peer) from None
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {peer: place for place, peer in enumerate(self.cohort)}
+
+
+@dataclass(frozen=True)
+class SignedTicket:
+    ticket: Ticket
+    signature: bytes
+
+
+def graph_claim(run: int, round_: int, cohort: Sequence[str]) -> bytes:
+    """What the registry signs, deterministically, to seed the graph of a round."""
+    return canonical("graph", run, round_, list(cohort))
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A peer's own limits. No ticket is followed beyond them, whoever signed it."""
+
+    modes: tuple[str, ...] = (SEEDED,)
+    min_cohort: int = 3
+    min_survivors: int = 3
+    min_degree: int = 20
+    max_complete: int = 256
+    widths: tuple[int, ...] = WIDTHS
+    max_clip: float = 1e6
+    max_vector_bytes: int = 2**30
+    max_deadline_ms: int = HOUR_MS
+
+    def __post_init__(self) -> None:
+        if self.min_cohort < 3 or self.min_survivors < 3:
+            raise LocalError(
+                "min_cohort and min_survivors must be at least 3: a sum of two is no secret"
+            )
+        unknown = set(self.modes) - set(MODES)
+        if unknown or not self.modes:
+            raise LocalError(f"unknown mode {sorted(unknown)}; known: {', '.join(MODES)}")
+
+    def check(self, ticket: Ticket) -> None:
+        """RemoteError with the reason of the first limit that `ticket` crosses."""
+        n, k = len(ticket.cohort), ticket.degree
+        if ticket.mode not in self.modes:
+            raise RemoteError(Reason.POLICY_MODE, expected="/".join(self.modes), found=ticket.mode)
+        if n < self.min_cohort:
+            raise RemoteError(
+                Reason.POLICY_COHORT, "cohort too small", expected=f">= {self.min_cohort}", found=n
+            )
+        if ticket.min_survivors < self.min_survivors:
+            raise RemoteError(
+                Reason.POLICY_SURVIVORS,
+                expected=f">= {self.min_survivors}",
+                found=ticket.min_survivors,
+            )
+        if not ticket.complete and (
+            n <= self.max_complete or k < self.min_degree or ticket.mode == ADDITIVE
+        ):
+            raise RemoteError(
+                Reason.POLICY_DEGREE,
+                f"cohort of {n}",
+                expected=n - 1 if n <= self.max_complete else f">= {self.min_degree}",
+                found=k,
+            )
+        if 3 * ticket.threshold <= 2 * k:
+            raise RemoteError(
+                Reason.POLICY_THRESHOLD, expected=f"> 2/3 of {k}", found=ticket.threshold
+            )
+        limits = {
+            "width": ticket.width in self.widths,
+            "clip": ticket.clip <= self.max_clip,
+            "vector": ticket.layout.nbytes <= self.max_vector_bytes,
+            "deadlines": ticket.deadlines.unmask <= self.max_deadline_ms,
+        }
+        for name, good in limits.items():
+            if not good:
+                raise RemoteError(Reason.POLICY_RANGE, name)
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What a peer checks before it takes part in a round."""
+
+    me: str
+    policy: Policy
+    keyring: Keyring = field(repr=False)
+
+    def check(
+        self, signed: SignedTicket, *, highest_serial: int, running: bytes | None, now_ms: int
+    ) -> bool:
+        """True for a new ticket to be followed, False for the very ticket now running.
+
+        `highest_serial`: the highest serial that this peer ever accepted; `running`: digest of the
+        ticket of the open round, if any; `now_ms`: Unix milliseconds. RemoteError otherwise.
+        """
+        ticket = signed.ticket
+        if not self.keyring.verify(AGGREGATOR, ticket.signed_bytes, signed.signature):
+            raise RemoteError(Reason.BAD_SIGNATURE, "ticket", peer=AGGREGATOR)
+        if ticket.digest == running:
+            return False
+        if self.me not in ticket.cohort:
+            raise RemoteError(Reason.NOT_IN_COHORT, "ticket", peer=self.me)
+        self.policy.check(ticket)
+        if not ticket.complete:
+            claim = graph_claim(ticket.run, ticket.round, ticket.cohort)
+            if not self.keyring.verify(REGISTRY, claim, ticket.graph_signature):
+                raise RemoteError(Reason.BAD_SIGNATURE, "graph seed", peer=REGISTRY)
+        if ticket.serial <= highest_serial:
+            raise RemoteError(
+                Reason.STALE_SERIAL, expected=f"> {highest_serial}", found=ticket.serial
+            )
+        if ticket.serial > now_ms + HOUR_MS:
+            raise RemoteError(
+                Reason.FUTURE_SERIAL, expected=f"<= {now_ms + HOUR_MS}", found=ticket.serial
+            )
+        return True
+
+
+def pack_bitmap(members: Sequence[int], size: int) -> bytes:
+    """One bit for each cohort index, least significant first."""
+    bits = 0
+    for member in members:
+        bits |= 1 << member
+    return bits.to_bytes((size + 7) // 8, "little")
+
+
+def unpack_bitmap(raw: bytes, size: int) -> tuple[int, ...]:
+    """Ascending indices; RemoteError(MALFORMED) for a wrong length or bits beyond `size`."""
+    bits = int.from_bytes(raw, "little")
+    if len(raw) != (size + 7) // 8 or bits >> size:
+        raise RemoteError(Reason.MALFORMED, "bitmap", expected=f"{size} bits", found=len(raw) * 8)
+    return tuple(index for index in range(size) if bits >> index & 1)

@@ -1,0 +1,77 @@
+"""The trailer: 64-bit counters that are summed beside the update and never sent in the clear."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+
+from .errors import LocalError, Reason, RemoteError
+from .ring import WIDE, Elements, signed
+
+LOSS_SCALE = 2**20
+
+
+@dataclass(frozen=True)
+class Trailer:
+    """One peer's counters, or their sum.
+
+    `peers` is 1 for each peer; `weight` is min(n_i, cap); `loss` is the fixed-point sum over
+    examples (units of 2^-20); `clipped` counts peers that had an entry clipped, `roomy` peers whose entries
+    all stayed below half the clip, `capped` peers with more examples than the cap.
+    """
+
+    peers: int
+    weight: int
+    examples: int
+    loss: int
+    correct: int
+    clipped: int
+    roomy: int
+    capped: int
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss / LOSS_SCALE / self.examples if self.examples else math.nan
+
+
+LENGTH = len(fields(Trailer))
+
+
+def encode(trailer: Trailer, cohort: int) -> Elements:
+    """The counters as uint64, shape (LENGTH,).
+
+    LocalError for a counter beyond (2^63-1)/cohort in magnitude: then no sum can wrap around.
+    """
+    bound = (2**63 - 1) // cohort
+    for field in fields(trailer):
+        value = getattr(trailer, field.name)
+        if abs(value) > bound:
+            raise LocalError(
+                f"trailer counter {field.name} is {value}; at most {bound} in magnitude fits"
+                f" a cohort of {cohort}"
+            )
+    return np.array(astuple(trailer), np.int64).view(WIDE)
+
+
+def decode(values: Elements, survivors: int) -> Trailer:
+    """The summed counters; RemoteError(BAD_TRAILER) if they cannot be those of `survivors`."""
+    trailer = Trailer(*(int(value) for value in signed(values)))
+    if trailer.peers != survivors:
+        raise RemoteError(
+            Reason.BAD_TRAILER, "peers counted", expected=survivors, found=trailer.peers
+        )
+    for name in ("clipped", "roomy", "capped"):
+        if not 0 <= getattr(trailer, name) <= survivors:
+            raise RemoteError(Reason.BAD_TRAILER, name, found=getattr(trailer, name))
+    if not 0 < trailer.weight <= trailer.examples or trailer.correct < 0:
+        raise RemoteError(Reason.BAD_TRAILER, "weight, examples or correct out of range")
+    return trailer
+
+
+def fixed_point_loss(mean_loss: float, examples: int) -> int:
+    """Sum of the loss over the examples in units of 2^-20; LocalError unless finite."""
+    if not math.isfinite(mean_loss):
+        raise LocalError(f"the loss is {mean_loss}: training diverged, nothing was sent")
+    return round(mean_loss * examples * LOSS_SCALE)

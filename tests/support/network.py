@@ -1,0 +1,329 @@
+"""An in-memory network with a fake clock: whole rounds in one process, any fault, no sleep."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from smpcfl.protocol import trailer
+from smpcfl.protocol.additive import AdditivePeerRound
+from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.protocol.errors import ProtocolError, RemoteError
+from smpcfl.protocol.messages import (
+    Acknowledge,
+    AdditiveShare,
+    Agreement,
+    Call,
+    Exchange,
+    PeerMessage,
+    Ready,
+    Upload,
+)
+from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.retry import LONGEST_S
+from smpcfl.protocol.ring import Layout, RingVector
+from smpcfl.protocol.signing import AGGREGATOR, REGISTRY, Keyring, KeyTable, Signer, signer
+from smpcfl.protocol.ticket import (
+    ADDITIVE,
+    SEEDED,
+    Deadlines,
+    Policy,
+    SignedTicket,
+    Ticket,
+    default_threshold,
+    graph_claim,
+)
+
+PHASES = ("ticket", "exchange", "ready", "train", "upload", "agree", "unmask")
+Round = PeerRound | AdditivePeerRound
+
+
+def entropy_from(seed: object) -> Callable[[int], bytes]:
+    """Reproducible bytes; for tests alone."""
+    counter = 0
+
+    def draw(count: int) -> bytes:
+        nonlocal counter
+        counter += 1
+        return hashlib.shake_256(f"{seed}/{counter}".encode()).digest(count)
+
+    return draw
+
+
+@cache
+def key_of(name: str) -> ec.EllipticCurvePrivateKey:
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest(), "big") >> 1
+    return ec.derive_private_key(number, ec.SECP256R1())
+
+
+def keyring_of(names: Iterable[str]) -> KeyTable:
+    return KeyTable({n: key_of(n).public_key() for n in (*names, AGGREGATOR, REGISTRY)})
+
+
+@cache
+def signer_of(name: str) -> Signer:
+    return signer(key_of(name), deterministic=True)
+
+
+def cheap_signer_of(name: str) -> Signer:
+    """Not a signature: a hash that names its signer. A hundred times cheaper, for large cohorts."""
+    return lambda message: hashlib.sha512(name.encode() + b"/" + message).digest()
+
+
+class CheapKeyring:
+    def verify(self, name: str, message: bytes, signature: bytes) -> bool:
+        return cheap_signer_of(name)(message) == signature
+
+
+def peer_ids(count: int) -> tuple[str, ...]:
+    return tuple(f"peer-{number:05d}" for number in range(count))
+
+
+def make_ticket(
+    n: int,
+    *,
+    degree: int | None = None,
+    mode: str = SEEDED,
+    width: int = 16,
+    body: int = 10,
+    serial: int = 1,
+    **changes: object,
+) -> SignedTicket:
+    """A valid signed ticket; `changes` replace fields before it is signed."""
+    cohort = peer_ids(n)
+    k = n - 1 if degree is None else degree
+    ticket = Ticket(
+        run=1,
+        round=serial,
+        serial=serial,
+        nonce=hashlib.sha256(str(serial).encode()).digest(),
+        mode=mode,
+        cohort=cohort,
+        degree=k,
+        threshold=default_threshold(k),
+        width=width,
+        clip=1.0,
+        weight_cap=100,
+        body=body,
+        wide=trailer.LENGTH,
+        min_survivors=min(n, default_threshold(k) + 1),
+        deadlines=Deadlines(),
+        model_digest=bytes(32),
+        config_digest=bytes(32),
+        graph_signature=b"" if k == n - 1 else signer_of(REGISTRY)(graph_claim(1, serial, cohort)),
+    )
+    return sign(replace(ticket, **changes))  # type: ignore[arg-type]
+
+
+def sign(ticket: Ticket, name: str = AGGREGATOR) -> SignedTicket:
+    return SignedTicket(ticket, signer_of(name)(ticket.signed_bytes))
+
+
+def random_addend(layout: Layout, rng: np.random.Generator) -> RingVector:
+    """Any ring vector whose trailer counts one peer with one example."""
+    body = (
+        rng.integers(0, 2**layout.width, layout.body, np.uint64, endpoint=False)
+        if (layout.width < 64)
+        else rng.integers(0, 2**64 - 1, layout.body, np.uint64, endpoint=True)
+    )
+    counters = trailer.Trailer(1, 1, 1, 0, 0, 0, 0, 0)
+    wide = np.concatenate(
+        [
+            rng.integers(0, 2**62, layout.wide - trailer.LENGTH).astype(np.uint64),
+            trailer.encode(counters, 40),
+        ]
+    )
+    return RingVector(body.astype(layout.dtype), wide)
+
+
+@dataclass
+class Network:
+    """A cohort, its aggregator, and what is scripted to go wrong.
+
+    `lost[peer]` is the phase at whose start the peer vanishes; `cut` holds (from, to) pairs whose calls
+    fail. `addends` are the q_i, by peer id.
+    """
+
+    signed: SignedTicket
+    seed: int = 0
+    lost: dict[str, str] = field(default_factory=dict)
+    cut: set[tuple[str, str]] = field(default_factory=set)
+    policy: Policy = field(
+        default_factory=lambda: Policy(modes=(SEEDED, ADDITIVE), min_degree=2, max_complete=2)
+    )
+    cheap: bool = False
+    round_class: type[PeerRound] = PeerRound
+    aggregator_class: type[AggregatorRound] = AggregatorRound
+
+    def __post_init__(self) -> None:
+        self.now = 0.0
+        self.ticket = self.signed.ticket
+        self.keyring: Keyring = CheapKeyring() if self.cheap else keyring_of(self.ticket.cohort)
+        self.signer_of = cheap_signer_of if self.cheap else signer_of
+        self.alive = set(self.ticket.cohort)
+        self.errors: list[tuple[str, ProtocolError]] = []
+        self.sent_bytes = 0
+        self.rounds: dict[str, Round] = {}
+        rng = np.random.default_rng(self.seed)
+        self.addends = {p: random_addend(self.ticket.layout, rng) for p in self.ticket.cohort}
+        self.uploads: dict[str, Upload] = {}
+        self.order = random.Random(self.seed)
+
+    # -- phases, in order -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._lose("ticket")
+        for peer in sorted(self.alive):
+            self.rounds[peer] = self._round(peer)
+
+    def _round(self, peer: str) -> Round:
+        entropy = entropy_from((self.seed, peer, self.ticket.serial))
+        if self.ticket.mode == ADDITIVE:
+            return AdditivePeerRound(self.signed, peer, self.signer_of(peer), entropy)
+        return self.round_class(
+            self.signed, peer, self.policy, self.signer_of(peer), self.keyring, entropy
+        )
+
+    def pump(self, only: tuple[type, ...] | None = None) -> None:
+        """Delivers calls until none is due; `only` holds all other kinds of message back."""
+        progress = True
+        while progress:
+            progress = False
+            peers = sorted(self.alive & self.rounds.keys())
+            self.order.shuffle(peers)
+            for peer in peers:
+                pending = self.rounds[peer].calls(self.now)
+                while pending:
+                    call = pending.pop()
+                    held = only is not None and not isinstance(call.message, only)
+                    if held:
+                        self.rounds[peer].failed(call, self.now)
+                        continue
+                    if isinstance(
+                        call.message, Agreement | AdditiveShare | Exchange | Ready | Acknowledge
+                    ):
+                        progress = True
+                    pending += self._deliver(peer, call)
+
+    def _deliver(self, sender: str, call: Call) -> list[Call]:
+        round_ = self.rounds[sender]
+        if call.to not in self.alive or (sender, call.to) in self.cut or call.to not in self.rounds:
+            return round_.failed(call, self.now)
+        try:
+            reply = self.handle(call.to, sender, call.message)
+        except RemoteError as error:
+            self.errors.append((call.to, error))
+            return round_.failed(call, self.now, error.reason)
+        try:
+            round_.answered(call, reply, self.now)
+        except RemoteError as error:
+            self.errors.append((sender, error))
+        return []
+
+    def handle(self, to: str, sender: str, message: PeerMessage) -> PeerMessage | None:
+        round_ = self.rounds[to]
+        if isinstance(message, AdditiveShare):
+            assert isinstance(round_, AdditivePeerRound)
+            round_.share(sender, message, self.now)
+            return None
+        if isinstance(message, SignedTicket):
+            return None
+        assert isinstance(round_, PeerRound)
+        if isinstance(message, Exchange):
+            return round_.exchange(sender, message, self.now)
+        if isinstance(message, Acknowledge):
+            round_.acknowledge(sender, message, self.now)
+        elif isinstance(message, Ready):
+            return round_.ready(sender, message, self.now)
+        elif isinstance(message, Agreement):
+            round_.agreement(message)
+        return None
+
+    def exchange(self) -> None:
+        self._lose("exchange")
+        self.pump((Exchange, Acknowledge, AdditiveShare))
+
+    def ready(self) -> None:
+        """Ready, with the exchange and ready deadlines passing where someone is missing."""
+        self._lose("ready")
+        self.pump()
+        if len(self.alive) < len(self.ticket.cohort) or self.cut:
+            self.now = self.ticket.deadlines.exchange / 1000
+            self.pump()
+            self.now = self.ticket.deadlines.ready / 1000
+            self.pump()
+
+    def upload(self) -> None:
+        self._lose("train")
+        for peer in sorted(self.alive & self.rounds.keys()):
+            self.mask(peer)
+        self._lose("upload")
+        self.aggregator = self.aggregator_class(self.signed, self.signer_of(AGGREGATOR), self.keyring)
+        for peer, upload in self.uploads.items():
+            if peer in self.alive:
+                self.aggregator.upload(peer, upload)
+
+    def mask(self, peer: str) -> None:
+        round_ = self.rounds[peer]
+        try:
+            if not round_.masks_available(self.now):
+                return
+            masks, header = round_.masks(bytes(32), bytes(32), self.now)
+        except RemoteError as error:
+            self.errors.append((peer, error))
+            return
+        vector = masks.apply(self.addends[peer]).tobytes()
+        announcement = round_.announcement if isinstance(round_, PeerRound) else None
+        self.uploads[peer] = Upload(header, announcement, vector)
+        round_.freeze(vector, self.now)
+
+    def unmask(self) -> RingVector:
+        """Agree and unmask; the sum, or RemoteError where the round is void."""
+        self.survivors = self.aggregator.fix_survivors()
+        if self.ticket.mode == ADDITIVE:
+            return self.aggregator.total()
+        self._lose("agree")
+        for peer in sorted(self.alive & self.rounds.keys()):
+            try:
+                round_ = self.rounds[peer]
+                assert isinstance(round_, PeerRound)
+                round_.survivors(self.aggregator.survivors_for(peer), self.now)
+            except RemoteError as error:
+                self.errors.append((peer, error))
+        self.pump((Agreement,))
+        self._lose("unmask")
+        for peer in sorted(self.alive & self.rounds.keys()):
+            round_ = self.rounds[peer]
+            assert isinstance(round_, PeerRound)
+            try:
+                answer = round_.answer(self.now)
+            except RemoteError as error:
+                self.errors.append((peer, error))
+                continue
+            if answer is not None:
+                self.aggregator.answer(peer, answer)
+        return self.aggregator.total()
+
+    def run(self) -> RingVector:
+        self.start()
+        self.exchange()
+        self.ready()
+        self.upload()
+        return self.unmask()
+
+    def expected(self) -> RingVector:
+        """Σ q_i over the survivors."""
+        total = self.ticket.layout.zeros()
+        for peer in self.survivors:
+            total += self.addends[peer]
+        return total
+
+    def _lose(self, phase: str) -> None:
+        self.now += LONGEST_S  # whatever was held back or failed is due again
+        self.alive -= {peer for peer, when in self.lost.items() if when == phase}
