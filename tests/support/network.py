@@ -147,7 +147,7 @@ class Network:
     """A cohort, its aggregator, and what is scripted to go wrong.
 
     `lost[peer]` is the phase at whose start the peer vanishes; `cut` holds (from, to) pairs whose calls
-    fail. `addends` are the q_i, by peer id.
+    fail, `unheard` those whose calls arrive but whose replies are lost. `addends` are the q_i, by peer id.
     """
 
     signed: SignedTicket
@@ -159,7 +159,9 @@ class Network:
     )
     cheap: bool = False
     round_class: type[PeerRound] = PeerRound
+    additive_class: type[AdditivePeerRound] = AdditivePeerRound
     aggregator_class: type[AggregatorRound] = AggregatorRound
+    unheard: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.now = 0.0
@@ -185,7 +187,7 @@ class Network:
     def _round(self, peer: str) -> Round:
         entropy = entropy_from((self.seed, peer, self.ticket.serial))
         if self.ticket.mode == ADDITIVE:
-            return AdditivePeerRound(self.signed, peer, self.signer_of(peer), entropy)
+            return self.additive_class(self.signed, peer, self.signer_of(peer), entropy)
         return self.round_class(
             self.signed, peer, self.policy, self.signer_of(peer), self.keyring, entropy
         )
@@ -220,6 +222,8 @@ class Network:
         except RemoteError as error:
             self.errors.append((call.to, error))
             return round_.failed(call, self.now, error.reason)
+        if (sender, call.to) in self.unheard:
+            return round_.failed(call, self.now)
         try:
             round_.answered(call, reply, self.now)
         except RemoteError as error:
@@ -253,7 +257,7 @@ class Network:
         """Ready, with the exchange and ready deadlines passing where someone is missing."""
         self._lose("ready")
         self.pump()
-        if len(self.alive) < len(self.ticket.cohort) or self.cut:
+        if len(self.alive) < len(self.ticket.cohort) or self.cut or self.unheard:
             self.now = self.ticket.deadlines.exchange / 1000
             self.pump()
             self.now = self.ticket.deadlines.ready / 1000
@@ -264,7 +268,9 @@ class Network:
         for peer in sorted(self.alive & self.rounds.keys()):
             self.mask(peer)
         self._lose("upload")
-        self.aggregator = self.aggregator_class(self.signed, self.signer_of(AGGREGATOR), self.keyring)
+        self.aggregator = self.aggregator_class(
+            self.signed, self.signer_of(AGGREGATOR), self.keyring
+        )
         for peer, upload in self.uploads.items():
             if peer in self.alive:
                 self.aggregator.upload(peer, upload)
@@ -309,6 +315,14 @@ class Network:
             if answer is not None:
                 self.aggregator.answer(peer, answer)
         return self.aggregator.total()
+
+    def until(self, phase: str) -> Network:
+        """Through start, exchange, ready and upload, up to and with `phase`; then scripts go on by hand."""
+        for step in ("start", "exchange", "ready", "upload"):
+            getattr(self, step)()
+            if step == phase:
+                return self
+        raise ValueError(phase)
 
     def run(self) -> RingVector:
         self.start()

@@ -46,6 +46,9 @@ class Reason(StrEnum):
     ROUND_CLOSED = "round_closed"
     DEADLINE = "deadline"
     ROLE = "role"
+    BAD_TOKEN = "bad_token"
+    NAME_TAKEN = "name_taken"
+    NOT_REGISTERED = "not_registered"
 
 
 class ProtocolError(Exception):

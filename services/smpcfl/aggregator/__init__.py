@@ -1,0 +1,1 @@
+"""The aggregator: Flower's SuperLink, and what a round needs beside it."""

@@ -1,0 +1,105 @@
+"""Agree and unmask: asks every peer of the cohort until the sum can be unmasked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from types import TracebackType
+
+import grpc
+import grpc.aio
+
+from smpc.v1 import peer_pb2_grpc as pb_grpc
+
+from .. import rpc, wire
+from ..directory import Directory
+from ..identity import Identity, Role
+from ..metrics import Metrics
+from ..protocol.aggregator import AggregatorRound
+from ..protocol.errors import RemoteError
+
+log = logging.getLogger("smpcfl.aggregator")
+_RETRY_S = 1.0
+
+
+class Unmasking:
+    """For one round. Counts the bytes of the unmask channel, and what peers say of theirs."""
+
+    def __init__(self, own: Identity, registry: str, state: Path) -> None:
+        self._own = own
+        # Its series are not scraped: the service counts rounds from the records instead.
+        self._metrics = Metrics("seeded")
+        self._registry = registry
+        self._cache = state / "roster.bin"
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.p2p_bytes: dict[str, int] = {}
+        self.directory: Directory
+
+    async def __aenter__(self) -> Unmasking:
+        # gRPC's channels belong to the running event loop.
+        self.directory = Directory(self._own, self._registry, self._cache, self._metrics)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.directory.close()
+
+    async def refresh(self) -> None:
+        """The registry's roster; the kept one if the registry is down."""
+        try:
+            await self.directory.lookup()
+        except grpc.aio.AioRpcError as error:
+            log.warning("no registry (%s): using the roster kept from before", error.details())
+
+    async def run(self, state: AggregatorRound) -> None:
+        """Until there are enough answers, or nobody is left to ask, or the unmask deadline."""
+        deadlines = state.ticket.deadlines
+        seconds = (deadlines.unmask - deadlines.upload) / 1000
+        asked = {asyncio.create_task(self._ask(state, peer)) for peer in state.ticket.cohort}
+        latest = asyncio.get_running_loop().time() + seconds
+        while asked and not state.enough():
+            left = latest - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            done, asked = await asyncio.wait(
+                asked, timeout=left, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                task.result()
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    async def _ask(self, state: AggregatorRound, peer: str) -> None:
+        request = wire.survivors_to_proto(state.survivors_for(peer), state.ticket)
+        seconds = (state.ticket.deadlines.unmask - state.ticket.deadlines.upload) / 1000
+        addresses = self.directory.addresses(peer)
+        if not addresses:
+            log.warning("no address of %s is known", peer)
+            return
+        while True:
+            for address in addresses:
+                channel = rpc.channel(self._own, address, Role.PEER, peer)
+                async with channel:
+                    try:
+                        self.bytes_out += request.ByteSize() + rpc.FRAME_BYTES
+                        reply = await pb_grpc.PeerStub(channel).Unmask(request, timeout=seconds)
+                        self.bytes_in += reply.ByteSize() + rpc.FRAME_BYTES
+                        self.p2p_bytes[peer] = reply.p2p_bytes
+                        state.answer(peer, wire.answer_from_proto(reply.answer))
+                        return
+                    except grpc.aio.AioRpcError as error:
+                        if rpc.reason_of(error) is not None:
+                            log.warning("%s does not unmask: %s", peer, error.details())
+                            return
+                        log.info("%s at %s: %s", peer, address, error.details())
+                    except RemoteError as error:
+                        log.warning("the answer of %s is left out: %s", peer, error)
+                        return
+            await asyncio.sleep(_RETRY_S)

@@ -1,0 +1,261 @@
+"""The command line. Start-up is light: each command imports what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from . import __version__, config
+from .config import PortInUse, Settings
+from .protocol.errors import ProtocolError
+from .protocol.ticket import MODES
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+SERVICES = {
+    "registry": "small CA, roster of peers, list of targets for Prometheus",
+    "peer": "agent and Flower SuperNode: trains, exchanges shares, uploads partial sums",
+    "aggregator": "Flower SuperLink and ServerApp: sees sums, never one peer's update",
+}
+_EPILOG = """\
+try it:        smpcfl demo
+containers:    docker compose up --build --scale peer=8
+in your app:   ClientApp(mods=[smpcfl.flower.secure_mod])
+               SecureStrategy(FedAvg(fraction_evaluate=0.0))
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code: 0, 1 for an error that was said, 2 for wrong usage, 130 for Ctrl-C."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return EXIT_USAGE
+    try:
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except (ProtocolError, PortInUse) as error:
+        print(f"smpcfl {options.command}: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"smpcfl {options.command}: {_explain(error)}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return EXIT_ERROR
+
+
+def _explain(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{where}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="smpcfl",
+        description="Federated learning in which nobody, the server included, sees one participant's"
+        " update.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"smpcfl {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_local(
+        commands.add_parser("demo", help="train with everything as local processes, no Docker")
+    )
+    _add_compare(
+        commands.add_parser(
+            "compare", help="run the modes one after another and report side by side"
+        )
+    )
+    for name, text in SERVICES.items():
+        service = commands.add_parser(name, help=f"service: {text}")
+        config.add_options(service, name[0])
+        service.set_defaults(run=_serve)
+    again = commands.add_parser("run", help="on the aggregator: start another training run")
+    again.add_argument("--rounds", type=_positive, default=5, help="number of rounds [default 5]")
+    again.add_argument("--seed", type=int, default=None, help="seed [default: the aggregator's]")
+    again.add_argument("--app", type=Path, default=None, help="a Flower app [default: the digits]")
+    again.add_argument("--state", default=None, help="the aggregator's state folder")
+    again.set_defaults(run=_run)
+    status = commands.add_parser("status", help="roster and last round, readable")
+    status.add_argument("--state", default=None, help="the service's state folder")
+    status.add_argument("--registry", default=None, help="registry's gRPC, host:port")
+    status.set_defaults(run=_status)
+    return parser
+
+
+def _add_local(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mode", choices=MODES, default="seeded", help="[default seeded]")
+    _add_common(parser)
+    parser.set_defaults(run=_demo)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--modes",
+        type=_modes,
+        default=("normal", "additive", "seeded"),
+        metavar="M,M",
+        help="[default normal,additive,seeded]",
+    )
+    parser.add_argument(
+        "--repeat", type=_positive, default=1, help="runs of each mode, with seeds one apart [1]"
+    )
+    _add_common(parser)
+    parser.set_defaults(run=_compare)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peers", type=_peers, default=5, help="number of peers, at least 3 [5]")
+    parser.add_argument("--rounds", type=_positive, default=5, help="number of rounds [5]")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of model, data order, rounding [1]"
+    )
+    parser.add_argument(
+        "--report", type=Path, default=Path("report"), metavar="DIR", help="[report]"
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _peers(text: str) -> int:
+    number = _positive(text)
+    if number < 3:
+        raise argparse.ArgumentTypeError(
+            f"a cohort of {number} keeps no secret: with two, each reads the other's update off the sum;"
+            " at least 3"
+        )
+    return number
+
+
+def _modes(text: str) -> tuple[str, ...]:
+    modes = tuple(dict.fromkeys(text.split(",")))
+    for mode in modes:
+        if mode not in MODES:
+            raise argparse.ArgumentTypeError(
+                f"unknown mode {mode!r}: choose from {', '.join(MODES)}"
+            )
+    return modes
+
+
+# -- services -----------------------------------------------------------------------------------
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from .metrics import Metrics
+    from .protocol.errors import Reason
+
+    settings = config.load(os.environ, vars(options))
+    configure_log()
+    _check_writable(settings.state)
+    metrics = Metrics(settings.mode)
+    metrics.rejected.start_at_zero(reason=[reason.value for reason in Reason])
+    metrics.serve(settings.host, settings.metrics_port)
+    return asyncio.run(_until_signal(options.command, settings, metrics))
+
+
+async def _until_signal(service: str, settings: Settings, metrics: Any) -> int:
+    serve: Callable[[Settings, Any, asyncio.Event], Coroutine[Any, Any, None]]
+    if service == "registry":
+        from .registry.service import serve
+    elif service == "peer":
+        from .peer.main import serve
+    else:
+        from .aggregator.main import serve
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    work = asyncio.create_task(serve(settings, metrics, stop))
+    stopping = asyncio.create_task(stop.wait())
+    # A signal during start-up (waiting for the registry, say) must end it as well.
+    await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not work.done():
+        await asyncio.wait({work}, timeout=15.0)
+    if not work.done():
+        work.cancel()
+        await asyncio.wait({work})
+    stopping.cancel()
+    if not work.cancelled() and (error := work.exception()) is not None:
+        raise error
+    return 0
+
+
+def configure_log() -> None:
+    level = logging.DEBUG if os.environ.get("DEBUG") else logging.INFO
+    logging.basicConfig(
+        level=level,
+        format="%(asctime)s %(levelname)-7s %(message)s",
+        datefmt="%H:%M:%S",
+        force=True,
+    )
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _check_writable(folder: Path) -> None:
+    """Before anything starts: what cannot be kept would be missed in the middle of a run."""
+    from .identity import write_private
+
+    try:
+        write_private(folder / ".writable", b"")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise config.ConfigError(
+            f"cannot write to the state folder {folder}: {error.strerror}; choose another with --state"
+        ) from error
+
+
+# -- on a running stack ----------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    from .aggregator.follow import run_and_follow
+
+    settings = config.load(os.environ, {"state": options.state, "seed": options.seed})
+    return asyncio.run(run_and_follow(settings, options.rounds, options.app))
+
+
+def _status(options: argparse.Namespace) -> int:
+    from .status import show
+
+    given = {"state": options.state, "registry": options.registry}
+    settings = config.load(os.environ, given)
+    return asyncio.run(show(settings))
+
+
+# -- without Docker --------------------------------------------------------------------------------
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .local.demo import compare
+
+    return compare((options.mode,), options.peers, options.rounds, options.seed, 1, options.report)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from .local.demo import compare
+
+    return compare(
+        options.modes,
+        options.peers,
+        options.rounds,
+        options.seed,
+        options.repeat,
+        options.report,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

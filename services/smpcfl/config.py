@@ -1,0 +1,136 @@
+"""Settings of the services: defaults, then SMPCFL_* variables, then command-line options.
+
+An unknown SMPCFL_* variable is an error, so that a misspelt limit is never silently the default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from .protocol.errors import LocalError
+from .protocol.ticket import MODES
+
+PREFIX = "SMPCFL_"
+# Read elsewhere: by the training app, or by Compose.
+OTHER_VARIABLES = {
+    "SMPCFL_MNIST",
+    "SMPCFL_AGENT",
+    "SMPCFL_ROUNDS_SOCKET",
+    "SMPCFL_AGGREGATOR_STATE",
+}
+
+
+class ConfigError(LocalError):
+    """A setting that is unknown or out of range."""
+
+
+class PortInUse(OSError):
+    """A port that cannot be bound, with the option that moves it; the text is for the user."""
+
+    def __init__(self, host: str, port: int, option: str) -> None:
+        super().__init__(
+            f"cannot listen on {host}:{port}: the port is in use; stop what uses it, or choose another"
+            f" with --{option} or {PREFIX}{option.replace('-', '_').upper()}"
+        )
+        self.host = host
+        self.port = port
+
+
+def _option(default: Any, text: str, *, services: str = "rpa") -> Any:
+    return field(default=default, metadata={"help": text, "services": services})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings; which service (r, p, a) takes which stands in the metadata."""
+
+    mode: str = _option("seeded", f"what this deployment runs: {', '.join(MODES)}")
+    state: Path = _option(Path("/var/lib/smpcfl"), "folder of keys, certificates and state")
+    join: Path = _option(Path("/run/smpcfl/join"), "folder with ca.pem and token, to enrol")
+    host: str = _option("0.0.0.0", "address to listen on")
+    advertise: str = _option("", "host name or address for others to use (default: found)")
+    metrics_port: int = _option(9100, "Prometheus port")
+    mdns: str = _option("all", "interface address for mDNS, 'all', or 'off'")
+    registry: str = _option("registry:9200", "registry's gRPC, host:port", services="pa")
+    enrolment: str = _option("registry:9201", "registry's enrolment, host:port", services="pa")
+    aggregator: str = _option("aggregator:9092", "Flower SuperLink, host:port", services="p")
+    port: int = _option(0, "gRPC port (registry 9200, peer 9300, 0: the usual one)", services="rp")
+    enrolment_port: int = _option(9201, "port for enrolment", services="r")
+    targets_port: int = _option(9101, "port of Prometheus' list of peers", services="r")
+    peer_id: str = _option("", "name of this peer (default: made at the first start)", services="p")
+    min_cohort: int = _option(3, "smallest cohort that this peer joins", services="p")
+    min_survivors: int = _option(3, "fewest survivors that this peer accepts", services="p")
+    max_complete: int = _option(256, "largest cohort with a complete graph", services="pa")
+    min_degree: int = _option(20, "least degree above max_complete", services="p")
+    supernode_port: int = _option(
+        9094, "port of the SuperNode's own API, on loopback", services="p"
+    )
+    superlink_port: int = _option(9092, "port of the SuperLink", services="a")
+    min_peers: int = _option(3, "peers to wait for before training", services="a")
+    rounds: int = _option(
+        10, "rounds of the first training run; 0 waits for `smpcfl run`", services="a"
+    )
+    seed: int = _option(1, "seed of the model, the data order and the rounding", services="a")
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ConfigError(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
+        least = {
+            "min_cohort": 3,
+            "min_survivors": 3,
+            "min_peers": 2 if self.mode == "normal" else 3,
+        }
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}: at least {bound}, because a sum of two tells"
+                    " each of them the other's update"
+                )
+        if self.rounds < 0:
+            raise ConfigError(f"rounds is {self.rounds}: at least 0")
+
+    def secure_modes(self) -> tuple[str, ...]:
+        return (self.mode,)
+
+
+def add_options(parser: argparse.ArgumentParser, service: str) -> None:
+    """One option a setting of `service` (its first letter); None means: not given."""
+    for item in fields(Settings):
+        if service in item.metadata["services"]:
+            name = "--" + item.name.replace("_", "-")
+            shown = f"{item.metadata['help']} [{PREFIX}{item.name.upper()}, default {item.default}]"
+            parser.add_argument(name, default=None, metavar="VALUE", help=shown.replace("%", "%%"))
+
+
+def load(environment: Mapping[str, str], options: Mapping[str, object]) -> Settings:
+    """Settings from variables and options; ConfigError names the key and what would be right."""
+    known = {item.name: item for item in fields(Settings)}
+    values: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
+            raise ConfigError(f"unknown configuration key {variable}{hint}")
+        if text:
+            values[name] = _parse(name, text, variable)
+    for name, given in options.items():
+        if given is not None and name in known:
+            values[name] = _parse(name, str(given), "--" + name.replace("_", "-"))
+    return Settings(**values)
+
+
+def _parse(name: str, text: str, source: str) -> Any:
+    default = getattr(Settings, name, "") if name != "state" else Path()
+    kind = type(default)
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(f"{source} is {text!r}: a whole number is needed") from None

@@ -1,0 +1,81 @@
+"""Where everyone is and which certificate everyone has, from mDNS and from the registry."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from smpc.v1 import registry_pb2 as pb
+from smpc.v1 import registry_pb2_grpc as pb_grpc
+
+from . import rpc
+from .identity import Identity, IdentityError, Members, Role, write_private
+from .metrics import Metrics
+from .protocol.signing import REGISTRY
+
+log = logging.getLogger("smpcfl.directory")
+_CALL_S = 5.0
+_KEPT = 4096
+
+
+class Directory:
+    """The last roster is kept on disk: a restart finds the others while the registry is down."""
+
+    def __init__(self, own: Identity, registry: str, cache: Path, metrics: Metrics) -> None:
+        self.members = Members(own.ca)
+        self.by_mdns: dict[str, str] = {}
+        self.by_registry: dict[str, str] = {}
+        self.version = 0
+        self._metrics = metrics
+        self._cache = cache
+        self._channel = rpc.channel(own, registry, Role.REGISTRY, REGISTRY)
+        self.registry = pb_grpc.RegistryStub(self._channel)
+        self._load()
+
+    def addresses(self, peer: str) -> list[str]:
+        """Candidate addresses, the likeliest first: what mDNS says is fresher."""
+        found = [self.by_mdns.get(peer), self.by_registry.get(peer)]
+        return list(dict.fromkeys(address for address in found if address))
+
+    async def lookup(self) -> None:
+        """Asks the registry for the whole roster; grpc.RpcError if it is not there."""
+        self.take(await self.registry.Lookup(pb.LookupRequest(), timeout=_CALL_S))
+
+    def take(self, roster: pb.Roster) -> None:
+        if roster.unchanged:
+            return
+        self.version = roster.version
+        # Whoever left the roster may only be cut off from the registry: its address stays a candidate.
+        self.by_registry |= {entry.peer: entry.address for entry in roster.entries}
+        while len(self.by_registry) > _KEPT:
+            del self.by_registry[next(iter(self.by_registry))]
+        self._metrics.peers_discovered.set(len(roster.entries), via="registry")
+        certificates = [entry.certificate for entry in roster.entries]
+        self._add([*certificates, roster.aggregator_certificate, roster.registry_certificate])
+        try:
+            write_private(self._cache, roster.SerializeToString())
+        except OSError as error:
+            log.warning("cannot keep the roster in %s: %s", self._cache, error)
+
+    def _add(self, certificates: list[bytes]) -> None:
+        for der in certificates:
+            if der:
+                try:
+                    self.members.add(der)
+                except IdentityError as error:
+                    log.warning("the registry's roster: %s", error)
+
+    def _load(self) -> None:
+        try:
+            roster = pb.Roster.FromString(self._cache.read_bytes())
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            log.warning("the kept roster %s is unreadable and ignored: %s", self._cache, error)
+            return
+        self.by_registry = {entry.peer: entry.address for entry in roster.entries}
+        self._add([entry.certificate for entry in roster.entries])
+        self._add([roster.aggregator_certificate, roster.registry_certificate])
+
+    async def close(self) -> None:
+        await self._channel.close()

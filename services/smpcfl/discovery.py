@@ -1,0 +1,109 @@
+"""mDNS: peers announce `_smpcfl._tcp.local.` and listen for each other.
+
+It says where a peer may be, never who it is: that is the certificate's word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from zeroconf import IPVersion, ServiceStateChange, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from .config import ConfigError
+from .metrics import Metrics
+
+SERVICE = "_smpcfl._tcp.local."
+_RESOLVE_MS = 3000
+
+log = logging.getLogger("smpcfl.discovery")
+
+
+class Discovery:
+    """`found` maps peer ids to host:port, kept up to date; `on_change` is called with each id."""
+
+    def __init__(
+        self,
+        interface: str,
+        metrics: Metrics,
+        on_change: Callable[[str], None] = lambda peer: None,
+    ) -> None:
+        self.found: dict[str, str] = {}
+        self._interface = interface
+        self._metrics = metrics
+        self._on_change = on_change
+        self._zeroconf: AsyncZeroconf | None = None
+        self._browser: AsyncServiceBrowser | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listens from now on. ConfigError for an interface that this machine does not have."""
+        if self._interface == "off":
+            return
+        options: dict[str, Any] = {"ip_version": IPVersion.V4Only}
+        if self._interface != "all":
+            options["interfaces"] = [self._interface]
+        try:
+            self._zeroconf = AsyncZeroconf(**options)
+        except OSError as error:
+            raise ConfigError(
+                f"mDNS cannot use interface {self._interface!r} ({error}): give one of this machine's"
+                " addresses with --mdns, or --mdns off to rely on the registry"
+            ) from error
+        self._browser = AsyncServiceBrowser(
+            self._zeroconf.zeroconf, SERVICE, handlers=[self._changed]
+        )
+
+    async def announce(self, peer: str, host: str, port: int) -> None:
+        """Announces this peer; a stale announcement of the same peer id is replaced."""
+        if self._zeroconf is None:
+            return
+        info = AsyncServiceInfo(
+            SERVICE,
+            f"{peer}.{SERVICE}",
+            port=port,
+            addresses=[socket.inet_aton(socket.gethostbyname(host))],
+            properties={"peer": peer, "version": "1"},
+            server=f"{peer}.local.",
+        )
+        await self._zeroconf.async_register_service(info, allow_name_change=False, strict=False)
+
+    async def close(self) -> None:
+        """Says goodbye for what was announced."""
+        for task in self._tasks:
+            task.cancel()
+        if self._browser is not None:
+            await self._browser.async_cancel()
+        if self._zeroconf is not None:
+            await self._zeroconf.async_unregister_all_services()
+            await self._zeroconf.async_close()
+            self._zeroconf = None
+
+    def _changed(
+        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
+    ) -> None:
+        peer = name.removesuffix("." + SERVICE)
+        if state_change is ServiceStateChange.Removed:
+            if self.found.pop(peer, None):
+                self._note(peer)
+            return
+        task = asyncio.ensure_future(self._resolve(zeroconf, name, peer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _resolve(self, zeroconf: Zeroconf, name: str, peer: str) -> None:
+        info = AsyncServiceInfo(SERVICE, name)
+        if not await info.async_request(zeroconf, _RESOLVE_MS):
+            return
+        addresses = info.parsed_addresses(IPVersion.V4Only)
+        if addresses and info.port:
+            self.found[peer] = f"{addresses[0]}:{info.port}"
+            self._note(peer)
+
+    def _note(self, peer: str) -> None:
+        self._metrics.peers_discovered.set(len(self.found), via="mdns")
+        self._on_change(peer)

@@ -1,0 +1,104 @@
+"""How a process gets its certificate: its own key, a join token, and the registry's CA."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+import grpc.aio
+from cryptography import x509
+
+from smpc.v1 import registry_pb2 as pb
+from smpc.v1 import registry_pb2_grpc as pb_grpc
+
+from . import identity, rpc
+from .config import Settings
+from .identity import Identity, IdentityError, Role
+from .protocol.signing import AGGREGATOR, REGISTRY
+
+log = logging.getLogger("smpcfl.enrolment")
+_ATTEMPT_S = 5.0
+_PATIENCE_S = 60.0
+
+
+async def enrol(settings: Settings, role: Role, hosts: Sequence[str] = ()) -> Identity:
+    """This process's identity: the one kept in the state folder, or a new certificate.
+
+    Waits up to a minute for the registry. IdentityError for a missing or refused token.
+    """
+    ca_path = settings.join / "ca.pem"
+    await _wait_for_file(ca_path)
+    ca = identity.load_ca(ca_path)
+    kept = identity.load(settings.state, ca)
+    if kept is not None and kept.role is role:
+        return kept
+    token = _read_token(settings.join / "token")
+    key_path = settings.state / "key.pem"
+    key = identity.load_key(key_path) if key_path.exists() else identity.new_key()
+    identity.write_private(key_path, identity.key_pem(key))
+    name = _name(settings, role)
+    request = pb.EnrolRequest(
+        token=token, csr=identity.signing_request(key, role, name, hosts), role=role, name=name
+    )
+    reply = await _call(settings.enrolment, ca, request)
+    own = Identity(role, name, key, x509.load_der_x509_certificate(reply.certificate), ca)
+    identity.check_certificate(reply.certificate, ca)
+    identity.save(settings.state, own)
+    return own
+
+
+def _name(settings: Settings, role: Role) -> str:
+    """The peer id: as set, or as drawn at the first start of this replica."""
+    if role is not Role.PEER:
+        return AGGREGATOR
+    path = settings.state / "peer-id"
+    if settings.peer_id:
+        return identity.check_name(settings.peer_id)
+    if not path.exists():
+        identity.write_private(path, identity.new_peer_id().encode())
+    return identity.check_name(path.read_text().strip())
+
+
+def _read_token(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise IdentityError(
+            f"no join token at {path} ({error.strerror}): copy it from the registry's join folder"
+        ) from error
+
+
+async def _wait_for_file(path: Path) -> None:
+    """The registry may still be making its CA."""
+    waited = 0.0
+    while not path.exists() and waited < _PATIENCE_S:
+        if waited == 0:
+            log.info("waiting for the registry's CA certificate at %s", path)
+        await asyncio.sleep(0.2)
+        waited += 0.2
+
+
+async def _call(address: str, ca: x509.Certificate, request: pb.EnrolRequest) -> pb.EnrolReply:
+    options = [("grpc.ssl_target_name_override", identity.tls_name(Role.REGISTRY, REGISTRY))]
+    credentials = grpc.ssl_channel_credentials(identity.pem(ca))
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    async with grpc.aio.secure_channel(address, credentials, options) as channel:
+        while True:
+            try:
+                return await pb_grpc.EnrolmentStub(channel).Enrol(request, timeout=_ATTEMPT_S)
+            except grpc.aio.AioRpcError as error:
+                if rpc.reason_of(error) is not None:
+                    raise IdentityError(
+                        f"the registry refused to enrol: {error.details()}"
+                    ) from error
+                if loop.time() - start > _PATIENCE_S:
+                    raise IdentityError(
+                        f"no registry at {address} after {_PATIENCE_S:.0f} s ({error.details()}):"
+                        " start one with `smpcfl registry`, or give its address with --enrolment"
+                    ) from error
+                log.info("waiting for the registry at %s", address)
+                await asyncio.sleep(1.0)

@@ -1,0 +1,103 @@
+"""The ClientApp's side of the agent's Unix socket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from types import TracebackType
+
+import grpc
+
+from smpc.v1 import local_pb2 as pb
+from smpc.v1 import local_pb2_grpc as pb_grpc
+from smpc.v1 import messages_pb2 as messages
+
+from .. import rpc
+from ..protocol.errors import LocalError, Reason, RemoteError
+from ..protocol.keystream import Secret
+from ..protocol.masks import AdditiveMasks, SeededMasks
+
+VARIABLE = "SMPCFL_AGENT"
+_CALL_S = 10.0
+_MASKS_S = 24 * 3600.0  # the agent ends it at the round's own deadline
+
+
+class AgentClient:
+    """LocalError where the agent is not there, RemoteError with its reason where it refuses."""
+
+    def __init__(self) -> None:
+        socket = os.environ.get(VARIABLE)
+        if not socket:
+            raise LocalError(
+                f"{VARIABLE} is not set: this ClientApp has no agent; start its SuperNode with"
+                " `smpcfl peer`"
+            )
+        self._channel = rpc.local_channel(socket)
+        self._stub = pb_grpc.AgentStub(self._channel)
+        self._socket = socket
+
+    def __enter__(self) -> AgentClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._channel.close()
+        if isinstance(error, grpc.RpcError):
+            reason = rpc.reason_of(error)
+            detail = str(error.details()) if isinstance(error, grpc.Call) else str(error)
+            if reason is not None:
+                raise AgentRefusal(reason, detail) from error
+            raise LocalError(f"the agent at {self._socket} does not answer: {detail}") from error
+
+    def identity(self) -> tuple[str, tuple[str, ...]]:
+        """Peer id, and the modes that the peer's own policy allows."""
+        reply = self._stub.Identity(pb.IdentityRequest(), timeout=_CALL_S)
+        return reply.peer, tuple(reply.modes)
+
+    def begin(self, ticket: messages.SignedTicket) -> bytes | None:
+        """Opens the round; an upload that was frozen in it before."""
+        reply = self._stub.Begin(ticket, timeout=_CALL_S)
+        return bytes(reply.upload) if reply.frozen else None
+
+    def masks(
+        self, ticket_digest: bytes, model_digest: bytes, config_digest: bytes
+    ) -> tuple[SeededMasks | AdditiveMasks, bytes]:
+        """The masks, and the serialised UploadMeta; waits until they may be given."""
+        request = pb.MasksRequest(
+            ticket_digest=ticket_digest, model_digest=model_digest, config_digest=config_digest
+        )
+        chunks = list(self._stub.Masks(request, timeout=_MASKS_S))
+        first = chunks[0]
+        meta = first.meta.SerializeToString()
+        if first.self_key:
+            plus, minus = tuple(map(Secret, first.plus)), tuple(map(Secret, first.minus))
+            return SeededMasks(Secret(first.self_key), plus, minus), meta
+        return AdditiveMasks(b"".join(chunk.vector for chunk in chunks)), meta
+
+    def freeze(self, ticket_digest: bytes, upload: bytes) -> int:
+        """Freezes the upload; returns the bytes sent to other peers in this round so far."""
+
+        def chunks() -> Iterator[pb.FreezeChunk]:
+            for start in range(0, len(upload), rpc.CHUNK_BYTES):
+                piece = upload[start : start + rpc.CHUNK_BYTES]
+                yield pb.FreezeChunk(ticket_digest=ticket_digest, data=piece)
+
+        return int(self._stub.Freeze(chunks(), timeout=_CALL_S).p2p_bytes)
+
+    def report(self, bytes_in: int, bytes_out: int, upload_seconds: float = 0.0) -> None:
+        request = pb.ReportRequest(
+            bytes_in=bytes_in, bytes_out=bytes_out, upload_seconds=upload_seconds
+        )
+        self._stub.Report(request, timeout=_CALL_S)
+
+
+class AgentRefusal(RemoteError):
+    """The agent's refusal, with the text that it gave."""
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(reason)
+        self.args = (text,)

@@ -1,0 +1,157 @@
+"""The client mod: trains as the app does, and replies with a masked partial sum in place of the model."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import time
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp.typing import ClientAppCallable
+
+from smpc.v1 import messages_pb2 as pb
+
+from .. import wire
+from ..protocol.errors import LocalError, ProtocolError, RemoteError
+from ..protocol.quantise import ModelShape, encode_update, model_digest
+from ..protocol.ticket import NORMAL, Ticket
+from .agent_client import AgentClient
+from .records import (
+    RECORD,
+    VECTOR,
+    config_digest,
+    config_of,
+    message_bytes,
+    split_arrays,
+    to_numpy,
+    vector_record,
+)
+
+ERROR_CODE = 17  # ours: Flower's own codes are below 10
+LOSS_KEYS = ("train_loss", "train-loss", "loss")
+CORRECT_KEYS = ("correct", "num-correct")
+ACCURACY_KEYS = ("train_acc", "train-accuracy", "accuracy")
+
+
+def secure_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Flower mod: `ClientApp(mods=[secure_mod])`. Without a valid ticket nothing is trained.
+
+    The app's reply needs one ArrayRecord, and one MetricRecord with `num-examples`; a loss
+    (`train_loss` or `loss`) and `correct` or an accuracy are summed with it if they are there.
+    """
+    try:
+        with AgentClient() as agent:
+            reply = _handle(agent, message, context, call_next)
+            agent.report(message_bytes(message), message_bytes(reply))
+            return reply
+    except RemoteError as error:
+        return _error(message, f"{error.reason}: {error}")
+    except ProtocolError as error:
+        return _error(message, str(error))
+
+
+def _handle(
+    agent: AgentClient, message: Message, context: Context, call_next: ClientAppCallable
+) -> Message:
+    ours = config_of(message.content)
+    peer, modes = agent.identity()
+    if ours is not None and "identify" in ours:
+        identity = ConfigRecord({"peer": peer})
+        return Message(RecordDict({RECORD: identity}), reply_to=message)
+    if ours is None:
+        if NORMAL not in modes:
+            raise LocalError(
+                f"this peer takes part in mode {'/'.join(modes)} only, and this"
+                f" {message.metadata.message_type} message has no ticket: nothing leaves it in the"
+                " clear (use SecureStrategy; for evaluation, set fraction_evaluate=0)"
+            )
+        return call_next(message, context)
+    return _train(agent, ours, message, context, call_next)
+
+
+def _train(
+    agent: AgentClient,
+    ours: ConfigRecord,
+    message: Message,
+    context: Context,
+    call_next: ClientAppCallable,
+) -> Message:
+    proto = wire.parse(pb.SignedTicket, bytes(ours["ticket"]))  # type: ignore[arg-type]
+    ticket = wire.ticket_from_proto(proto).ticket
+    frozen = agent.begin(proto)
+    if frozen is not None:
+        return _upload_reply(message, frozen, 0)
+    _, record = split_arrays(message.content)
+    given = to_numpy(record)
+    if ModelShape.of(given).layout(ticket.width) != ticket.layout:
+        raise LocalError("the model has another number of entries than the ticket says")
+    digests = model_digest(given), config_digest(message.content)
+    rng = _rounding(ours, ticket, context)
+    del message.content[RECORD]
+    reply = call_next(message, context)
+    if reply.has_error():
+        return reply
+    addend = encode_update(
+        ticket.quantiser,
+        given,
+        to_numpy(split_arrays(reply.content)[1]),
+        **_counters(reply),
+        rng=rng,
+    )
+    masks, meta = agent.masks(ticket.digest, *digests)
+    start = time.perf_counter()
+    upload = struct.pack(">I", len(meta)) + meta + masks.apply(addend).tobytes()
+    p2p_bytes = agent.freeze(ticket.digest, upload)
+    agent.report(0, 0, time.perf_counter() - start)
+    return _upload_reply(message, upload, p2p_bytes)
+
+
+def _upload_reply(message: Message, upload: bytes, p2p_bytes: int) -> Message:
+    (length,) = struct.unpack_from(">I", upload)
+    meta, vector = upload[4 : 4 + length], upload[4 + length :]
+    content = RecordDict(
+        {
+            RECORD: ConfigRecord({"meta": meta, "p2p-bytes": p2p_bytes}),
+            VECTOR: vector_record(vector),
+        }
+    )
+    return Message(content, reply_to=message)
+
+
+def _counters(reply: Message) -> dict[str, Any]:
+    """Examples, loss and correct predictions from the app's one MetricRecord."""
+    records = list(reply.content.metric_records.values())
+    if len(records) != 1 or "num-examples" not in records[0]:
+        raise LocalError("the ClientApp's reply needs one MetricRecord with 'num-examples'")
+    metrics = records[0]
+    examples = int(_number(metrics, ("num-examples",)))
+    correct = _number(metrics, CORRECT_KEYS)
+    if not correct:
+        correct = _number(metrics, ACCURACY_KEYS) * examples
+    if not np.isfinite(correct):
+        raise LocalError(f"the accuracy is {correct}: nothing was sent")
+    return {
+        "examples": examples,
+        "loss": float(_number(metrics, LOSS_KEYS)),
+        "correct": min(max(round(correct), 0), examples),
+    }
+
+
+def _number(metrics: MetricRecord, keys: tuple[str, ...]) -> float:
+    value = next((metrics[key] for key in keys if key in metrics), 0.0)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _rounding(ours: ConfigRecord, ticket: Ticket, context: Context) -> np.random.Generator:
+    """The rounding's randomness: fresh, or given by seed, round and partition. It keeps no secret."""
+    if "seed" not in ours:
+        return np.random.default_rng()
+    partition = context.node_config.get("partition-id", context.node_id)
+    text = f"{ours['seed']!r}/{ticket.round}/{partition!r}"
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest(), "big"))
+
+
+def _error(message: Message, reason: str) -> Message:
+    return Message(Error(ERROR_CODE, reason), reply_to=message)

@@ -1,0 +1,77 @@
+"""The record named `smpcfl` in Flower's messages, and digests over what a ClientApp is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+
+from ..protocol.encoding import digest
+from ..protocol.errors import LocalError
+
+RECORD = "smpcfl"
+VECTOR = "smpcfl-vector"
+ENVELOPE_BYTES = 500  # Flower's HTTP envelope of one message, as measured
+
+
+def split_arrays(content: RecordDict) -> tuple[str, ArrayRecord]:
+    """The one model record of a message; LocalError if there is not exactly one."""
+    if len(content.array_records) != 1:
+        raise LocalError(
+            f"{len(content.array_records)} ArrayRecords in the message: exactly one model is needed"
+        )
+    return next(iter(content.array_records.items()))
+
+
+def to_numpy(record: ArrayRecord) -> dict[str, npt.NDArray[Any]]:
+    return {name: array.numpy() for name, array in record.items()}
+
+
+def to_record(arrays: dict[str, npt.NDArray[Any]]) -> ArrayRecord:
+    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+
+
+def config_digest(content: RecordDict) -> bytes:
+    """SHA-256 over all configuration of a train message but our own record, 32 bytes."""
+    return digest(
+        "config",
+        [
+            [name, [[key, _plain(value)] for key, value in sorted(record.items())]]
+            for name, record in sorted(content.config_records.items())
+            if name != RECORD
+        ],
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, bool) else value
+
+
+def vector_record(vector: bytes) -> ArrayRecord:
+    """As bytes in an array: Flower sends arrays in chunks, and configuration values whole."""
+    return ArrayRecord({VECTOR: Array(np.frombuffer(vector, np.uint8))})
+
+
+def vector_of(content: RecordDict) -> bytes:
+    """LocalError if the reply carries no upload."""
+    try:
+        return content.array_records[VECTOR][VECTOR].numpy().tobytes()
+    except KeyError:
+        raise LocalError(
+            "the reply carries no upload: does the ClientApp use secure_mod?"
+        ) from None
+
+
+def config_of(content: RecordDict) -> ConfigRecord | None:
+    return content.config_records.get(RECORD)
+
+
+def message_bytes(message: Message) -> int:
+    """What a message takes on Flower's HTTP connection."""
+    objects = get_all_nested_objects(message)
+    return sum(len(item.deflate()) for item in objects.values()) + ENVELOPE_BYTES

@@ -1,0 +1,236 @@
+"""One secure round at the aggregator: ticket out, partial sums in, survivors, unmask, sum."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy.typing as npt
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from smpc.v1 import local_pb2, local_pb2_grpc
+
+from .. import identity, rpc, wire
+from ..aggregator.serial import next_serial
+from ..aggregator.unmask import Unmasking
+from ..identity import Identity
+from ..protocol.aggregator import AggregatorRound
+from ..protocol.errors import LocalError, ProtocolError
+from ..protocol.quantise import ModelShape, decode_update, model_digest
+from ..protocol.ticket import NORMAL, SEEDED, Deadlines, SignedTicket, Ticket, default_threshold
+from ..protocol.trailer import Trailer
+from ..report import RoundRecord
+from .cohort import exchange
+from .follow import Limits
+from .records import RECORD, config_digest, config_of, message_bytes, vector_of
+
+log = logging.getLogger("smpcfl.flower")
+STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"
+REGISTRY_VARIABLE = "SMPCFL_REGISTRY"
+
+
+@dataclass
+class Outcome:
+    """What a round came to. Bytes are totals over the cohort. No `replies`: the round is void."""
+
+    replies: list[Message] = field(default_factory=list)
+    model: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    trailer: Trailer | None = None
+    reason: str = ""
+    cohort: int = 0
+    survivors: int = 0
+    bytes_up: float = 0.0
+    bytes_down: float = 0.0
+    bytes_p2p: float = 0.0
+    phase_seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Server:
+    """What the ServerApp needs of the aggregator's service: its identity, and where to report."""
+
+    state: Path
+    own: Identity | None
+    registry: str
+    run: int = 0
+
+    @classmethod
+    def load(cls, mode: str) -> Server:
+        """LocalError if the ServerApp was not started by `smpcfl aggregator`."""
+        folder = os.environ.get(STATE_VARIABLE)
+        if not folder:
+            raise LocalError(
+                f"{STATE_VARIABLE} is not set: start the SuperLink with `smpcfl aggregator`"
+            )
+        state = Path(folder)
+        own = None
+        if mode != NORMAL:
+            own = identity.load(state, identity.load_ca(state / "ca.pem"))
+            if own is None:
+                raise LocalError(
+                    f"no valid certificate in {state}: start `smpcfl aggregator` again"
+                )
+        registry = os.environ.get(REGISTRY_VARIABLE, "registry:9200")
+        return cls(state, own, registry, secrets.randbits(63))
+
+    def announce(self, rounds: int) -> None:
+        """Tells the service that a run starts, and sends it this process's warnings from now on."""
+        logging.getLogger("smpcfl").addHandler(_Forward(self))
+        self.tell({"event": "start", "run": self.run, "rounds": rounds})
+
+    def record(self, record: RoundRecord) -> None:
+        """Hands the record to the service: for its log, its metrics and `smpcfl run`."""
+        self.tell({"event": "round", "record": json.loads(record.to_json())})
+
+    def tell(self, event: dict[str, object]) -> None:
+        text = json.dumps(event)
+        try:
+            with rpc.local_channel(str(self.state / "run" / "rounds.sock")) as channel:
+                stub = local_pb2_grpc.RoundsStub(channel)
+                stub.Record(local_pb2.RunEvent(json=text), timeout=5.0)
+        except grpc.RpcError as error:
+            # Not `log.warning`: it would come back here.
+            print(f"the aggregator's service does not take events: {error}", flush=True)
+
+
+class _Forward(logging.Handler):
+    """Flower keeps a ServerApp's log to itself; the operator reads the service's."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(logging.INFO)
+        self._server = server
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._server.tell(
+            {"event": "log", "level": record.levelname, "message": record.getMessage()}
+        )
+
+
+class SecureRound:
+    """Builds the ticket of one round and sees it through."""
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        mode: str,
+        number: int,
+        peers: Mapping[int, str],
+        given: dict[str, npt.NDArray[Any]],
+        content: RecordDict,
+        width: int,
+        limits: Limits,
+        deadlines: Deadlines,
+    ) -> None:
+        assert server.own is not None
+        self._server = server
+        self._own = server.own
+        self._peers = peers
+        self._given = given
+        cohort = tuple(sorted(peers.values()))
+        degree = len(cohort) - 1
+        threshold = default_threshold(degree)
+        layout = ModelShape.of(given).layout(width)
+        ticket = Ticket(
+            run=server.run,
+            round=number,
+            serial=next_serial(server.state / "serial"),
+            nonce=secrets.token_bytes(32),
+            mode=mode,
+            cohort=cohort,
+            degree=degree,
+            threshold=threshold,
+            width=width,
+            clip=limits.clip,
+            weight_cap=limits.weight_cap,
+            body=layout.body,
+            wide=layout.wide,
+            min_survivors=min(len(cohort), threshold + 1) if mode == SEEDED else len(cohort),
+            deadlines=deadlines,
+            model_digest=model_digest(given),
+            config_digest=config_digest(content),
+        )
+        self.signed = SignedTicket(ticket, self._own.signer(ticket.signed_bytes))
+        self._outcome = Outcome(cohort=len(cohort))
+
+    def void(self, reason: str) -> Outcome:
+        self._outcome.reason = reason
+        return self._outcome
+
+    def run(self, grid: Grid, messages: list[Message], seed: int | None, grace_s: float) -> Outcome:
+        """RemoteError if the round is void."""
+        self._attach(messages, seed)
+        return asyncio.run(self._run(grid, messages, grace_s))
+
+    async def _run(self, grid: Grid, messages: list[Message], grace_s: float) -> Outcome:
+        outcome, ticket = self._outcome, self.signed.ticket
+        outcome.bytes_down = sum(message_bytes(message) for message in messages)
+        async with Unmasking(self._own, self._server.registry, self._server.state) as unmasking:
+            # Before as well as after: a peer that uploads and then vanishes leaves the roster.
+            await unmasking.refresh()
+            start = time.monotonic()
+            replies = await asyncio.to_thread(
+                exchange, grid, messages, ticket.deadlines.upload / 1000, grace_s
+            )
+            outcome.phase_seconds["train"] = time.monotonic() - start
+            await unmasking.refresh()
+            state = AggregatorRound(self.signed, self._own.signer, unmasking.directory.members)
+            return await self._finish(state, unmasking, replies)
+
+    def _attach(self, messages: list[Message], seed: int | None) -> None:
+        ours = ConfigRecord({"ticket": wire.ticket_to_proto(self.signed).SerializeToString()})
+        ours["aggregator"] = identity.der(self._own.certificate)
+        if seed is not None:
+            ours["seed"] = seed
+        for message in messages:
+            message.content[RECORD] = ours
+
+    async def _finish(
+        self, state: AggregatorRound, unmasking: Unmasking, replies: Mapping[int, Message]
+    ) -> Outcome:
+        outcome = self._outcome
+        for node, reply in replies.items():
+            self._take(state, self._peers[node], reply)
+        survivors = state.fix_survivors()
+        outcome.survivors = len(survivors)
+        if state.ticket.mode == SEEDED:
+            start = time.monotonic()
+            await unmasking.run(state)
+            outcome.phase_seconds["unmask"] = time.monotonic() - start
+            outcome.bytes_up += unmasking.bytes_in
+            outcome.bytes_down += unmasking.bytes_out
+            if unmasking.p2p_bytes:
+                outcome.bytes_p2p = float(sum(unmasking.p2p_bytes.values()))
+        start = time.monotonic()
+        total = state.total()
+        outcome.model, outcome.trailer = decode_update(
+            state.ticket.quantiser, self._given, total, len(survivors)
+        )
+        outcome.phase_seconds["sum"] = time.monotonic() - start
+        return outcome
+
+    def _take(self, state: AggregatorRound, peer: str, reply: Message) -> None:
+        """One peer's reply; a bad one is logged and left out."""
+        self._outcome.bytes_up += message_bytes(reply)
+        if reply.has_error():
+            log.warning("%s did not upload: %s", peer, reply.error.reason)
+            return
+        try:
+            ours = config_of(reply.content)
+            if ours is None:
+                raise LocalError("no upload in the reply: does the ClientApp use secure_mod?")
+            self._outcome.bytes_p2p += float(ours["p2p-bytes"])  # type: ignore[arg-type]
+            meta = bytes(ours["meta"])  # type: ignore[arg-type]
+            state.upload(peer, wire.upload_from(meta, vector_of(reply.content)))
+        except ProtocolError as error:
+            log.warning("the upload of %s is left out: %s", peer, error)

@@ -1,0 +1,278 @@
+"""The strategy wrapper: any strategy that averages, over sums that no single update can be read from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+
+from ..protocol.errors import LocalError, RemoteError
+from ..protocol.ticket import ADDITIVE, MODES, NORMAL, SEEDED, Deadlines
+from ..protocol.trailer import Trailer
+from ..report import RoundRecord
+from .cohort import PeerNodes, exchange
+from .follow import Limits
+from .records import message_bytes, split_arrays, to_numpy, to_record
+from .round import Outcome, SecureRound, Server
+
+log = logging.getLogger("smpcfl.flower")
+_AGAIN = 3  # tries at a round in `additive`, where any lost peer voids it
+
+
+class SecureStrategy(Strategy):
+    """Wraps a Flower strategy; in mode `normal` it hands everything through.
+
+    The inner strategy gets one reply a round, as if from a single client with all the examples: the
+    weighted mean model of the survivors and their summed counters. So FedAvg, FedAvgM, FedAdam and
+    others that use only the average work; those that look at single updates cannot.
+
+    `min_peers`: fewest to start a round with; `seed`: makes the rounding reproducible; `width`: bits
+    of a ring element. LocalError for a strategy or a value that cannot work.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *,
+        mode: str | None = None,
+        min_peers: int = 3,
+        width: int = 16,
+        deadlines: Deadlines | None = None,
+        grace_s: float = 20.0,
+        seed: int | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.inner = strategy
+        self.mode = mode or os.environ.get("SMPCFL_MODE", SEEDED)
+        self.min_peers = min_peers
+        self.width = width
+        self.deadlines = deadlines or Deadlines()
+        self.grace_s = grace_s
+        self.seed = seed
+        self.limits = limits or Limits()
+        self.records: list[RoundRecord] = []
+        self._nodes = PeerNodes()
+        if self.mode not in MODES:
+            raise LocalError(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
+        if self.mode != NORMAL and min_peers < 3:
+            raise LocalError(f"min_peers is {min_peers}: a sum of two is no secret, at least 3")
+        if type(strategy).__name__ in _NEEDS_SINGLE_UPDATES:
+            raise LocalError(
+                f"{type(strategy).__name__} looks at single updates, which nobody sees here: use a"
+                " strategy that averages, such as FedAvg"
+            )
+        if getattr(strategy, "fraction_evaluate", 0.0) and self.mode != NORMAL:
+            raise LocalError(
+                "fraction_evaluate must be 0: the metrics of one client would travel in the clear;"
+                " evaluate the global model with evaluate_fn"
+            )
+
+    # -- Flower's Strategy ----------------------------------------------------------------------
+
+    def summary(self) -> None:
+        self.inner.summary()
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        return self.inner.configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        return self.inner.aggregate_train(server_round, replies)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        return self.inner.configure_evaluate(server_round, arrays, config, grid)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        return self.inner.aggregate_evaluate(server_round, replies)
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Runs the rounds. `evaluate_fn` may return `accuracy` and `loss`: they go in the record."""
+        result = Result()
+        result.arrays = arrays = initial_arrays
+        config = train_config or ConfigRecord()
+        server = Server.load(self.mode)
+        server.announce(num_rounds)
+        if evaluate_fn and (measured := evaluate_fn(0, arrays)) is not None:
+            result.evaluate_metrics_serverapp[0] = measured
+        for number in range(1, num_rounds + 1):
+            start = time.monotonic()
+            outcome = self._round(server, grid, number, arrays, config, timeout)
+            if outcome.replies:
+                new_arrays, metrics = self.inner.aggregate_train(number, outcome.replies)
+                if new_arrays is not None:
+                    result.arrays = arrays = new_arrays
+                if metrics is not None:
+                    result.train_metrics_clientapp[number] = metrics
+            seconds = time.monotonic() - start
+            measured = evaluate_fn(number, arrays) if evaluate_fn else None
+            if measured is not None:
+                result.evaluate_metrics_serverapp[number] = measured
+            record = self._record(server, number, outcome, measured, seconds)
+            self.records.append(record)
+            server.record(record)
+        return result
+
+    # -- one round ------------------------------------------------------------------------------
+
+    def _round(
+        self,
+        server: Server,
+        grid: Grid,
+        number: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        timeout: float,
+    ) -> Outcome:
+        for attempt in range(_AGAIN if self.mode == ADDITIVE else 1):
+            if attempt:
+                log.warning("round %d is run again with who is there", number)
+            self._wait_for_peers(grid)
+            messages = list(self.inner.configure_train(number, arrays, config, grid))
+            if self.mode == NORMAL:
+                return self._normal(grid, messages, timeout)
+            outcome = self._secure(server, grid, number, messages)
+            if outcome.replies:
+                break
+        return outcome
+
+    def _wait_for_peers(self, grid: Grid) -> None:
+        waited = 0.0
+        while len(list(grid.get_node_ids())) < self.min_peers:
+            if waited % 10 == 0:
+                found = len(list(grid.get_node_ids()))
+                log.info("waiting for peers: %d of %d connected", found, self.min_peers)
+            time.sleep(0.5)
+            waited += 0.5
+
+    def _normal(self, grid: Grid, messages: list[Message], timeout: float) -> Outcome:
+        """Plain Flower: every update arrives in the clear."""
+        down = sum(message_bytes(message) for message in messages)
+        replies = exchange(grid, messages, timeout, self.grace_s)
+        good = [reply for reply in replies.values() if not reply.has_error()]
+        for reply in replies.values():
+            if reply.has_error():
+                log.warning("a peer failed: %s", reply.error.reason)
+        return Outcome(
+            replies=good,
+            reason="" if good else "no peer replied",
+            cohort=len(messages),
+            survivors=len(good),
+            bytes_up=sum(message_bytes(reply) for reply in replies.values()),
+            bytes_down=down,
+        )
+
+    def _secure(self, server: Server, grid: Grid, number: int, messages: list[Message]) -> Outcome:
+        peers = self._nodes.identify(grid, [m.metadata.dst_node_id for m in messages])
+        if len(peers) < self.min_peers:
+            reason = f"{len(peers)} peers, at least {self.min_peers} are needed"
+            return Outcome(reason=reason, cohort=len(peers))
+        messages = [m for m in messages if m.metadata.dst_node_id in peers]
+        key, record = split_arrays(messages[0].content)
+        given = to_numpy(record)
+        round_ = SecureRound(
+            server,
+            mode=self.mode,
+            number=number,
+            peers=peers,
+            given=given,
+            content=messages[0].content,
+            width=self.width,
+            limits=self.limits,
+            deadlines=self.deadlines,
+        )
+        try:
+            outcome = round_.run(grid, messages, self.seed, self.grace_s)
+        except RemoteError as error:
+            log.warning("round %d is void: %s", number, error)
+            return round_.void(str(error))
+        assert outcome.trailer is not None
+        self.limits = self.limits.after(outcome.trailer)
+        outcome.replies = [self._reply(key, outcome)]
+        return outcome
+
+    def _reply(self, key: str, outcome: Outcome) -> Message:
+        """The survivors as one client, for the inner strategy."""
+        assert outcome.trailer is not None
+        weight = getattr(self.inner, "weighted_by_key", "num-examples")
+        metrics = MetricRecord({weight: outcome.trailer.examples, **_means(outcome.trailer)})
+        content = RecordDict({key: to_record(outcome.model), "metrics": metrics})
+        return Message(content=content, message_type=MessageType.TRAIN, dst_node_id=0)
+
+    def _record(
+        self,
+        server: Server,
+        number: int,
+        outcome: Outcome,
+        measured: MetricRecord | None,
+        seconds: float,
+    ) -> RoundRecord:
+        measured = measured or MetricRecord()
+        cohort = max(outcome.cohort, 1)
+        train_loss = outcome.trailer.mean_loss if outcome.trailer else None
+        return RoundRecord(
+            run=server.run,
+            round=number,
+            mode=self.mode,
+            outcome="complete" if outcome.replies else "void",
+            reason=outcome.reason,
+            cohort=outcome.cohort,
+            survivors=outcome.survivors,
+            dropouts=outcome.cohort - outcome.survivors,
+            accuracy=_float(measured, "accuracy"),
+            loss=_float(measured, "loss"),
+            train_loss=train_loss,
+            bytes_up=outcome.bytes_up / cohort,
+            bytes_down=outcome.bytes_down / cohort,
+            bytes_p2p=outcome.bytes_p2p / cohort,
+            seconds=seconds,
+            phase_seconds=outcome.phase_seconds,
+        )
+
+
+_NEEDS_SINGLE_UPDATES = {
+    "Krum",
+    "MultiKrum",
+    "Bulyan",
+    "FedMedian",
+    "FedTrimmedAvg",
+    "QFedAvg",
+    "FedXgbBagging",
+    "FedXgbCyclic",
+    "DifferentialPrivacyServerSideFixedClipping",
+    "DifferentialPrivacyServerSideAdaptiveClipping",
+    "DifferentialPrivacyClientSideFixedClipping",
+    "DifferentialPrivacyClientSideAdaptiveClipping",
+}
+
+
+def _means(trailer: Trailer) -> dict[str, float]:
+    return {
+        "train_loss": trailer.mean_loss,
+        "train_accuracy": trailer.correct / trailer.examples,
+    }
+
+
+def _float(metrics: MetricRecord, key: str) -> float | None:
+    value = metrics.get(key)
+    return float(value) if isinstance(value, int | float) else None

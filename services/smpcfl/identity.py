@@ -1,0 +1,245 @@
+"""Who is who: identity keys, certificates of the deployment's CA, and TLS made from them.
+
+Role and name stand in the certificate as the DNS name `<name>.<role>.smpcfl`, which both TLS and the
+checks of every call read.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import NameOID
+
+from .protocol.errors import LocalError
+from .protocol.signing import AGGREGATOR, REGISTRY, Signer, signer, verify
+
+SUFFIX = ".smpcfl"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
+
+
+class Role(StrEnum):
+    PEER = "peer"
+    AGGREGATOR = AGGREGATOR
+    REGISTRY = REGISTRY
+
+
+class IdentityError(LocalError):
+    """A key, certificate or token that is missing or does not fit."""
+
+
+def check_name(name: str) -> str:
+    """A peer id: up to 42 lower-case letters, digits and inner hyphens, and not a role's name."""
+    if not _NAME.fullmatch(name) or name in (AGGREGATOR, REGISTRY):
+        raise IdentityError(
+            f"{name!r} is no peer id: up to 42 of a-z, 0-9 and inner hyphens, and neither"
+            f" {AGGREGATOR!r} nor {REGISTRY!r}"
+        )
+    return name
+
+
+def tls_name(role: Role, name: str) -> str:
+    return f"{name}.{role}{SUFFIX}"
+
+
+def parse_tls_name(text: str) -> tuple[Role, str] | None:
+    """(role, name) of a DNS name in a certificate, None for any other name."""
+    parts = text.removesuffix(SUFFIX).split(".")
+    if not text.endswith(SUFFIX) or len(parts) != 2 or parts[1] not in list(Role):
+        return None
+    return Role(parts[1]), parts[0]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """This process's own key and certificate, and the CA's."""
+
+    role: Role
+    name: str
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    certificate: x509.Certificate = field(repr=False)
+    ca: x509.Certificate = field(repr=False)
+
+    @property
+    def signer(self) -> Signer:
+        return signer(self.key)
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """Mutual TLS: a client without a certificate of the CA is not let in."""
+        return grpc.ssl_server_credentials(
+            [(key_pem(self.key), pem(self.certificate))], pem(self.ca), require_client_auth=True
+        )
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        return grpc.ssl_channel_credentials(pem(self.ca), key_pem(self.key), pem(self.certificate))
+
+
+@dataclass(frozen=True)
+class Member:
+    """A checked certificate: whose it is and with which key."""
+
+    role: Role
+    name: str
+    key: ec.EllipticCurvePublicKey = field(repr=False)
+    der: bytes = field(repr=False)
+
+
+def check_certificate(der: bytes, ca: x509.Certificate) -> Member:
+    """IdentityError unless `der` is a certificate of `ca` that is valid now and names a role."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        certificate.verify_directly_issued_by(ca)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        key = certificate.public_key()
+    except Exception as error:
+        raise IdentityError(f"not a certificate of this deployment's CA: {error}") from error
+    now = datetime.datetime.now(datetime.UTC)
+    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+        raise IdentityError(
+            f"certificate valid from {certificate.not_valid_before_utc} to"
+            f" {certificate.not_valid_after_utc}, not now ({now}); check the clock"
+        )
+    found = [parse_tls_name(text) for text in names.get_values_for_type(x509.DNSName)]
+    named = [item for item in found if item]
+    if len(named) != 1 or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise IdentityError("certificate without exactly one role, or without an EC key")
+    return Member(*named[0], key, der)
+
+
+class Members:
+    """The certificates known here, as the core's Keyring."""
+
+    def __init__(self, ca: x509.Certificate) -> None:
+        self.ca = ca
+        self._members: dict[str, Member] = {}
+
+    def add(self, der: bytes) -> Member:
+        """IdentityError unless it is of the CA. The newest certificate of a name stands."""
+        for known in self._members.values():
+            if known.der == der:
+                return known
+        member = check_certificate(der, self.ca)
+        self._members[member.name] = member
+        return member
+
+    def get(self, name: str) -> Member | None:
+        return self._members.get(name)
+
+    def verify(self, name: str, message: bytes, signature: bytes) -> bool:
+        member = self._members.get(name)
+        if member is None:
+            return False
+        expected = Role(name) if name in (AGGREGATOR, REGISTRY) else Role.PEER
+        return member.role is expected and verify(member.key, message, signature)
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def new_peer_id() -> str:
+    return f"peer-{secrets.token_hex(4)}"
+
+
+def signing_request(
+    key: ec.EllipticCurvePrivateKey, role: Role, name: str, hosts: Sequence[str] = ()
+) -> bytes:
+    """PKCS #10, DER. `hosts`: further DNS names or IP addresses (for the aggregator's SuperLink)."""
+    names: list[x509.GeneralName] = [x509.DNSName(tls_name(role, name))]
+    names += [general_name(host) for host in dict.fromkeys(hosts)]
+    return (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, SHA256())
+        .public_bytes(serialization.Encoding.DER)
+    )
+
+
+def general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise IdentityError(f"{path} holds no EC private key")
+    return key
+
+
+def load_ca(path: Path) -> x509.Certificate:
+    """IdentityError that says how to get one if there is none."""
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except FileNotFoundError:
+        raise IdentityError(
+            f"no CA certificate at {path}: copy ca.pem and the token from the registry's join folder"
+        ) from None
+    except ValueError as error:
+        raise IdentityError(f"{path} is no PEM certificate: {error}") from error
+
+
+def load(folder: Path, ca: x509.Certificate) -> Identity | None:
+    """The identity kept in `folder`, None if there is none or its certificate no longer stands."""
+    key_path, certificate_path = folder / "key.pem", folder / "certificate.pem"
+    if not (key_path.exists() and certificate_path.exists()):
+        return None
+    certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
+    try:
+        member = check_certificate(der(certificate), ca)
+    except IdentityError:
+        return None
+    return Identity(member.role, member.name, load_key(key_path), certificate, ca)
+
+
+def save(folder: Path, identity: Identity) -> None:
+    """Key (readable by its owner alone) and certificate, each written whole or not at all."""
+    write_private(folder / "key.pem", key_pem(identity.key))
+    write_private(folder / "certificate.pem", pem(identity.certificate))
+
+
+def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Atomic and durable: a new file with `mode`, flushed, then renamed over `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,191 @@
+"""Starts registry, aggregator and peers as processes, and leaves none behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from ..protocol.errors import LocalError
+from ..supervisor import descendants
+
+LOOPBACK = "127.0.0.1"
+_END_S = 12.0
+
+
+class Stack:
+    """`folder` gets a state folder and a log for each process. Use as a context manager."""
+
+    def __init__(self, folder: Path, mode: str, peers: int, rounds: int, seed: int) -> None:
+        self.folder = folder
+        self.mode = mode
+        self.peers = peers
+        self.rounds = rounds
+        self.seed = seed
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Stack:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        ports = free_ports(6 + 3 * self.peers)
+        registry, enrolment, targets, superlink = ports[:4]
+        join = self.folder / "join"
+        where = {
+            "registry": f"{LOOPBACK}:{registry}",
+            "enrolment": f"{LOOPBACK}:{enrolment}",
+        }
+        self.start(
+            "registry",
+            "registry",
+            {
+                "join": join,
+                "port": registry,
+                "enrolment_port": enrolment,
+                "targets_port": targets,
+                "metrics_port": ports[4],
+            },
+        )
+        self.start(
+            "aggregator",
+            "aggregator",
+            {
+                **where,
+                "join": join / "aggregator",
+                "superlink_port": superlink,
+                "metrics_port": ports[5],
+                "min_peers": self.peers,
+                "rounds": self.rounds,
+                "seed": self.seed,
+            },
+        )
+        for number in range(self.peers):
+            port, metrics, supernode = ports[6 + 3 * number : 9 + 3 * number]
+            self.start(
+                f"peer-{number}",
+                "peer",
+                {
+                    **where,
+                    "join": join / "peer",
+                    "aggregator": f"{LOOPBACK}:{superlink}",
+                    "port": port,
+                    "metrics_port": metrics,
+                    "supernode_port": supernode,
+                },
+            )
+
+    def start(self, name: str, service: str, settings: dict[str, object]) -> None:
+        """Starts one service; its output goes to `folder`/name.log."""
+        state = self.folder / name
+        state.mkdir(parents=True, exist_ok=True)
+        given = {
+            "mode": self.mode,
+            "state": state,
+            "host": LOOPBACK,
+            "advertise": LOOPBACK,
+            "mdns": LOOPBACK,
+            **settings,
+        }
+        command = [sys.executable, "-m", "smpcfl", service]
+        for key, value in given.items():
+            command += [f"--{key.replace('_', '-')}", str(value)]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("SMPCFL_")}
+        if "SMPCFL_MNIST" in os.environ:
+            environment["SMPCFL_MNIST"] = os.environ["SMPCFL_MNIST"]
+        with (self.folder / f"{name}.log").open("ab") as output:
+            self._processes[name] = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    @property
+    def records(self) -> Path:
+        return self.folder / "aggregator" / "records.jsonl"
+
+    def check(self) -> None:
+        """LocalError with the last lines of its log if a process has ended."""
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                tail = self.log(name)[-1500:]
+                raise LocalError(f"{name} ended with code {process.returncode}:\n{tail}")
+
+    def log(self, name: str) -> str:
+        path = self.folder / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def wait(self, done: Callable[[], bool], seconds: float, what: str) -> None:
+        """Until `done`; LocalError with the aggregator's last lines if it takes too long."""
+        latest = time.monotonic() + seconds
+        while not done():
+            self.check()
+            if time.monotonic() > latest:
+                tail = self.log("aggregator")[-1500:]
+                raise LocalError(
+                    f"{what} took more than {seconds:.0f} s; the aggregator's log:\n{tail}"
+                )
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """Ends everything: the orderly way first, and after a while the other."""
+        before = signal.getsignal(signal.SIGINT)
+        with contextlib.suppress(ValueError):  # only the main thread may, and only it gets Ctrl-C
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._stop()
+        finally:
+            with contextlib.suppress(ValueError):
+                signal.signal(signal.SIGINT, before)
+
+    def _stop(self) -> None:
+        below: set[int] = set()
+        for process in self._processes.values():
+            below |= set(descendants(process.pid))
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        latest = time.monotonic() + _END_S
+        for process in self._processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(latest - time.monotonic(), 0.1))
+            if process.poll() is None:
+                below |= set(descendants(process.pid))
+                process.kill()
+                process.wait()
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody uses now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for item in sockets:
+            item.bind((LOOPBACK, 0))
+        return [item.getsockname()[1] for item in sockets]
+    finally:
+        for item in sockets:
+            item.close()

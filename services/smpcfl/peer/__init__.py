@@ -1,0 +1,1 @@
+"""The peer: a long-lived agent beside Flower's SuperNode."""

@@ -1,0 +1,244 @@
+"""The agent: holds the round that is open, and drives the core with the clock and the network."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from ..identity import Identity, write_private
+from ..metrics import Metrics
+from ..protocol.additive import AdditivePeerRound
+from ..protocol.errors import Reason, RemoteError
+from ..protocol.masks import AdditiveMasks, SeededMasks
+from ..protocol.messages import Answer, Call, Header, PeerMessage, Survivors
+from ..protocol.peer import PeerRound
+from ..protocol.phases import Phase
+from ..protocol.signing import Keyring
+from ..protocol.ticket import ADDITIVE, Admission, Policy, SignedTicket
+from ..waiting import wait_for
+
+log = logging.getLogger("smpcfl.peer")
+Round = PeerRound | AdditivePeerRound
+Send = Callable[[Call], Coroutine[Any, Any, tuple[PeerMessage | None, int]]]
+
+
+class CallFailed(Exception):
+    """A call to another peer got no usable reply; `reason` if it was refused with one."""
+
+    def __init__(self, text: str, reason: Reason | None = None) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class SerialStore:
+    """The highest serial ever accepted, on disk before anything is signed for it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.highest = int(path.read_text()) if path.exists() else 0
+
+    def accept(self, serial: int) -> None:
+        write_private(self._path, str(serial).encode())
+        self.highest = serial
+
+
+class PeerAgent:
+    """One round at a time. `send` makes a call and returns the reply and the bytes that went out."""
+
+    def __init__(
+        self,
+        own: Identity,
+        policy: Policy,
+        keyring: Keyring,
+        serials: SerialStore,
+        send: Send,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = own.name
+        self.policy = policy
+        self._signer = own.signer
+        self._keyring = keyring
+        self._admission = Admission(own.name, policy, keyring)
+        self._serials = serials
+        self._send = send
+        self._metrics = metrics
+        self._clock = clock
+        self._round: Round | None = None
+        self._started = 0.0
+        self._changed = asyncio.Event()
+        self._driver: asyncio.Task[None] | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+        self.p2p_bytes = 0
+
+    # -- the round ------------------------------------------------------------------------------
+
+    def take_ticket(self, signed: SignedTicket) -> Round:
+        """The round of this ticket, opened if the ticket is new. RemoteError if it is refused."""
+        running = self._round.ticket.digest if self._round is not None else None
+        fresh = self._admission.check(
+            signed,
+            highest_serial=self._serials.highest,
+            running=running,
+            now_ms=int(time.time() * 1000),
+        )
+        if not fresh:
+            assert self._round is not None
+            return self._round
+        self._serials.accept(signed.ticket.serial)
+        self.close_round()
+        ticket = signed.ticket
+        if ticket.mode == ADDITIVE:
+            opened: Round = AdditivePeerRound(signed, self.name, self._signer, os.urandom)
+        else:
+            opened = PeerRound(
+                signed, self.name, self.policy, self._signer, self._keyring, os.urandom
+            )
+        self._round, self._started, self.p2p_bytes = opened, self._clock(), 0
+        self._metrics.round.set(ticket.round)
+        self._metrics.cohort_peers.set(len(ticket.cohort))
+        log.info(
+            "round %d of run %d: cohort of %d, degree %d, threshold %d, deadlines %s ms",
+            ticket.round,
+            ticket.run,
+            len(ticket.cohort),
+            ticket.degree,
+            ticket.threshold,
+            "/".join(str(getattr(ticket.deadlines, n)) for n in ("exchange", "ready", "upload")),
+        )
+        self._driver = asyncio.create_task(self._drive(opened))
+        return opened
+
+    def round_of(self, ticket_digest: bytes) -> Round:
+        """The open round; RemoteError(UNKNOWN_TICKET) if it is another."""
+        if self._round is None or self._round.ticket.digest != ticket_digest:
+            raise RemoteError(Reason.UNKNOWN_TICKET)
+        return self._round
+
+    def seeded(self, ticket_digest: bytes) -> PeerRound:
+        found = self.round_of(ticket_digest)
+        if not isinstance(found, PeerRound):
+            raise RemoteError(Reason.POLICY_MODE, expected="seeded", found=found.ticket.mode)
+        return found
+
+    def now(self) -> float:
+        """Seconds since the open round's ticket was first seen."""
+        return self._clock() - self._started
+
+    def wake(self) -> None:
+        """Something changed: whoever waits looks again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def close_round(self) -> None:
+        if self._driver is not None:
+            self._driver.cancel()
+            self._driver = None
+        for task in self._calls:
+            task.cancel()
+        if self._round is not None:
+            self._round.close()
+            self._round = None
+        self.wake()
+
+    async def _drive(self, round_: Round) -> None:
+        phase, since = round_.phase, self._clock()
+        while (due := round_.next_event(self.now())) is not None:
+            changed = self._changed
+            for call in round_.calls(self.now()):
+                self._spawn(round_, call)
+            if round_.phase is not phase:
+                self._note_phase(phase, self._clock() - since)
+                phase, since = round_.phase, self._clock()
+            if changed.is_set():
+                continue
+            # At least a millisecond, so that a deadline which is due is past when it is looked at.
+            pause = max((round_.next_event(self.now()) or due) - self.now(), 0.0) + 0.001
+            await wait_for(changed, pause)
+        log.info("round %d closed: its secrets are gone", round_.ticket.round)
+        self.wake()
+
+    def _note_phase(self, ended: Phase, seconds: float) -> None:
+        if ended in (Phase.EXCHANGE, Phase.READY):
+            self._metrics.phase_duration.observe(seconds, phase=ended.value)
+
+    def _spawn(self, round_: Round, call: Call) -> None:
+        task = asyncio.create_task(self._make(round_, call))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _make(self, round_: Round, call: Call) -> None:
+        try:
+            reply, sent = await self._send(call)
+            self.p2p_bytes += sent
+            round_.answered(call, reply, self.now())
+        except CallFailed as error:
+            for follow_up in round_.failed(call, self.now(), error.reason):
+                self._spawn(round_, follow_up)
+        except RemoteError as error:
+            self.refused(error)
+        self.wake()
+
+    def refused(self, error: RemoteError) -> None:
+        self._metrics.rejected.inc(reason=error.reason.value)
+        self.log_refusal(error)
+
+    def log_refusal(self, error: RemoteError) -> None:
+        log.warning("refused: %s", error)
+
+    # -- for the ClientApp ------------------------------------------------------------------------
+
+    async def masks(
+        self, ticket_digest: bytes, model_digest: bytes, config_digest: bytes
+    ) -> tuple[Round, SeededMasks | AdditiveMasks, Header]:
+        """The round's masks as soon as they may be given; RemoteError once they never will be."""
+        round_ = self.round_of(ticket_digest)
+        async for _ in self._changes(round_):
+            if round_.masks_available(self.now()) or round_.phase not in (
+                Phase.EXCHANGE,
+                Phase.READY,
+            ):
+                break
+        masks, header = round_.masks(model_digest, config_digest, self.now())
+        self.wake()
+        return round_, masks, header
+
+    def freeze(self, ticket_digest: bytes, upload: bytes) -> None:
+        self.round_of(ticket_digest).freeze(upload, self.now())
+        self.wake()
+
+    # -- for the aggregator -----------------------------------------------------------------------
+
+    async def unmask(self, message: Survivors) -> Answer:
+        """Agrees with the neighbours on the survivors and answers; RemoteError at the deadline."""
+        round_ = self.seeded(message.ticket_digest)
+        round_.survivors(message, self.now())
+        self._metrics.survivors.set(len(message.survivors))
+        self.wake()
+        start = self._clock()
+        async for _ in self._changes(round_):
+            answer = round_.answer(self.now())
+            if answer is not None:
+                self._metrics.phase_duration.observe(self._clock() - start, phase="agree")
+                self.wake()
+                return answer
+        raise RemoteError(Reason.ROUND_CLOSED, "unmask")
+
+    async def _changes(self, round_: Round) -> AsyncIterator[None]:
+        """Yields at once, and after every change or deadline, while the round is open."""
+        while True:
+            changed = self._changed
+            yield
+            due = round_.next_event(self.now())
+            if due is None:
+                return
+            await wait_for(changed, max(due - self.now(), 0.0) + 0.002)
+
+    async def close(self) -> None:
+        self.close_round()
+        await asyncio.sleep(0)

@@ -1,0 +1,154 @@
+"""The agent's calls to other peers, over gRPC and mutual TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from smpc.v1 import peer_pb2 as pb
+from smpc.v1 import peer_pb2_grpc as pb_grpc
+
+from .. import rpc, wire
+from ..directory import Directory
+from ..identity import Identity, IdentityError, Role
+from ..metrics import Metrics
+from ..protocol.errors import Reason
+from ..protocol.messages import (
+    Acknowledge,
+    AdditiveShare,
+    Agreement,
+    Call,
+    Exchange,
+    PeerMessage,
+    Ready,
+)
+from ..protocol.ticket import SignedTicket
+from .agent import CallFailed
+
+log = logging.getLogger("smpcfl.peer")
+CALL_S = 5.0
+SHARE_S = 60.0
+
+
+class PeerLink:
+    """One channel a peer, made anew when the peer is found elsewhere or does not answer."""
+
+    def __init__(self, own: Identity, directory: Directory, metrics: Metrics) -> None:
+        self._own = own
+        self._directory = directory
+        self._metrics = metrics
+        self._channels: dict[str, tuple[str, grpc.aio.Channel]] = {}
+        self._failed_address: dict[str, str] = {}
+
+    async def send(self, call: Call) -> tuple[PeerMessage | None, int]:
+        """The reply and the bytes that went out. CallFailed if there is none."""
+        start, outcome, method = time.perf_counter(), "error", "none"
+        try:
+            stub = pb_grpc.PeerStub(self._channel(call.to))
+            if self._directory.members.get(call.to) is None:
+                await self._identify(stub, call.to)
+            method, request, convert = _encode(call.message)
+            timeout = SHARE_S if isinstance(call.message, AdditiveShare) else CALL_S
+            reply = await getattr(stub, method)(request(), timeout=timeout)
+            outcome = "ok"
+            sent = _size(call.message, request)
+            self._metrics.bytes.inc(sent, direction="out", channel="p2p")
+            received = reply.ByteSize() + rpc.FRAME_BYTES
+            self._metrics.bytes.inc(received, direction="in", channel="p2p")
+            return convert(reply), sent
+        except grpc.aio.AioRpcError as error:
+            reason = rpc.reason_of(error)
+            outcome = "refused" if reason else "error"
+            if reason is None:
+                self._drop(call.to)
+            elif reason is not Reason.UNKNOWN_TICKET:
+                log.warning("%s refused %s: %s", call.to, method, error.details())
+            raise CallFailed(str(error.details()), reason) from error
+        finally:
+            seconds = time.perf_counter() - start
+            self._metrics.rpc_duration.observe(seconds, method=f"{method}.out", outcome=outcome)
+
+    def _channel(self, peer: str) -> grpc.aio.Channel:
+        candidates = self._directory.addresses(peer)
+        if not candidates:
+            raise CallFailed(f"no address of {peer} is known")
+        known = self._channels.get(peer)
+        if known is not None and known[0] in candidates:
+            return known[1]
+        if known is not None:
+            self._drop(peer)
+        bad = self._failed_address.get(peer)
+        address = next((item for item in candidates if item != bad), candidates[0])
+        made = rpc.channel(self._own, address, Role.PEER, peer)
+        self._channels[peer] = (address, made)
+        return made
+
+    def _drop(self, peer: str) -> None:
+        """The next call tries another address, if there is one."""
+        known = self._channels.pop(peer, None)
+        if known is not None:
+            self._failed_address[peer] = known[0]
+            task = asyncio.ensure_future(known[1].close())
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def _identify(self, stub: pb_grpc.PeerStub, peer: str) -> None:
+        """A certificate for a peer found by mDNS alone; the CA vouches for it."""
+        reply = await stub.Identify(pb.Empty(), timeout=CALL_S)
+        try:
+            member = self._directory.members.add(reply.der)
+        except IdentityError as error:
+            raise CallFailed(f"{peer}: {error}") from error
+        if member.name != peer or member.role is not Role.PEER:
+            raise CallFailed(f"{peer} showed a certificate of {member.name}")
+
+    async def close(self) -> None:
+        for _, made in self._channels.values():
+            await made.close()
+
+
+def _encode(message: PeerMessage) -> tuple[str, Any, Any]:
+    """Method name, a function that makes the request, and one that reads the reply."""
+
+    def nothing(reply: Any) -> None:
+        return None
+
+    if isinstance(message, AdditiveShare):
+        return "Share", lambda: _chunks(message), nothing
+    if isinstance(message, SignedTicket):
+        offer = wire.ticket_to_proto(message)
+        return "Offer", lambda: offer, nothing
+    if isinstance(message, Exchange):
+        exchange = wire.exchange_to_proto(message)
+        return "Exchange", lambda: exchange, wire.exchange_from_proto
+    if isinstance(message, Acknowledge):
+        acknowledge = wire.acknowledge_to_proto(message)
+        return "Acknowledge", lambda: acknowledge, nothing
+    if isinstance(message, Ready):
+        ready = wire.ready_to_proto(message)
+        return "Ready", lambda: ready, wire.ready_reply_from_proto
+    assert isinstance(message, Agreement)
+    agreement = wire.agreement_to_proto(message)
+    return "Agree", lambda: agreement, nothing
+
+
+async def _chunks(share: AdditiveShare) -> AsyncIterator[pb.ShareChunk]:
+    total = len(share.vector)
+    for start in range(0, max(total, 1), rpc.CHUNK_BYTES):
+        piece = share.vector[start : start + rpc.CHUNK_BYTES]
+        if start == 0:
+            yield pb.ShareChunk(ticket_digest=share.ticket_digest, total_bytes=total, data=piece)
+        else:
+            yield pb.ShareChunk(data=piece)
+
+
+def _size(message: PeerMessage, request: Any) -> int:
+    if isinstance(message, AdditiveShare):
+        chunks = max(1, -(-len(message.vector) // rpc.CHUNK_BYTES))
+        return len(message.vector) + 48 + chunks * (rpc.FRAME_BYTES + 5)
+    return int(request().ByteSize()) + rpc.FRAME_BYTES

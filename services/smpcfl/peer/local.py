@@ -1,0 +1,88 @@
+"""The Unix socket that the ClientApp talks to. Only its owner can open it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from smpc.v1 import local_pb2 as pb
+from smpc.v1 import local_pb2_grpc as pb_grpc
+from smpc.v1 import messages_pb2 as messages
+
+from .. import rpc, wire
+from ..metrics import Metrics
+from ..protocol.errors import Reason, RemoteError
+from ..protocol.masks import SeededMasks
+from ..protocol.peer import PeerRound
+from ..rpc import Context
+from .agent import PeerAgent
+
+
+class AgentService(pb_grpc.AgentServicer):
+    def __init__(self, agent: PeerAgent, metrics: Metrics) -> None:
+        self._agent = agent
+        self._metrics = metrics
+        for name in ("Identity", "Begin", "Freeze", "Report"):
+            method = getattr(self, f"_{name.lower()}")
+            setattr(self, name, rpc.handler(name, metrics, on_refusal=agent.log_refusal)(method))
+
+    async def _identity(self, request: pb.IdentityRequest, context: Context) -> pb.IdentityReply:
+        return pb.IdentityReply(peer=self._agent.name, modes=self._agent.policy.modes)
+
+    async def _begin(self, request: messages.SignedTicket, context: Context) -> pb.BeginReply:
+        round_ = self._agent.take_ticket(wire.ticket_from_proto(request))
+        if round_.frozen is not None:
+            return pb.BeginReply(frozen=True, upload=round_.frozen)
+        return pb.BeginReply()
+
+    async def Masks(
+        self, request: pb.MasksRequest, context: Context
+    ) -> AsyncIterator[pb.MasksChunk]:
+        try:
+            round_, masks, header = await self._agent.masks(
+                request.ticket_digest, request.model_digest, request.config_digest
+            )
+        except RemoteError as error:
+            self._agent.refused(error)
+            await rpc.refuse(context, error)
+        announcement = round_.announcement if isinstance(round_, PeerRound) else None
+        meta = wire.upload_meta_to_proto(header, announcement)
+        if isinstance(masks, SeededMasks):
+            yield pb.MasksChunk(
+                meta=meta, self_key=masks.self_key, plus=masks.plus, minus=masks.minus
+            )
+            return
+        yield pb.MasksChunk(meta=meta)
+        for start in range(0, len(masks.vector), rpc.CHUNK_BYTES):
+            yield pb.MasksChunk(vector=masks.vector[start : start + rpc.CHUNK_BYTES])
+
+    async def _freeze(
+        self, request: AsyncIterator[pb.FreezeChunk], context: Context
+    ) -> pb.FreezeReply:
+        digest, pieces = b"", []
+        async for chunk in request:
+            digest = digest or chunk.ticket_digest
+            pieces.append(chunk.data)
+        if not digest:
+            raise RemoteError(Reason.MALFORMED, "empty stream")
+        self._agent.freeze(digest, b"".join(pieces))
+        return pb.FreezeReply(p2p_bytes=self._agent.p2p_bytes)
+
+    async def _report(self, request: pb.ReportRequest, context: Context) -> pb.ReportReply:
+        self._metrics.bytes.inc(request.bytes_in, direction="in", channel="flower")
+        self._metrics.bytes.inc(request.bytes_out, direction="out", channel="flower")
+        if request.upload_seconds > 0:
+            self._metrics.phase_duration.observe(request.upload_seconds, phase="upload")
+        return pb.ReportReply()
+
+
+def socket_path(folder: Path) -> Path:
+    """Inside a folder that nobody else may enter: the socket's own mode is not ours to set."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.chmod(folder, 0o700)
+    path = folder / "agent.sock"
+    if len(str(path)) > 100:
+        raise ValueError(f"{path} is too long for a Unix socket (100 characters): choose --state")
+    path.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,119 @@
+"""What other peers and the aggregator may call: checks the role, hands the message to the agent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from smpc.v1 import messages_pb2 as messages
+from smpc.v1 import peer_pb2 as pb
+from smpc.v1 import peer_pb2_grpc as pb_grpc
+
+from .. import identity, rpc, wire
+from ..identity import Identity, Role
+from ..metrics import Metrics
+from ..protocol.additive import AdditivePeerRound
+from ..protocol.errors import Reason, RemoteError
+from ..protocol.messages import AdditiveShare
+from ..rpc import Context
+from .agent import PeerAgent
+
+
+class PeerService(pb_grpc.PeerServicer):
+    def __init__(self, own: Identity, agent: PeerAgent, metrics: Metrics) -> None:
+        self._own = own
+        self._agent = agent
+        self._metrics = metrics
+        for name in ("Offer", "Exchange", "Acknowledge", "Ready", "Agree", "Share", "Identify"):
+            method = self._counted(getattr(self, f"_{name.lower()}"), "p2p")
+            setattr(self, name, rpc.handler(name, metrics, on_refusal=agent.log_refusal)(method))
+        unmask = self._counted(self._unmask, "unmask")
+        self.Unmask = rpc.handler("Unmask", metrics, on_refusal=agent.log_refusal)(unmask)
+
+    def _counted(self, method: Any, channel: str) -> Any:
+        """Counts request and reply in bytes; replies to peers are part of the round's p2p bytes."""
+
+        async def call(request: Any, context: Context) -> Any:
+            if hasattr(request, "ByteSize"):  # streams count their chunks themselves
+                received = request.ByteSize() + rpc.FRAME_BYTES
+                self._metrics.bytes.inc(received, direction="in", channel=channel)
+            reply = await method(request, context)
+            sent = reply.ByteSize() + rpc.FRAME_BYTES
+            self._metrics.bytes.inc(sent, direction="out", channel=channel)
+            if channel == "p2p":
+                self._agent.p2p_bytes += sent
+            return reply
+
+        return call
+
+    async def _offer(self, request: messages.SignedTicket, context: Context) -> pb.Empty:
+        await rpc.require(context, Role.PEER)
+        self._agent.take_ticket(wire.ticket_from_proto(request))
+        return pb.Empty()
+
+    async def _exchange(self, request: messages.Exchange, context: Context) -> messages.Exchange:
+        peer = await rpc.require(context, Role.PEER)
+        message = wire.exchange_from_proto(request)
+        round_ = self._agent.seeded(message.announcement.ticket_digest)
+        reply = round_.exchange(peer, message, self._agent.now())
+        self._agent.wake()
+        return wire.exchange_to_proto(reply)
+
+    async def _acknowledge(self, request: messages.Acknowledge, context: Context) -> pb.Empty:
+        peer = await rpc.require(context, Role.PEER)
+        message = wire.acknowledge_from_proto(request)
+        round_ = self._agent.seeded(message.ticket_digest)
+        round_.acknowledge(peer, message, self._agent.now())
+        self._agent.wake()
+        return pb.Empty()
+
+    async def _ready(self, request: messages.Ready, context: Context) -> messages.ReadyReply:
+        peer = await rpc.require(context, Role.PEER)
+        message = wire.ready_from_proto(request)
+        round_ = self._agent.seeded(message.ticket_digest)
+        reply = round_.ready(peer, message, self._agent.now())
+        self._agent.wake()
+        return wire.ready_reply_to_proto(reply)
+
+    async def _agree(self, request: messages.Agreement, context: Context) -> pb.Empty:
+        await rpc.require(context, Role.PEER, Role.AGGREGATOR)
+        message = wire.agreement_from_proto(request)
+        self._agent.seeded(message.ticket_digest).agreement(message)
+        self._agent.wake()
+        return pb.Empty()
+
+    async def _share(self, request: AsyncIterator[pb.ShareChunk], context: Context) -> pb.Empty:
+        peer = await rpc.require(context, Role.PEER)
+        round_: AdditivePeerRound | None = None
+        pieces: list[bytes] = []
+        received = expected = 0
+        async for chunk in request:
+            if round_ is None:
+                found = self._agent.round_of(chunk.ticket_digest)
+                if not isinstance(found, AdditivePeerRound):
+                    raise RemoteError(Reason.POLICY_MODE, expected="additive", found="seeded")
+                round_, expected = found, found.ticket.layout.nbytes
+            received += len(chunk.data)
+            if received > expected:
+                raise RemoteError(
+                    Reason.WRONG_LENGTH, "share", peer=peer, expected=expected, found=received
+                )
+            pieces.append(chunk.data)
+            size = chunk.ByteSize() + rpc.FRAME_BYTES
+            self._metrics.bytes.inc(size, direction="in", channel="p2p")
+        if round_ is None:
+            raise RemoteError(Reason.MALFORMED, "empty stream", peer=peer)
+        share = AdditiveShare(round_.ticket.digest, b"".join(pieces))
+        round_.share(peer, share, self._agent.now())
+        self._agent.wake()
+        return pb.Empty()
+
+    async def _identify(self, request: pb.Empty, context: Context) -> pb.Certificate:
+        rpc.caller(context)
+        return pb.Certificate(der=identity.der(self._own.certificate))
+
+    async def _unmask(self, request: messages.Survivors, context: Context) -> pb.UnmaskReply:
+        await rpc.require(context, Role.AGGREGATOR)
+        round_ = self._agent.seeded(request.ticket_digest)
+        answer = await self._agent.unmask(wire.survivors_from_proto(request, round_.ticket))
+        return pb.UnmaskReply(answer=wire.answer_to_proto(answer), p2p_bytes=self._agent.p2p_bytes)

@@ -1,0 +1,84 @@
+"""Who is there: addresses by peer id, kept alive by heartbeats."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..identity import write_private
+
+ALIVE_S = 10.0  # three heartbeats of a peer, and a little
+
+
+@dataclass
+class Entry:
+    peer: str
+    address: str
+    metrics_address: str
+    certificate: bytes
+    index: int
+    last_seen: float
+    mdns: bool = False
+
+
+class Roster:
+    """`now` is in seconds. Indices (which slice of the data) are kept in `path` across restarts."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries: dict[str, Entry] = {}
+        self._indices: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        self.version = 1
+
+    def register(
+        self, peer: str, address: str, metrics_address: str, certificate: bytes, now: float
+    ) -> int:
+        """Adds or moves a peer; returns its index: the one it had, or the least that is free."""
+        self.expire(now)
+        index = self._index(peer)
+        known = self._entries.get(peer)
+        entry = Entry(peer, address, metrics_address, certificate, index, now)
+        if known is not None:
+            entry.mdns = known.mdns
+        self._entries[peer] = entry
+        self.version += 1
+        return index
+
+    def _index(self, peer: str) -> int:
+        taken = {entry.index for name, entry in self._entries.items() if name != peer}
+        index = self._indices.get(peer)
+        if index is None or index in taken:
+            index = next(i for i in range(len(taken) + 1) if i not in taken)
+            self._indices[peer] = index
+            write_private(self._path, json.dumps(self._indices, indent=1).encode())
+        return index
+
+    def heartbeat(self, peer: str, now: float) -> bool:
+        """False if the peer is not on the roster and has to register again."""
+        self.expire(now)
+        entry = self._entries.get(peer)
+        if entry is None:
+            return False
+        entry.last_seen = now
+        return True
+
+    def seen_by_mdns(self, peers: set[str]) -> None:
+        for name, entry in self._entries.items():
+            if entry.mdns != (name in peers):
+                entry.mdns = name in peers
+                self.version += 1
+
+    def remove(self, peer: str) -> None:
+        if self._entries.pop(peer, None) is not None:
+            self.version += 1
+
+    def expire(self, now: float) -> None:
+        for name, entry in list(self._entries.items()):
+            if now - entry.last_seen > ALIVE_S:
+                self.remove(name)
+
+    def entries(self, now: float) -> list[Entry]:
+        """The living, by peer id."""
+        self.expire(now)
+        return [self._entries[name] for name in sorted(self._entries)]

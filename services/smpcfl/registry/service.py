@@ -1,0 +1,189 @@
+"""The registry's gRPC services, and the HTTP page that tells Prometheus whom to scrape."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import grpc
+import grpc.aio
+
+from smpc.v1 import registry_pb2 as pb
+from smpc.v1 import registry_pb2_grpc as pb_grpc
+
+from .. import identity, rpc
+from ..config import PortInUse, Settings
+from ..discovery import Discovery
+from ..identity import Identity, Role
+from ..metrics import Metrics
+from ..protocol.errors import Reason, RemoteError
+from ..protocol.signing import signer
+from ..protocol.ticket import graph_claim
+from ..rpc import Context
+from ..waiting import wait_for
+from .authority import Authority
+from .roster import Roster
+
+log = logging.getLogger("smpcfl.registry")
+PORT = 9200
+
+
+class EnrolmentService(pb_grpc.EnrolmentServicer):
+    def __init__(self, authority: Authority, metrics: Metrics) -> None:
+        self._authority = authority
+        self.Enrol = rpc.handler("Enrol", metrics, on_refusal=_warn)(self._enrol)
+
+    async def _enrol(self, request: pb.EnrolRequest, context: Context) -> pb.EnrolReply:
+        certificate = self._authority.enrol(request.token, request.csr, request.role, request.name)
+        log.info("enrolled %s %s", request.role, request.name)
+        return pb.EnrolReply(certificate=identity.der(certificate))
+
+
+class RegistryService(pb_grpc.RegistryServicer):
+    def __init__(self, own: Identity, roster: Roster, metrics: Metrics) -> None:
+        self._own = own
+        self._roster = roster
+        self._metrics = metrics
+        self._aggregator = b""
+        # RFC 6979: the aggregator may ask again, but never gets another seed.
+        self._sign = signer(own.key, deterministic=True)
+        for name in ("Register", "Heartbeat", "Lookup", "Goodbye", "SignGraph"):
+            method = getattr(self, f"_{name.lower()}")
+            setattr(self, name, rpc.handler(name, metrics, on_refusal=_warn)(method))
+
+    async def _register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterReply:
+        peer = await rpc.require(context, Role.PEER)
+        for address in (request.address, request.metrics_address):
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdigit() or len(address) > 255:
+                raise RemoteError(Reason.MALFORMED, "address", peer=peer, found=address[:255])
+        certificate = rpc.caller_certificate(context)
+        index = self._roster.register(
+            peer, request.address, request.metrics_address, certificate, time.monotonic()
+        )
+        log.info("peer %s is at %s, data slice %d", peer, request.address, index)
+        return pb.RegisterReply(index=index)
+
+    async def _heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.Roster:
+        peer = await rpc.require(context, Role.PEER)
+        if not self._roster.heartbeat(peer, time.monotonic()):
+            raise RemoteError(Reason.NOT_REGISTERED, peer=peer)
+        if request.roster_version == self._roster.version:
+            return pb.Roster(version=self._roster.version, unchanged=True)
+        return self._whole()
+
+    async def _lookup(self, request: pb.LookupRequest, context: Context) -> pb.Roster:
+        role, _ = rpc.caller(context)
+        if role is Role.AGGREGATOR:
+            self._aggregator = rpc.caller_certificate(context)
+        return self._whole()
+
+    async def _goodbye(self, request: pb.GoodbyeRequest, context: Context) -> pb.GoodbyeReply:
+        peer = await rpc.require(context, Role.PEER)
+        self._roster.remove(peer)
+        log.info("peer %s said goodbye", peer)
+        return pb.GoodbyeReply()
+
+    async def _signgraph(self, request: pb.GraphRequest, context: Context) -> pb.GraphReply:
+        await rpc.require(context, Role.AGGREGATOR)
+        claim = graph_claim(request.run, request.round, request.cohort)
+        return pb.GraphReply(signature=self._sign(claim))
+
+    def _whole(self) -> pb.Roster:
+        entries = self._roster.entries(time.monotonic())
+        self._metrics.roster_peers.set(len(entries))
+        return pb.Roster(
+            version=self._roster.version,
+            entries=[
+                pb.Entry(
+                    peer=entry.peer,
+                    address=entry.address,
+                    certificate=entry.certificate,
+                    index=entry.index,
+                    mdns=entry.mdns,
+                )
+                for entry in entries
+            ],
+            aggregator_certificate=self._aggregator,
+            registry_certificate=identity.der(self._own.certificate),
+        )
+
+
+def targets(roster: Roster) -> bytes:
+    """Prometheus' HTTP service discovery: every living replica."""
+    groups = [
+        {"targets": [entry.metrics_address], "labels": {"peer": entry.peer, "job": "peer"}}
+        for entry in roster.entries(time.monotonic())
+    ]
+    return json.dumps(groups).encode()
+
+
+def serve_targets(host: str, port: int, roster: Roster) -> ThreadingHTTPServer:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path == "/targets"
+            body = targets(roster) if known else b"see /targets\n"
+            self.send_response(200 if known else 404)
+            self.send_header("Content-Type", "application/json" if known else "text/plain")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    try:
+        server = ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        raise PortInUse(host, port, "targets-port") from error
+    Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
+    """Runs the registry until `stop`."""
+    authority = Authority(settings.state, settings.join)
+    own = authority.own_identity(["registry", "localhost", "127.0.0.1"])
+    roster = Roster(settings.state / "indices.json")
+    roster_server, enrolment_server = rpc.new_server(), rpc.new_server()
+    service = RegistryService(own, roster, metrics)
+    pb_grpc.add_RegistryServicer_to_server(service, roster_server)
+    pb_grpc.add_EnrolmentServicer_to_server(EnrolmentService(authority, metrics), enrolment_server)
+    port = rpc.bind(
+        roster_server, settings.host, settings.port or PORT, own.server_credentials(), "port"
+    )
+    enrolment_credentials = grpc.ssl_server_credentials(
+        [(identity.key_pem(own.key), identity.pem(own.certificate))]
+    )
+    enrolment_port = rpc.bind(
+        enrolment_server,
+        settings.host,
+        settings.enrolment_port,
+        enrolment_credentials,
+        "enrolment-port",
+    )
+    page = serve_targets(settings.host, settings.targets_port, roster)
+    discovery = Discovery(settings.mdns, metrics)
+    await roster_server.start()
+    await enrolment_server.start()
+    await discovery.start()
+    log.info("registry on port %d, enrolment on port %d", port, enrolment_port)
+    try:
+        while not stop.is_set():
+            roster.seen_by_mdns(set(discovery.found))
+            metrics.roster_peers.set(len(roster.entries(time.monotonic())))
+            await wait_for(stop, 1.0)
+    finally:
+        page.shutdown()
+        page.server_close()
+        await discovery.close()
+        await enrolment_server.stop(1.0)
+        await roster_server.stop(1.0)
+
+
+def _warn(error: RemoteError) -> None:
+    log.warning("refused: %s", error)

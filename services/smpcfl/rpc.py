@@ -1,0 +1,134 @@
+"""gRPC as all services use it: mutual TLS, role checks, refusals with their reason, bounded sizes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+import grpc
+import grpc.aio
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from .config import PortInUse
+from .identity import Identity, Role, parse_tls_name, tls_name
+from .metrics import Metrics
+from .protocol.errors import ProtocolError, Reason, RemoteError
+
+FRAME_BYTES = 5  # gRPC's length prefix of every message
+CHUNK_BYTES = 1 << 20
+_REASON = "smpcfl-reason"
+_MAX_MESSAGE = 8 << 20
+_OPTIONS = [
+    ("grpc.max_receive_message_length", _MAX_MESSAGE),
+    ("grpc.max_send_message_length", _MAX_MESSAGE),
+    ("grpc.max_concurrent_streams", 64),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+]
+
+T = TypeVar("T")
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+
+def new_server() -> grpc.aio.Server:
+    return grpc.aio.server(options=_OPTIONS)
+
+
+def bind(
+    server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials, option: str
+) -> int:
+    """Binds and returns the port (a free one for 0). PortInUse names the option to change."""
+    try:
+        bound = server.add_secure_port(f"{host}:{port}", credentials)
+    except RuntimeError as error:
+        raise PortInUse(host, port, option) from error
+    if bound == 0:
+        raise PortInUse(host, port, option)
+    return bound
+
+
+def channel(identity: Identity, address: str, role: Role, name: str) -> grpc.aio.Channel:
+    """A channel that only talks to the holder of `name`'s certificate, wherever it is."""
+    options = [*_OPTIONS, ("grpc.ssl_target_name_override", tls_name(role, name))]
+    return grpc.aio.secure_channel(address, identity.channel_credentials(), options)
+
+
+def local_channel(socket: str) -> grpc.Channel:
+    """Blocking channel to a service on this machine's Unix socket."""
+    return grpc.insecure_channel(f"unix:{socket}", _OPTIONS)
+
+
+def caller(context: Context) -> tuple[Role, str]:
+    """Role and name from the caller's certificate."""
+    names = context.auth_context().get("x509_subject_alternative_name", [])
+    found = [parse_tls_name(name.decode(errors="replace")) for name in names]
+    named = [item for item in found if item]
+    if len(named) != 1:
+        raise RemoteError(Reason.ROLE, "certificate without exactly one role")
+    return named[0]
+
+
+def caller_certificate(context: Context) -> bytes:
+    """The caller's certificate, DER."""
+    (pem,) = context.auth_context()["x509_pem_cert"]
+    return x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+
+
+async def require(context: Context, *roles: Role) -> str:
+    """The caller's name if its role is among `roles`; refuses the call otherwise."""
+    role, name = caller(context)
+    if role not in roles:
+        raise RemoteError(Reason.ROLE, peer=name, expected="/".join(roles), found=role)
+    return name
+
+
+async def refuse(context: Context, error: RemoteError) -> NoReturn:
+    context.set_trailing_metadata(((_REASON, error.reason.value),))
+    await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+    raise AssertionError("abort does not return")
+
+
+def reason_of(error: grpc.RpcError) -> Reason | None:
+    """The reason that a refusing server gave, if it was one of ours."""
+    metadata: Any = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
+    for key, value in metadata or ():
+        if key == _REASON and value in list(Reason):
+            return Reason(value)
+    return None
+
+
+def handler(
+    method: str, metrics: Metrics, *, on_refusal: Callable[[RemoteError], None] | None = None
+) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Awaitable[T]]]:
+    """Times a unary handler and turns its RemoteError into a refusal that carries the reason."""
+
+    def decorate(function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+        async def handle(request: Any, context: Context) -> T:
+            start, outcome = time.perf_counter(), "error"
+            try:
+                reply = await function(request, context)
+                outcome = "ok"
+                return reply
+            except RemoteError as error:
+                outcome = "refused"
+                # Not having the ticket yet is the normal course of gossip, not a rejection.
+                if error.reason is not Reason.UNKNOWN_TICKET:
+                    metrics.rejected.inc(reason=error.reason.value)
+                    if on_refusal:
+                        on_refusal(error)
+                await refuse(context, error)
+            except ProtocolError as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                raise
+            finally:
+                seconds = time.perf_counter() - start
+                metrics.rpc_duration.observe(seconds, method=method, outcome=outcome)
+
+        return handle
+
+    return decorate

@@ -1,0 +1,137 @@
+"""Runs Flower's daemons as children: restarts what exits, and leaves no process behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .waiting import wait_for
+
+log = logging.getLogger("smpcfl.supervisor")
+_RESTART_S = (1.0, 2.0, 5.0, 10.0)
+_STABLE_S = 30.0
+_TERM_S = 5.0
+
+
+def flower_environment(home: Path) -> dict[str, str]:
+    """Flower without telemetry, update check or run-time installation, its files under `home`."""
+    home.mkdir(parents=True, exist_ok=True)
+    return {
+        **os.environ,
+        # Flower starts its own children by bare name.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class Child:
+    """One daemon in a session of its own, started again with a growing pause when it exits."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], log_path: Path
+    ) -> None:
+        self.name = name
+        self._command = list(command)
+        self._environment = dict(environment)
+        self._log_path = log_path
+        self._process: asyncio.subprocess.Process | None = None
+        self._groups: set[int] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`. Returns after all of its process groups are gone."""
+        failures = 0
+        loop = asyncio.get_running_loop()
+        try:
+            while not stop.is_set():
+                started = loop.time()
+                await self._start()
+                assert self._process is not None
+                waiting = [
+                    asyncio.create_task(self._process.wait()),
+                    asyncio.create_task(stop.wait()),
+                ]
+                while not any(task.done() for task in waiting):
+                    self._note_groups()
+                    await asyncio.wait(waiting, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+                for task in waiting:
+                    task.cancel()
+                if stop.is_set():
+                    break
+                failures = 0 if loop.time() - started > _STABLE_S else failures + 1
+                pause = _RESTART_S[min(failures, len(_RESTART_S)) - 1]
+                log.warning(
+                    "%s exited with code %s (its log: %s); starting it again in %.0f s",
+                    self.name,
+                    self._process.returncode,
+                    self._log_path,
+                    pause,
+                )
+                self._kill(signal.SIGKILL)
+                await wait_for(stop, pause)
+        finally:
+            await self._end()
+
+    async def _start(self) -> None:
+        self._log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self._log_path.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._groups = {self._process.pid}
+
+    def _note_groups(self) -> None:
+        """Flower's SuperLink starts its executor in a session of its own: found while it is our child."""
+        if self._process is not None:
+            self._groups |= {
+                os.getpgid(pid) for pid in descendants(self._process.pid) if _exists(pid)
+            }
+
+    def _kill(self, number: signal.Signals) -> None:
+        for group in self._groups - {os.getpgid(0)}:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, number)
+
+    async def _end(self) -> None:
+        if self._process is None:
+            return
+        self._note_groups()
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), _TERM_S)
+        self._kill(signal.SIGKILL)
+        await self._process.wait()
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of the children of `pid`, and theirs."""
+    found: list[int] = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *descendants(int(child))]
+    except (OSError, ValueError):
+        pass
+    return found
+
+
+def _exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()

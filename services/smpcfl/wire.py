@@ -1,0 +1,274 @@
+"""Between the core's messages and those of proto/. Fields have the same names on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from smpc.v1 import messages_pb2 as pb
+
+from .protocol.errors import LocalError, Reason, RemoteError
+from .protocol.keystream import Secret
+from .protocol.messages import (
+    Acknowledge,
+    Agreement,
+    Announcement,
+    Answer,
+    Confirmation,
+    Dealt,
+    Exchange,
+    Header,
+    Ready,
+    ReadyReply,
+    ShownShare,
+    Survivors,
+    Upload,
+)
+from .protocol.ticket import Deadlines, SignedTicket, Ticket, pack_bitmap, unpack_bitmap
+
+T = TypeVar("T")
+
+
+def ticket_to_proto(signed: SignedTicket) -> pb.SignedTicket:
+    ticket = signed.ticket
+    plain = {
+        name.name: getattr(ticket, name.name)
+        for name in pb.Ticket.DESCRIPTOR.fields
+        if name.name not in ("deadlines", "cohort")
+    }
+    deadlines = pb.Deadlines(
+        **{
+            field.name: getattr(ticket.deadlines, field.name)
+            for field in pb.Deadlines.DESCRIPTOR.fields
+        }
+    )
+    message = pb.Ticket(**plain, cohort=ticket.cohort, deadlines=deadlines)
+    return pb.SignedTicket(ticket=message, signature=signed.signature)
+
+
+def ticket_from_proto(message: pb.SignedTicket) -> SignedTicket:
+    """RemoteError(MALFORMED) for values out of range."""
+    source = message.ticket
+    values: dict[str, Any] = {
+        field.name: getattr(source, field.name) for field in pb.Ticket.DESCRIPTOR.fields
+    }
+    values["cohort"] = tuple(source.cohort)
+    try:
+        values["deadlines"] = Deadlines(
+            **{f.name: getattr(source.deadlines, f.name) for f in pb.Deadlines.DESCRIPTOR.fields}
+        )
+        return SignedTicket(Ticket(**values), message.signature)
+    except LocalError as error:
+        raise RemoteError(Reason.MALFORMED, f"ticket: {error}") from error
+
+
+def announcement_to_proto(item: Announcement) -> pb.Announcement:
+    return _to(pb.Announcement, item)
+
+
+def announcement_from_proto(message: pb.Announcement) -> Announcement:
+    return _from(Announcement, message)
+
+
+def exchange_to_proto(item: Exchange) -> pb.Exchange:
+    return pb.Exchange(
+        announcement=announcement_to_proto(item.announcement),
+        dealt=pb.Dealt(
+            self_share=item.dealt.self_share,
+            pair_share=item.dealt.pair_share,
+            path=item.dealt.path,
+        ),
+        confirmation=item.confirmation,
+    )
+
+
+def exchange_from_proto(message: pb.Exchange) -> Exchange:
+    dealt = Dealt(
+        Secret(message.dealt.self_share),
+        Secret(message.dealt.pair_share),
+        tuple(message.dealt.path),
+    )
+    return Exchange(announcement_from_proto(message.announcement), dealt, message.confirmation)
+
+
+def acknowledge_to_proto(item: Acknowledge) -> pb.Acknowledge:
+    return _to(pb.Acknowledge, item)
+
+
+def acknowledge_from_proto(message: pb.Acknowledge) -> Acknowledge:
+    return _from(Acknowledge, message)
+
+
+def ready_to_proto(item: Ready) -> pb.Ready:
+    return pb.Ready(
+        ticket_digest=item.ticket_digest,
+        announcement_hash=item.announcement_hash,
+        confirmations=[_to(pb.Confirmation, c) for c in item.confirmations],
+        announcement=None
+        if item.announcement is None
+        else announcement_to_proto(item.announcement),
+    )
+
+
+def ready_from_proto(message: pb.Ready) -> Ready:
+    return Ready(
+        message.ticket_digest,
+        message.announcement_hash,
+        tuple(_from(Confirmation, c) for c in message.confirmations),
+        announcement_from_proto(message.announcement) if message.HasField("announcement") else None,
+    )
+
+
+def ready_reply_to_proto(item: ReadyReply) -> pb.ReadyReply:
+    ready = None if item.ready is None else ready_to_proto(item.ready)
+    return pb.ReadyReply(counted=item.counted, ready=ready)
+
+
+def ready_reply_from_proto(message: pb.ReadyReply) -> ReadyReply:
+    ready = ready_from_proto(message.ready) if message.HasField("ready") else None
+    return ReadyReply(message.counted, ready)
+
+
+def agreement_to_proto(item: Agreement) -> pb.Agreement:
+    return _to(pb.Agreement, item)
+
+
+def agreement_from_proto(message: pb.Agreement) -> Agreement:
+    return _from(Agreement, message)
+
+
+def header_to_proto(item: Header) -> pb.Header:
+    return pb.Header(
+        ticket_digest=item.ticket_digest,
+        sender=item.sender,
+        announcement_hash=item.announcement_hash,
+        counting=_counting(dict(item.counting)),
+        signature=item.signature,
+    )
+
+
+def header_from_proto(message: pb.Header) -> Header:
+    return Header(
+        message.ticket_digest,
+        message.sender,
+        message.announcement_hash,
+        tuple((c.index, c.announcement_hash) for c in message.counting),
+        message.signature,
+    )
+
+
+def upload_meta_to_proto(header: Header, announcement: Announcement | None) -> pb.UploadMeta:
+    return pb.UploadMeta(
+        header=header_to_proto(header),
+        announcement=None if announcement is None else announcement_to_proto(announcement),
+    )
+
+
+def upload_from(meta: bytes, vector: bytes) -> Upload:
+    """An upload from a serialised UploadMeta and the vector's bytes; RemoteError(MALFORMED)."""
+    message = parse(pb.UploadMeta, meta)
+    announcement = (
+        announcement_from_proto(message.announcement) if message.HasField("announcement") else None
+    )
+    return Upload(header_from_proto(message.header), announcement, vector)
+
+
+def survivors_to_proto(item: Survivors, ticket: Ticket) -> pb.Survivors:
+    """Compact: each announcement hash stands once. Signatures tell if that was not faithful."""
+    size = len(ticket.cohort)
+    named = {header.sender for header in item.headers}
+    others = {j: h for header in item.headers for j, h in header.counting if j not in named}
+    return pb.Survivors(
+        ticket_digest=item.ticket_digest,
+        survivors=pack_bitmap(item.survivors, size),
+        headers=[
+            pb.CompactHeader(
+                sender=header.sender,
+                announcement_hash=header.announcement_hash,
+                counting=pack_bitmap(tuple(header.counts), size),
+                signature=header.signature,
+            )
+            for header in item.headers
+        ],
+        others=_counting(others),
+        headers_digest=item.headers_digest,
+        signature=item.signature,
+    )
+
+
+def survivors_from_proto(message: pb.Survivors, ticket: Ticket) -> Survivors:
+    size = len(ticket.cohort)
+    hashes = {c.index: c.announcement_hash for c in message.others}
+    hashes |= {header.sender: header.announcement_hash for header in message.headers}
+    headers = []
+    for header in message.headers:
+        counting = unpack_bitmap(header.counting, size)
+        if not hashes.keys() >= set(counting):
+            raise RemoteError(Reason.BAD_HEADER, "announcement hash missing")
+        headers.append(
+            Header(
+                message.ticket_digest,
+                header.sender,
+                header.announcement_hash,
+                tuple((index, hashes[index]) for index in counting),
+                header.signature,
+            )
+        )
+    return Survivors(
+        message.ticket_digest,
+        unpack_bitmap(message.survivors, size),
+        tuple(headers),
+        message.headers_digest,
+        message.signature,
+    )
+
+
+def answer_to_proto(item: Answer) -> pb.Answer:
+    return pb.Answer(
+        ticket_digest=item.ticket_digest,
+        holder=item.holder,
+        self_shares=[_shown(share) for share in item.self_shares],
+        pair_shares=[_shown(share) for share in item.pair_shares],
+        announcements=[announcement_to_proto(a) for a in item.announcements],
+    )
+
+
+def answer_from_proto(message: pb.Answer) -> Answer:
+    def shares(found: Any) -> tuple[ShownShare, ...]:
+        return tuple(ShownShare(s.dealer, Secret(s.share), s.sibling, tuple(s.path)) for s in found)
+
+    return Answer(
+        message.ticket_digest,
+        message.holder,
+        shares(message.self_shares),
+        shares(message.pair_shares),
+        tuple(announcement_from_proto(a) for a in message.announcements),
+    )
+
+
+def parse(kind: Callable[[], T], raw: bytes) -> T:
+    """A protobuf message from bytes; RemoteError(MALFORMED) if they are none."""
+    message = kind()
+    try:
+        message.ParseFromString(raw)  # type: ignore[attr-defined]
+    except Exception as error:
+        raise RemoteError(Reason.MALFORMED, str(error)) from error
+    return message
+
+
+def _shown(share: ShownShare) -> pb.ShownShare:
+    return pb.ShownShare(
+        dealer=share.dealer, share=share.share, sibling=share.sibling, path=share.path
+    )
+
+
+def _counting(hashes: dict[int, bytes]) -> list[pb.Counting]:
+    return [pb.Counting(index=i, announcement_hash=h) for i, h in sorted(hashes.items())]
+
+
+def _to(kind: Any, item: object) -> Any:
+    return kind(**{field.name: getattr(item, field.name) for field in kind.DESCRIPTOR.fields})
+
+
+def _from(kind: Callable[..., T], message: Any) -> T:
+    return kind(**{field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields})

@@ -1,0 +1,296 @@
+"""The dashboard and the alerts ask only for what `smpcfl.metrics` declares."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+from smpcfl.config import PortInUse
+from smpcfl.metrics import CounterFamily, HistogramFamily, Metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+DASHBOARD = ROOT / "grafana/dashboards/smpcfl.json"
+PROMETHEUS = ROOT / "prometheus/prometheus.yml"
+ALERTS = ROOT / "prometheus/alerts.yml"
+DATASOURCE = ROOT / "grafana/provisioning/datasources/prometheus.yml"
+PROVIDER = ROOT / "grafana/provisioning/dashboards/smpcfl.yml"
+
+REQUIRED = {
+    "smpcfl_model_accuracy": set(),
+    "smpcfl_model_loss": set(),
+    "smpcfl_round": set(),
+    "smpcfl_rounds_total": {"outcome"},
+    "smpcfl_phase_duration_seconds": {"phase"},
+    "smpcfl_bytes_total": {"direction", "channel"},
+    "smpcfl_rpc_duration_seconds": {"method", "outcome"},
+    "smpcfl_cohort_peers": set(),
+    "smpcfl_survivors": set(),
+    "smpcfl_dropouts_total": {"phase"},
+    "smpcfl_rejected_total": {"reason"},
+    "smpcfl_peers_discovered": {"via"},
+}
+SCRAPED = {"job", "instance", "peer", "alertname"}  # labels that Prometheus adds
+
+TOKEN = re.compile(
+    r'(?P<string>"(?:[^"\\]|\\.)*")'
+    r"|(?P<range>\[[^\]]*\])"
+    r"|(?P<name>[A-Za-z_:][\w:]*)"
+    r"|(?P<number>\d[\w.]*)"
+    r"|(?P<op>=~|!~|!=|==|>=|<=|[-+*/%^(){},=<>])"
+    r"|(?P<space>\s+)"
+)
+GROUPING = {"by", "without", "on", "ignoring", "group_left", "group_right"}
+OPERATORS = {"and", "or", "unless", "bool", "offset"}
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics("seeded", CollectorRegistry())
+
+
+@cache
+def series() -> dict[str, dict[str, tuple[str, ...] | None]]:
+    """Every name that a query may use, with its labels and their values."""
+    known: dict[str, dict[str, tuple[str, ...] | None]] = {"up": {}}
+    for family in Metrics("seeded", CollectorRegistry()).families:
+        if isinstance(family, HistogramFamily):
+            known[family.name + "_bucket"] = {**family.values, "le": None}
+            known[family.name + "_sum"] = known[family.name + "_count"] = family.values
+        else:
+            known[family.name] = family.values
+    return known
+
+
+def tokens(query: str) -> list[str]:
+    found, at = [], 0
+    while at < len(query):
+        match = TOKEN.match(query, at)
+        assert match, f"cannot read {query[at:]!r} in {query!r}"
+        at = match.end()
+        if match.lastgroup not in ("space", "range"):
+            found.append(match.group())
+    return found
+
+
+def problems(query: str, shown: tuple[str, ...] = ()) -> Iterator[str]:
+    """What `query`, or a text that shows the labels `shown` of its result, uses undeclared."""
+    words, at = [*tokens(query), ""], 0
+    labels: dict[str, tuple[str, ...] | None] = {}  # of all metrics in the query
+    grouped = []
+    while words[at]:
+        word, following = words[at], words[at + 1]
+        at += 1
+        if not re.match("[A-Za-z_:]", word) or word in OPERATORS:
+            continue
+        if word in GROUPING:
+            end = words.index(")", at)
+            grouped += [name for name in words[at + 1 : end] if name != ","]
+            at = end
+        elif following == "(" or following in GROUPING:
+            continue  # a function or an aggregation
+        else:
+            if word not in series():
+                yield f"metric {word}"
+            own = series().get(word, {})
+            labels |= own
+            if following == "{":
+                end = words.index("}", at)
+                matchers = [w for w in words[at + 1 : end] if w != ","]
+                at = end
+                for name, op, value in zip(
+                    matchers[::3], matchers[1::3], matchers[2::3], strict=True
+                ):
+                    if name not in own.keys() | SCRAPED:
+                        yield f"label {name} of {word}"
+                    values = own.get(name)
+                    if values and op in ("=", "!=") and value.strip('"') not in values:
+                        yield f"value {name}={value} of {word}"
+    for name in [*grouped, *shown]:
+        if name not in labels.keys() | SCRAPED:
+            yield f"label {name}"
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+def rules() -> list[Any]:
+    return [rule for group in load(ALERTS)["groups"] for rule in group["rules"]]
+
+
+def panel_targets() -> list[tuple[str, str, str]]:
+    """Title, query and legend of every query of the dashboard."""
+    return [
+        (panel["title"], target["expr"], target["legendFormat"])
+        for panel in json.loads(DASHBOARD.read_text())["panels"]
+        for target in panel.get("targets", ())
+    ]
+
+
+@pytest.mark.parametrize(("title", "query", "legend"), panel_targets())
+def test_dashboard_queries_are_declared(title: str, query: str, legend: str) -> None:
+    shown = tuple(re.findall(r"{{\s*(\w+)\s*}}", legend))
+    assert not list(problems(query, shown)), title
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_alert_queries_are_declared(rule: Any) -> None:
+    texts = " ".join(rule["annotations"].values())
+    shown = tuple(re.findall(r"\$labels\.(\w+)", texts))
+    assert not list(problems(rule["expr"], shown))
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("smpcfl_rouns_total", "metric smpcfl_rouns_total"),
+        ("rate(smpcfl_rounds[5m])", "metric smpcfl_rounds"),
+        ("smpcfl_survivors_bucket", "metric smpcfl_survivors_bucket"),
+        ("smpcfl_phase_duration_seconds", "metric smpcfl_phase_duration_seconds"),
+        ('smpcfl_round{phase="sum"}', "label phase of smpcfl_round"),
+        ('smpcfl_rounds_total{outcome="lost"}', 'value outcome="lost" of smpcfl_rounds_total'),
+        ("sum by (mode, via) (smpcfl_round)", "label via"),
+        ("sum(smpcfl_round) without (le)", "label le"),
+        ("up and on (reason) smpcfl_round", "label reason"),
+    ],
+)
+def test_the_check_finds(query: str, problem: str) -> None:
+    assert list(problems(query)) == [problem]
+
+
+def test_the_check_reads_legends() -> None:
+    assert list(problems("smpcfl_round", ("mode", "peer", "why"))) == ["label why"]
+
+
+def test_design_metrics_exist_and_mode_comes_first(metrics: Metrics) -> None:
+    declared = {family.name: list(family.values) for family in metrics.families}
+    assert all(labels[0] == "mode" for labels in declared.values())
+    for name, labels in REQUIRED.items():
+        assert set(declared[name]) == {"mode"} | labels
+
+
+def test_declared_names_and_labels_are_those_exposed(metrics: Metrics) -> None:
+    for family in metrics.families:
+        labels = {name: (v or ("x",))[0] for name, v in family.values.items() if name != "mode"}
+        family.labels(**labels)
+        assert (family.name.endswith("_total")) == isinstance(family, CounterFamily)
+    exposed: dict[str, set[str]] = {}
+    for line in generate_latest(metrics.registry).decode().splitlines():
+        if match := re.match(r"(\w+){(.*)}", line):
+            exposed[match[1]] = set(re.findall(r'(\w+)="', match[2]))
+    known = {name: set(labels) for name, labels in series().items() if name != "up"}
+    assert {name: exposed[name] for name in known} == known
+    assert all(name in known or name.endswith("_created") for name in exposed)
+
+
+def test_no_other_file_declares_a_metric() -> None:
+    kinds = {"Counter", "Gauge", "Histogram", "Summary", "Info", "Enum", "*"}
+    for path in (ROOT / "services").rglob("*.py"):
+        if path == ROOT / "services/smpcfl/metrics.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "prometheus_client":
+                assert not kinds & {alias.name for alias in node.names}, path
+            if isinstance(node, ast.Import):
+                assert "prometheus_client" not in {alias.name for alias in node.names}, path
+
+
+def test_writing(metrics: Metrics) -> None:
+    metrics.round.set(3)
+    metrics.rounds.inc(outcome="void")
+    metrics.bytes.inc(100, direction="out", channel="p2p")
+    metrics.phase_duration.observe(0.2, phase="agree")
+    metrics.rejected.start_at_zero(reason=("replay",))
+    with metrics.round_duration.time():
+        pass
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(name, {"mode": "seeded", **labels})
+
+    assert value("smpcfl_round") == 3
+    assert value("smpcfl_rounds_total", outcome="void") == 1
+    assert value("smpcfl_rounds_total", outcome="complete") == 0
+    assert value("smpcfl_bytes_total", direction="out", channel="p2p") == 100
+    assert value("smpcfl_phase_duration_seconds_sum", phase="agree") == 0.2
+    assert value("smpcfl_rejected_total", reason="replay") == 0
+    assert value("smpcfl_round_duration_seconds_count") == 1
+    assert value("smpcfl_model_accuracy") is None, "not measured here, so not shown"
+
+
+def test_undeclared_values_are_refused(metrics: Metrics) -> None:
+    with pytest.raises(ValueError, match="outcome='lost'"):
+        metrics.rounds.inc(outcome="lost")
+    with pytest.raises(ValueError, match="peer='p1'"):
+        metrics.survivors.set(1, peer="p1")
+    with pytest.raises(ValueError, match="mode is 'plain'"):
+        Metrics("plain")
+
+
+def test_serve_and_port_in_use(metrics: Metrics) -> None:
+    server, thread = metrics.serve("127.0.0.1", 0)
+    try:
+        port = server.server_port
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            assert b'smpcfl_build_info{mode="seeded",version=' in answer.read()
+        with pytest.raises(PortInUse) as caught:
+            Metrics("normal").serve("127.0.0.1", port)
+        for part in (f"port {port}", "--metrics-port", "SMPCFL_METRICS_PORT"):
+            assert part in str(caught.value)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+def test_prometheus_configuration() -> None:
+    config = load(PROMETHEUS)
+    assert all((PROMETHEUS.parent / name).is_file() for name in config["rule_files"])
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    assert jobs.keys() == {"aggregator", "registry", "peer"}
+    used = set(re.findall(r'job="(\w+)"', ALERTS.read_text() + str(panel_targets())))
+    assert used <= jobs.keys()
+
+
+def test_alerts_say_what_to_do() -> None:
+    runbooks = [rule["annotations"]["runbook"] for rule in rules()]
+    assert len(set(runbooks)) == len(runbooks)
+    for rule in rules():
+        assert rule["annotations"]["summary"] and rule["annotations"]["description"]
+        assert re.fullmatch(r"docs/operations\.md#[a-z0-9-]+", rule["annotations"]["runbook"])
+
+
+def test_runbook_anchors_exist() -> None:
+    page = ROOT / "docs/operations.md"
+    if not page.is_file():
+        pytest.skip("docs/operations.md is not there")
+    text = page.read_text()
+    headings = re.findall(r"^#+ +(.+?) *$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+    anchors |= set(re.findall(r'<a (?:id|name)="([^"]+)"', text))
+    for rule in rules():
+        assert rule["annotations"]["runbook"].partition("#")[2] in anchors, rule["alert"]
+
+
+def test_grafana_provisioning() -> None:
+    (source,) = load(DATASOURCE)["datasources"]
+    (provider,) = load(PROVIDER)["providers"]
+    dashboard = json.loads(DASHBOARD.read_text())
+    assert dashboard["uid"] == "smpcfl"
+    assert provider["options"]["path"].endswith(DASHBOARD.parent.name)
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(ids)) == len(ids)
+    variables = dashboard["templating"]["list"]
+    for part in [*dashboard["panels"], *variables]:
+        assert part["datasource"]["uid"] == source["uid"]
+    for variable in variables:
+        match = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"])
+        assert match and match[2] in series()[match[1]]
+    used = set(re.findall(r"\$(\w+)", "".join(query for _, query, _ in panel_targets())))
+    assert used <= {variable["name"] for variable in variables} | {"__rate_interval"}

@@ -1,0 +1,113 @@
+"""The trailer: counters that cannot wrap around, and sums that must make sense."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smpcfl.protocol.errors import LocalError, Reason, RemoteError
+from smpcfl.protocol.trailer import LENGTH, LOSS_SCALE, Trailer, decode, encode, fixed_point_loss
+
+GOOD = Trailer(peers=3, weight=30, examples=40, loss=7, correct=5, clipped=1, roomy=2, capped=0)
+COUNTERS = list(Trailer.__dataclass_fields__)
+
+
+def test_round_trip() -> None:
+    assert decode(encode(GOOD, 3), 3) == GOOD
+    assert len(encode(GOOD, 3)) == LENGTH
+
+
+@pytest.mark.parametrize("name", COUNTERS)
+@pytest.mark.parametrize("cohort", [3, 7, 1000])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_bound_is_exact_for_every_counter(name: str, cohort: int, sign: int) -> None:
+    bound = (2**63 - 1) // cohort
+    encode(replace(GOOD, **{name: sign * bound}), cohort)
+    with pytest.raises(LocalError, match=name):
+        encode(replace(GOOD, **{name: sign * (bound + 1)}), cohort)
+
+
+@given(st.integers(3, 10_000), st.sampled_from([1, -1]))
+def test_a_cohort_at_the_bound_does_not_wrap(cohort: int, sign: int) -> None:
+    loss = sign * ((2**63 - 1) // cohort)
+    one = encode(replace(GOOD, peers=1, roomy=1, loss=loss), cohort)
+    total = decode(one * np.uint64(cohort), cohort)
+    assert total.loss == loss * cohort
+
+
+@pytest.mark.parametrize("survivors", [1, 2, 4])
+def test_another_number_of_peers_is_refused(survivors: int) -> None:
+    with pytest.raises(RemoteError) as error:
+        decode(encode(GOOD, 3), survivors)
+    assert error.value.reason is Reason.BAD_TRAILER
+    assert (error.value.expected, error.value.found) == (survivors, 3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"clipped": 4},
+        {"clipped": -1},
+        {"roomy": 4},
+        {"roomy": -1},
+        {"capped": 4},
+        {"capped": -1},
+        {"weight": 0},
+        {"weight": -1},
+        {"weight": 41},
+        {"examples": 29},
+        {"correct": -1},
+        pytest.param(
+            {"correct": 41},
+            marks=pytest.mark.xfail(
+                strict=True, reason="trailer.decode: more correct than examples"
+            ),
+        ),
+        pytest.param(
+            {"weight": 2},
+            marks=pytest.mark.xfail(strict=True, reason="trailer.decode: weight below one a peer"),
+        ),
+    ],
+)
+def test_counters_that_contradict_each_other_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(RemoteError) as error:
+        decode(encode(replace(GOOD, **wrong), 3), 3)
+    assert error.value.reason is Reason.BAD_TRAILER
+
+
+def test_random_garbage_is_refused() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        with pytest.raises(RemoteError):
+            decode(rng.integers(0, 2**64 - 1, LENGTH, np.uint64), 5)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_no_number_is_an_error(loss: float) -> None:
+    with pytest.raises(LocalError, match="loss"):
+        fixed_point_loss(loss, 10)
+
+
+@pytest.mark.xfail(strict=True, reason="fixed_point_loss: OverflowError where the product is inf")
+def test_a_loss_whose_sum_is_no_number_is_an_error() -> None:
+    with pytest.raises(LocalError, match="loss"):
+        fixed_point_loss(1e308, 100)
+
+
+@pytest.mark.parametrize(("loss", "examples"), [(0.0, 1), (2.25, 4), (-0.5, 8), (1e-3, 60_000)])
+def test_mean_loss_is_exact_to_the_unit(loss: float, examples: int) -> None:
+    total = replace(GOOD, loss=fixed_point_loss(loss, examples), examples=examples)
+    assert total.mean_loss == pytest.approx(loss, abs=0.5 / LOSS_SCALE / examples)
+
+
+def test_mean_loss_of_nothing_is_no_number() -> None:
+    assert math.isnan(replace(GOOD, examples=0).mean_loss)
+
+
+def test_one_peer_counts_once_on_the_wire() -> None:
+    assert encode(GOOD, 3).tolist() == list(astuple(GOOD))
