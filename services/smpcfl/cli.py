@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--seed", type=int, default=None, help="seed [default: the aggregator's]")
     again.add_argument("--app", type=Path, default=None, help="a Flower app [default: the digits]")
     again.add_argument("--state", default=None, help="the aggregator's state folder")
+    again.add_argument("--superlink-port", default=None, help="port of the SuperLink [9092]")
     again.set_defaults(run=_run)
     status = commands.add_parser("status", help="roster and last round, readable")
     status.add_argument("--state", default=None, help="the service's state folder")
@@ -223,7 +224,8 @@ def _check_writable(folder: Path) -> None:
 def _run(options: argparse.Namespace) -> int:
     from .aggregator.follow import run_and_follow
 
-    settings = config.load(os.environ, {"state": options.state, "seed": options.seed})
+    given = {key: getattr(options, key) for key in ("state", "seed", "superlink_port")}
+    settings = config.load(os.environ, given)
     return asyncio.run(run_and_follow(settings, options.rounds, options.app))
 
 

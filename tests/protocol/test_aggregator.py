@@ -42,11 +42,7 @@ BAD_UPLOADS: list[tuple[str, Change, Reason]] = [
     ("short", lambda n, u: replace(u, vector=u.vector[:-1]), Reason.WRONG_LENGTH),
     ("long", lambda n, u: replace(u, vector=u.vector + b"\x00"), Reason.WRONG_LENGTH),
     ("empty", lambda n, u: replace(u, vector=b""), Reason.WRONG_LENGTH),
-    (
-        "another's header",
-        lambda n, u: replace(u, header=n.uploads[PEERS[1]].header),
-        Reason.BAD_HEADER,
-    ),
+    ("another's upload", lambda n, u: n.uploads[PEERS[1]], Reason.BAD_HEADER),
     ("no announcement", lambda n, u: replace(u, announcement=None), Reason.BAD_HEADER),
     (
         "second announcement",
@@ -246,8 +242,9 @@ def test_an_announcement_that_nobody_listed_is_refused(dropped: Network, change:
     wrong = (
         second_announcement(dropped, 7) if change == "second" else round_of(dropped, 1).announcement
     )
+    answer = replace(answers[PEERS[0]], announcements=(wrong,), pair_shares=())
     with pytest.raises(RemoteError) as error:
-        dropped.aggregator.answer(PEERS[0], replace(answers[PEERS[0]], announcements=(wrong,)))
+        dropped.aggregator.answer(PEERS[0], answer)
     assert error.value.reason is Reason.BAD_SHARE
     assert error.value.peer == PEERS[0]
 

@@ -49,9 +49,12 @@ def test_a_repeated_exchange_gives_the_same_answer(network: Network) -> None:
 
 
 def test_exchange_goes_upwards_alone(network: Network) -> None:
-    message = sent(round_of(network, 0), Exchange, 5, 0.0)
+    own = round_of(network, 0).exchange
+    message = round_of(network, 5).exchange(
+        PEERS[0], sent(round_of(network, 0), Exchange, 5, 0.0), 0.0
+    )
     with pytest.raises(RemoteError) as error:
-        round_of(network, 0).exchange(PEERS[5], message, 0.0)
+        own(PEERS[5], message, 0.0)
     assert refused(error, Reason.MALFORMED, PEERS[5])
 
 
@@ -146,6 +149,16 @@ def test_a_bad_share_in_a_reply_is_refused_and_asked_for_again(network: Network)
     assert not any(isinstance(message, Acknowledge) for message in again)
 
 
+def test_a_reply_of_another_kind_is_a_failed_call(network: Network) -> None:
+    caller = round_of(network, 0)
+    call = next(call for call in caller.calls(0.0) if call.to == PEERS[5])
+    for reply in (None, ReadyReply(counted=True)):
+        with pytest.raises(RemoteError) as error:
+            caller.answered(call, reply, 0.0)
+        assert refused(error, Reason.MALFORMED, PEERS[5])
+    assert isinstance(sent(caller, Exchange, 5, 9.0), Exchange)
+
+
 def test_a_forged_confirmation_is_refused(network: Network) -> None:
     digest = network.ticket.digest
     forged = Acknowledge(digest, network.signer_of(PEERS[1])(b"anything"))
@@ -202,6 +215,30 @@ def test_an_additive_share_of_another_round_is_refused() -> None:
     with pytest.raises(RemoteError) as error:
         new.handle(PEERS[1], PEERS[0], late.message)
     assert refused(error, Reason.UNKNOWN_TICKET)
+
+
+@pytest.mark.parametrize("how", ["closed", "abstained"])
+def test_an_additive_share_that_comes_too_late_is_refused(how: str) -> None:
+    network = Network(make_ticket(3, mode=ADDITIVE)).until("start")
+    call = next(c for c in network.rounds[PEERS[0]].calls(0.0) if c.to == PEERS[1])
+    if how == "closed":
+        network.rounds[PEERS[1]].close()
+    else:
+        network.now = 120.0
+    with pytest.raises(RemoteError) as error:
+        network.handle(PEERS[1], PEERS[0], call.message)
+    assert refused(error, Reason.ROUND_CLOSED)
+
+
+def test_a_repeated_additive_share_counts_once() -> None:
+    network = Network(make_ticket(3, mode=ADDITIVE)).until("start")
+    for call in network.rounds[PEERS[0]].calls(0.0):
+        network.handle(call.to, PEERS[0], call.message)
+        network.handle(call.to, PEERS[0], call.message)
+        network.rounds[PEERS[0]].failed(call, 0.0)  # so that it comes a third time
+    for step in (network.exchange, network.ready, network.upload):
+        step()
+    assert network.unmask() == network.expected()
 
 
 # -- ready ------------------------------------------------------------------------------------------

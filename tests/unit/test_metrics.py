@@ -12,6 +12,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
+
 from smpcfl.config import PortInUse
 from smpcfl.metrics import CounterFamily, HistogramFamily, Metrics
 
@@ -262,7 +263,8 @@ def test_alerts_say_what_to_do() -> None:
     runbooks = [rule["annotations"]["runbook"] for rule in rules()]
     assert len(set(runbooks)) == len(runbooks)
     for rule in rules():
-        assert rule["annotations"]["summary"] and rule["annotations"]["description"]
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["description"]
         assert re.fullmatch(r"docs/operations\.md#[a-z0-9-]+", rule["annotations"]["runbook"])
 
 
@@ -291,6 +293,7 @@ def test_grafana_provisioning() -> None:
         assert part["datasource"]["uid"] == source["uid"]
     for variable in variables:
         match = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"])
-        assert match and match[2] in series()[match[1]]
+        assert match
+        assert match[2] in series()[match[1]]
     used = set(re.findall(r"\$(\w+)", "".join(query for _, query, _ in panel_targets())))
     assert used <= {variable["name"] for variable in variables} | {"__rate_interval"}

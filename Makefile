@@ -1,0 +1,37 @@
+# Everything sets up its own environment in .venv; a bare machine with CPython 3.11+ is enough.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check fast proto clean
+demo: $(STAMP)
+	$(BIN)/smpcfl demo
+
+# Format, lint, types: what CI runs, to the letter.
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: $(STAMP)
+	$(BIN)/pytest
+
+# Without the tests that start processes or containers.
+fast: $(STAMP)
+	$(BIN)/pytest -m "not processes and not containers"
+
+# The gRPC code from proto/, after a change there.
+proto: $(STAMP)
+	$(BIN)/pip install --quiet --no-deps --editable .
+
+$(STAMP): pyproject.toml setup.py $(wildcard proto/smpc/v1/*.proto)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "CPython 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python docker/requirements.py pyproject.toml $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r $(VENV)/torch.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r $(VENV)/data.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build services/smpc services/*.egg-info

@@ -1,0 +1,168 @@
+"""The Compose stack on a real engine: what a user would see. Grafana's image is not needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PEERS = 8
+SERVICES = ("registry", "aggregator", "peer", "prometheus")
+
+
+def engine_missing() -> str:
+    """Why there is no Compose v2 on a Docker engine here; empty if there is."""
+    for command in (["docker", "info"], ["docker", "compose", "version"]):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"{' '.join(command)}: {error}"
+        if done.returncode:
+            return f"{' '.join(command)}: {done.stderr.strip()[-200:]}"
+    return ""
+
+
+pytestmark = [
+    pytest.mark.containers,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(bool(engine_missing()), reason=f"no Docker engine: {engine_missing()}"),
+]
+
+
+class Compose:
+    """One project, in a mode, with names of its own."""
+
+    def __init__(self, mode: str, *files: str) -> None:
+        self._base = ["docker", "compose", "-p", f"smpcfl-test-{mode}", *files]
+        # The base image's own torch, where one was put there for a machine without PyTorch's index.
+        backend = os.environ.get("TORCH_BACKEND") or ("" if base_has_wheels() else "cpu")
+        self._environment = {
+            **os.environ,
+            "SMPCFL_MODE": mode,
+            "TORCH_BACKEND": backend,
+            "SMPCFL_MIN_PEERS": str(PEERS),
+            "SMPCFL_ROUNDS": "3",
+        }
+
+    def __call__(self, *arguments: str, check: bool = True, seconds: float = 900) -> str:
+        done = subprocess.run(
+            [*self._base, *arguments],
+            cwd=ROOT,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+        return done.stdout
+
+    def wait_for_log(self, text: str, count: int = 1, seconds: float = 300) -> str:
+        def found() -> bool:
+            return self("logs", "--no-color", "aggregator").count(text) >= count
+
+        wait(found, seconds, lambda: self("logs", "--no-color", "--tail", "40"))
+        return self("logs", "--no-color", "aggregator")
+
+    def records(self) -> list[dict[str, Any]]:
+        text = self("exec", "-T", "aggregator", "cat", "/var/lib/smpcfl/records.jsonl")
+        return [json.loads(item) for item in text.splitlines()]
+
+
+def base_has_wheels() -> bool:
+    command = [
+        "docker",
+        "image",
+        "inspect",
+        "python:3.11-slim-bookworm",
+        "--format",
+        "{{.Config.Env}}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "UV_FIND_LINKS" in done.stdout
+
+
+def wait(done: Callable[[], bool], seconds: float, describe: Callable[[], str]) -> None:
+    latest = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < latest, describe()[-6000:]
+        time.sleep(1.0)
+
+
+def query(expression: str) -> list[dict[str, Any]]:
+    text = urllib.parse.urlencode({"query": expression})
+    with urllib.request.urlopen(f"http://127.0.0.1:9090/api/v1/query?{text}", timeout=5) as reply:
+        result: list[dict[str, Any]] = json.loads(reply.read())["data"]["result"]
+        return result
+
+
+def run_mode(mode: str, *files: str, services: tuple[str, ...] = SERVICES) -> Iterator[Compose]:
+    compose = Compose(mode, *files)
+    try:
+        compose("build", "registry", "aggregator", "peer")
+        compose("up", "-d", "--scale", f"peer={PEERS}", *services)
+        compose.wait_for_log("accuracy", 3)
+        yield compose
+    finally:
+        compose("down", "-v", "--timeout", "5", check=False)
+
+
+@pytest.fixture(scope="module")
+def seeded() -> Iterator[tuple[Compose, list[dict[str, Any]]]]:
+    for compose in run_mode("seeded"):
+        yield compose, compose.records()
+
+
+def test_seeded_trains_with_eight_peers(seeded: tuple[Compose, list[dict[str, Any]]]) -> None:
+    _, records = seeded
+    assert [r["outcome"] for r in records] == ["complete"] * 3
+    assert all(r["survivors"] == PEERS for r in records)
+    assert records[-1]["accuracy"] > records[0]["accuracy"] - 0.005
+    assert records[-1]["accuracy"] > 0.88
+    assert all(0 < r["bytes_p2p"] <= 1000 * (PEERS - 1) for r in records)
+
+
+def test_peers_are_discovered_by_mdns_and_scraped(
+    seeded: tuple[Compose, list[dict[str, Any]]],
+) -> None:
+    compose, _ = seeded
+
+    def scraped() -> bool:
+        return len(query('up{job="peer"} == 1')) == PEERS
+
+    wait(scraped, 60, lambda: str(query("up")))
+    found = query('smpcfl_peers_discovered{via="mdns",job="peer"}')
+    assert [float(item["value"][1]) for item in found] == [float(PEERS)] * PEERS
+    assert len(query('smpcfl_bytes_total{channel="p2p",direction="out",job="peer"} > 0')) == PEERS
+    assert query('up{job="aggregator"} == 1')
+    assert query('up{job="registry"} == 1')
+    status = compose("exec", "-T", "aggregator", "smpcfl", "status")
+    assert status.count("yes") == PEERS
+
+
+def test_another_run_starts_without_a_restart(seeded: tuple[Compose, list[dict[str, Any]]]) -> None:
+    compose, _ = seeded
+    output = compose("exec", "-T", "aggregator", "smpcfl", "run", "--rounds", "1")
+    assert "round 1/1" in output
+    assert "survivors 8/8" in output
+
+
+@pytest.mark.parametrize("mode", ["additive", "normal"])
+def test_other_modes_agree(mode: str, seeded: tuple[Compose, list[dict[str, Any]]]) -> None:
+    seeded[0]("stop", "--timeout", "5")  # two stacks at once are too much for a small machine
+    files = ("-f", "docker-compose.normal.yml") if mode == "normal" else ()
+    for compose in run_mode(mode, *files, services=("registry", "aggregator", "peer")):
+        records = compose.records()
+        assert all(r["mode"] == mode and r["outcome"] == "complete" for r in records)
+        assert abs(records[-1]["accuracy"] - seeded[1][-1]["accuracy"]) <= 0.02
+        if mode == "additive":
+            assert all(r["bytes_p2p"] > 200_000 * (PEERS - 1) for r in records)

@@ -1,0 +1,142 @@
+"""The stack as local processes: real Flower, gRPC, mDNS. And what a user sees when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from smpcfl.aggregator import rounds
+from smpcfl.local.stack import LOOPBACK, Stack, free_ports
+
+
+def smpcfl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "smpcfl", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def page(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://{LOOPBACK}:{port}{path}", timeout=5) as reply:
+        return str(reply.read().decode())
+
+
+def option(stack: Stack, name: str, key: str) -> int:
+    arguments = stack._processes[name].args
+    assert isinstance(arguments, list)
+    return int(arguments[arguments.index(key) + 1])
+
+
+@pytest.mark.processes
+def test_three_peers_train_and_find_each_other_by_mdns(tmp_path: Path) -> None:
+    with Stack(tmp_path, "seeded", 3, 2, 1) as stack:
+        stack.wait(lambda: len(rounds.read(stack.records)) == 2, 240, "training")
+        first, second = rounds.read(stack.records)
+        assert (first.outcome, second.outcome) == ("complete", "complete"), stack.log("aggregator")
+        assert first.survivors == second.survivors == 3
+        assert second.accuracy is not None
+        assert second.accuracy > 0.8
+        assert second.bytes_up < 0.55 * second.bytes_down
+        assert 0 < second.bytes_p2p <= 2 * 1000
+        targets = json.loads(page(option(stack, "registry", "--targets-port"), "/targets"))
+        assert len(targets) == 3
+        metrics = page(option(stack, "peer-0", "--metrics-port"), "/metrics")
+        assert 'smpcfl_peers_discovered{mode="seeded",via="mdns"} 3.0' in metrics
+        again = smpcfl(
+            "run",
+            "--rounds",
+            "1",
+            "--state",
+            str(tmp_path / "aggregator"),
+            "--superlink-port",
+            str(option(stack, "aggregator", "--superlink-port")),
+        )
+        assert again.returncode == 0, again.stderr
+        assert "round 1/1" in again.stdout
+
+
+@pytest.mark.processes
+def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "smpcfl", "demo", "--peers", "3", "--report", str(tmp_path)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    demo = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not any(tmp_path.glob("smpcfl-*/peer-2/log/supernode.log")):
+        assert time.monotonic() < deadline, "the SuperNodes did not start"
+        time.sleep(0.1)
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(60) == 130
+    left = subprocess.run(
+        ["pgrep", "-af", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert left.stdout == ""
+    assert not list(tmp_path.glob("smpcfl-*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "text"),
+    [
+        (("peer", "--mode", "sedeed"), {}, "unknown mode 'sedeed'"),
+        (("peer",), {"SMPCFL_MIN_COHROT": "3"}, "did you mean SMPCFL_MIN_COHORT?"),
+        (("peer", "--min-cohort", "2"), {}, "min_cohort is 2: at least 3"),
+        (("peer", "--metrics-port", "many"), {}, "--metrics-port is 'many'"),
+        (("demo", "--peers", "2"), {}, "a cohort of 2 keeps no secret"),
+        (("compare", "--modes", "seeded,plain"), {}, "unknown mode 'plain'"),
+        (("peer", "--state", "/proc/nowhere"), {}, "cannot write to the state folder"),
+        (("run", "--state", "/nonexistent"), {}, "no aggregator keeps its state in /nonexistent"),
+        (("status", "--state", "/nonexistent"), {}, "no certificate in /nonexistent"),
+    ],
+)
+def test_wrong_usage_is_said_clearly(
+    arguments: tuple[str, ...], environment: dict[str, str], text: str
+) -> None:
+    result = smpcfl(*arguments, **environment)
+    assert result.returncode != 0
+    assert text in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_port_in_use_names_the_option(tmp_path: Path) -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = smpcfl(
+            "registry", "--state", str(tmp_path), "--host", LOOPBACK, "--metrics-port", port
+        )
+    assert result.returncode == 1
+    assert f"{LOOPBACK}:{port}: the port is in use" in result.stderr
+    assert "--metrics-port or SMPCFL_METRICS_PORT" in result.stderr
+
+
+def test_a_registry_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    from smpcfl import enrolment
+    from smpcfl.config import Settings
+    from smpcfl.identity import IdentityError, Role
+    from smpcfl.registry.authority import Authority
+
+    Authority(tmp_path / "registry", tmp_path / "join")
+    monkeypatch.setattr(enrolment, "_PATIENCE_S", 0.5)
+    (port,) = free_ports(1)
+    settings = Settings(
+        state=tmp_path / "peer", join=tmp_path / "join" / "peer", enrolment=f"{LOOPBACK}:{port}"
+    )
+    with pytest.raises(IdentityError, match=f"no registry at {LOOPBACK}:{port}"):
+        asyncio.run(enrolment.enrol(settings, Role.PEER))
