@@ -242,7 +242,7 @@ def test_serve_and_port_in_use(metrics: Metrics) -> None:
             assert b'smpcfl_build_info{mode="seeded",version=' in answer.read()
         with pytest.raises(PortInUse) as caught:
             Metrics("normal").serve("127.0.0.1", port)
-        for part in (f"port {port}", "--metrics-port", "SMPCFL_METRICS_PORT"):
+        for part in (f":{port}", "--metrics-port", "SMPCFL_METRICS_PORT"):
             assert part in str(caught.value)
     finally:
         server.shutdown()
