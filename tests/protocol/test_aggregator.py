@@ -89,10 +89,6 @@ def test_a_bad_upload_is_refused_and_its_sender_named(
     assert aggregator.uploaded == [PEERS[0]]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="AggregatorRound.upload does not ask that announcement.dealer is the header's sender",
-)
 def test_an_upload_under_anothers_announcement_is_refused(network: Network) -> None:
     other = round_of(network, 1).announcement
     stolen = header(network, 0, others(0), own=other.hash)
@@ -249,11 +245,6 @@ def test_an_announcement_that_nobody_listed_is_refused(dropped: Network, change:
     assert error.value.peer == PEERS[0]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="AggregatorRound.answer: a holder that spoils the signature of a dropped dealer's"
-    " announcement has the dealer named",
-)
 def test_a_holder_that_spoils_an_announcement_is_named_itself(dropped: Network) -> None:
     answer = answers_of(dropped)[PEERS[0]]
     spoilt = tuple(replace(item, signature=bytes(64)) for item in answer.announcements)

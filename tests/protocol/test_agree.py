@@ -198,11 +198,6 @@ def test_a_second_set_is_refused(network: Network) -> None:
     assert error.value.reason is Reason.SECOND_SURVIVOR_SET
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="PeerRound.survivors compares a second set before its signature: anyone can make the"
-    " report of a lying aggregator",
-)
 def test_a_forged_second_set_is_not_the_aggregators(network: Network) -> None:
     peer = round_of(network, 0)
     peer.survivors(survivors(network, EVERYONE), network.now)
@@ -218,9 +213,6 @@ def test_a_forged_second_set_is_not_the_aggregators(network: Network) -> None:
         (1, 0, 2, 3, 4, 5),
         pytest.param(
             (-1, 0, 1, 2, 3, 4, 5),
-            marks=pytest.mark.xfail(
-                strict=True, reason="Survivors: a negative index is a ValueError in pack_bitmap"
-            ),
         ),
     ],
 )

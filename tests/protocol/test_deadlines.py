@@ -83,10 +83,6 @@ def test_the_unmask_deadline_closes_the_round(mode: str) -> None:
     assert not secrets_in(round_)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="PeerRound.answered takes the shares in a reply to a round that closed meanwhile",
-)
 def test_a_reply_that_comes_after_the_close_leaves_no_secret() -> None:
     network = Network(make_ticket(8)).until("start")
     round_ = round_of(network, 0)
@@ -158,10 +154,6 @@ def test_a_closed_round_answers_nothing() -> None:
     assert error.value.reason is Reason.ROUND_CLOSED
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="PeerRound.survivors and .answer do not look at CLOSED once a survivor set was taken",
-)
 @pytest.mark.parametrize("method", ["survivors", "answer"])
 def test_a_round_closed_between_agree_and_unmask_refuses(method: str) -> None:
     network = Network(make_ticket(8)).until("upload")
@@ -176,9 +168,6 @@ def test_a_round_closed_between_agree_and_unmask_refuses(method: str) -> None:
         ask[method]()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="PeerRound.answer does not look at the clock: it shows shares at any time"
-)
 def test_no_share_is_shown_for_the_first_time_after_the_unmask_deadline() -> None:
     network = Network(make_ticket(8)).until("upload")
     round_, message = round_of(network, 0), survivors(network, range(8))
@@ -203,10 +192,6 @@ def test_whoever_did_not_upload_abstains_at_the_upload_deadline(mode: str, stage
         assert round_.phase is Phase.ABSTAINED
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="masks_available is False for good in CLOSED (and in AGREED): its caller asks for ever",
-)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["newer ticket", "unmask deadline"])
 def test_a_closed_round_says_that_there_will_be_no_masks(mode: str, how: str) -> None:
@@ -289,11 +274,6 @@ def test_an_idle_additive_round_sleeps_until_a_deadline(stage: str) -> None:
         assert event >= 120.0
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Retries keeps what was deferred or failed and is no longer wanted, so next_event is now"
-    " for good: whoever sleeps until it spins",
-)
 @pytest.mark.parametrize("stage", ["ready", "upload"])
 def test_an_idle_round_sleeps_until_a_deadline(stage: str) -> None:
     network = Network(make_ticket(5)).until(stage)
@@ -303,7 +283,6 @@ def test_an_idle_round_sleeps_until_a_deadline(stage: str) -> None:
         assert event >= deadline_after(network.now)
 
 
-@pytest.mark.xfail(strict=True, reason="as above: a failed share is due for ever after abstaining")
 def test_an_additive_round_that_abstained_sleeps_until_a_deadline() -> None:
     network = Network(make_ticket(3, mode=ADDITIVE), lost={PEERS[2]: "exchange"})
     network.until("exchange")
@@ -316,11 +295,13 @@ def test_a_call_that_nobody_takes_is_made_again_until_the_deadline() -> None:
     network._lose("exchange")
     network.now, made = 0.0, []
     round_ = round_of(network, 0)
-    while (event := round_.next_event(network.now)) is not None and network.now < 121:
+    while network.now < 121:
         calls = round_.calls(network.now)
         made += [network.now for c in calls if c.to == PEERS[2] and isinstance(c.message, Exchange)]
         for call in calls:
             round_.failed(call, network.now)
+        event = round_.next_event(network.now)
+        assert event is not None
         network.now = max(event, network.now + 0.25)
     assert len(made) > 30
     assert made[-1] > 115

@@ -187,10 +187,6 @@ def test_exchange_is_taken_until_the_upload_deadline(network: Network) -> None:
     assert refused(error, Reason.DEADLINE)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="PeerRound._know takes a public key of small order; PeerRound.masks then fails for good",
-)
 def test_one_public_key_of_small_order_does_not_stop_an_honest_peer() -> None:
     network = Network(make_ticket(8)).until("start")
     liar = round_of(network, 7)
@@ -207,7 +203,6 @@ def test_one_public_key_of_small_order_does_not_stop_an_honest_peer() -> None:
     honest.masks(MODEL, CONFIG, network.now)
 
 
-@pytest.mark.xfail(strict=True, reason="AdditivePeerRound.share does not look at ticket_digest")
 def test_an_additive_share_of_another_round_is_refused() -> None:
     old = Network(make_ticket(3, mode=ADDITIVE)).until("start")
     new = Network(make_ticket(3, mode=ADDITIVE, serial=2)).until("start")

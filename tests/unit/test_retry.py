@@ -17,7 +17,7 @@ def test_waits_double_up_to_the_longest() -> None:
     for _ in range(7):
         assert retries.start("a", now)
         retries.failed("a", now)
-        due = retries.next_due()
+        due = retries.next_due(now)
         assert due is not None
         assert not retries.start("a", due - 1e-9)
         waits.append(due - now)
@@ -31,10 +31,10 @@ def test_success_starts_the_waits_over() -> None:
     for _ in range(3):
         retries.failed("a", 0.0)
     retries.succeeded("a")
-    assert retries.next_due() is None
+    assert retries.next_due(0.0) is None
     assert retries.start("a", 0.0)
     retries.failed("a", 0.0)
-    assert retries.next_due() == FIRST_S
+    assert retries.next_due(0.0) == FIRST_S
 
 
 def test_a_deferred_call_waits_but_one_that_failed_keeps_its_own_time() -> None:
@@ -44,4 +44,4 @@ def test_a_deferred_call_waits_but_one_that_failed_keeps_its_own_time() -> None:
     retries.failed("b", 0.0)
     retries.defer("b", 9.0)
     assert retries.start("b", FIRST_S)
-    assert retries.next_due() == 2.0
+    assert retries.next_due(0.0) == 2.0

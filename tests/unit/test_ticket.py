@@ -135,20 +135,12 @@ def test_a_cohort_that_16_bits_cannot_sum_needs_none_of_its_own() -> None:
     assert MAX_COHORT < 2**15 - 2
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Ticket: wide below trailer.LENGTH is taken, and decode_update then raises TypeError",
-)
 @pytest.mark.parametrize("wide", [0, 7])
 def test_a_vector_without_room_for_the_trailer_is_malformed(wide: int) -> None:
     with pytest.raises(RemoteError):
         replace(BASE, wide=wide)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Ticket: a cohort may hold 'aggregator', whose key the aggregator has: a peer invented",
-)
 @pytest.mark.parametrize("name", ["aggregator", "registry"])
 def test_a_cohort_with_the_name_of_a_role_is_malformed(name: str) -> None:
     with pytest.raises(RemoteError):

@@ -64,13 +64,9 @@ def test_another_number_of_peers_is_refused(survivors: int) -> None:
         {"correct": -1},
         pytest.param(
             {"correct": 41},
-            marks=pytest.mark.xfail(
-                strict=True, reason="trailer.decode: more correct than examples"
-            ),
         ),
         pytest.param(
             {"weight": 2},
-            marks=pytest.mark.xfail(strict=True, reason="trailer.decode: weight below one a peer"),
         ),
     ],
 )
@@ -93,7 +89,6 @@ def test_a_loss_that_is_no_number_is_an_error(loss: float) -> None:
         fixed_point_loss(loss, 10)
 
 
-@pytest.mark.xfail(strict=True, reason="fixed_point_loss: OverflowError where the product is inf")
 def test_a_loss_whose_sum_is_no_number_is_an_error() -> None:
     with pytest.raises(LocalError, match="loss"):
         fixed_point_loss(1e308, 100)

@@ -47,6 +47,8 @@ class AdditivePeerRound:
 
     def share(self, sender: str, message: AdditiveShare, now: float) -> None:
         """Another peer's share. A second one changes nothing: the call may be repeated."""
+        if message.ticket_digest != self.ticket.digest:
+            raise RemoteError(Reason.UNKNOWN_TICKET, "share")
         index = self.ticket.index(sender)
         self._advance(now)
         if self.phase in (Phase.CLOSED, Phase.ABSTAINED):
@@ -69,6 +71,8 @@ class AdditivePeerRound:
                 expected=len(self.neighbours),
                 found=len(self._received & self._delivered),
             )
+        if self.phase is Phase.CLOSED:
+            raise RemoteError(Reason.ROUND_CLOSED, "masks")
         return self.phase is Phase.READY
 
     def masks(
@@ -122,7 +126,7 @@ class AdditivePeerRound:
     def answered(self, call: Call, reply: PeerMessage | None, now: float) -> None:
         """The share arrived (a ticket that was offered needs no note)."""
         del reply
-        if isinstance(call.message, AdditiveShare):
+        if self.phase is not Phase.CLOSED and isinstance(call.message, AdditiveShare):
             index = self.ticket.index(call.to)
             self._retries.succeeded(index)
             self._delivered.add(index)
@@ -143,9 +147,9 @@ class AdditivePeerRound:
             return None
         deadlines = self.ticket.deadlines
         times = [at / 1000 for at in (deadlines.upload, deadlines.unmask) if at / 1000 > now]
-        due = self._retries.next_due()
+        due = self._retries.next_due(now)
         if due is not None:
-            times.append(max(due, now))
+            times.append(due)
         return min(times, default=now)
 
     def close(self) -> None:

@@ -63,7 +63,11 @@ class AggregatorRound:
         header.check(self.ticket, self._keyring)
         if self.ticket.mode == SEEDED:
             announcement = message.announcement
-            if announcement is None or announcement.hash != header.announcement_hash:
+            if (
+                announcement is None
+                or announcement.hash != header.announcement_hash
+                or announcement.dealer != index
+            ):
                 raise RemoteError(Reason.BAD_HEADER, "announcement missing or another", peer=peer)
             announcement.check(self.ticket, self._keyring)
             if len(header.counting) < self.ticket.threshold:
@@ -150,7 +154,11 @@ class AggregatorRound:
                     Reason.BAD_SHARE, "another announcement of the dropped", peer=peer
                 )
             if announcement.dealer not in self._wanted:
-                announcement.check(self.ticket, self._keyring)
+                try:
+                    announcement.check(self.ticket, self._keyring)
+                except RemoteError as error:
+                    # Its hash is the one that survivors signed for, so the holder spoilt the rest.
+                    raise RemoteError(Reason.BAD_SHARE, error.detail, peer=peer) from error
                 self._wanted[announcement.dealer] = _Found("pair", announcement)
         shown = [("self", share) for share in message.self_shares]
         shown += [("pair", share) for share in message.pair_shares]

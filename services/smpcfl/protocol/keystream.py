@@ -67,6 +67,14 @@ def pair_key(
     return _derive(shared, ticket_digest, canonical("pair mask", low, high))
 
 
+def check_public_key(public: bytes) -> None:
+    """RemoteError(MALFORMED) for a public key of small order, before anyone counts on it."""
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError as error:
+        raise RemoteError(Reason.MALFORMED, "X25519 public key of small order") from error
+
+
 def commitment(self_seed: bytes, ticket_digest: bytes, peer: str) -> bytes:
     """Hash commitment to b_i: binding as SHA-256 is, hiding because b_i has 256 random bits."""
     return digest("self commitment", ticket_digest, peer, bytes(self_seed))

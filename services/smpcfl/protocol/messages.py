@@ -264,7 +264,9 @@ class Survivors:
         _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
         _length(self.headers_digest, DIGEST_BYTES, "headers_digest")
         _length(self.signature, SIGNATURE_BYTES, "signature")
-        if list(self.survivors) != sorted(set(self.survivors)):
+        if list(self.survivors) != sorted(set(self.survivors)) or any(
+            index < 0 for index in self.survivors
+        ):
             raise RemoteError(Reason.MALFORMED, "survivors not ascending")
         senders = [header.sender for header in self.headers]
         if senders != sorted(set(senders)) or not set(senders) <= set(self.survivors):

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from . import merkle
 from .errors import Reason, RemoteError
-from .keystream import Secret, commitment, pair_key, self_key
+from .keystream import Secret, check_public_key, commitment, pair_key, self_key
 from .masks import SeededMasks
 from .messages import (
     Acknowledge,
@@ -35,11 +35,12 @@ from .messages import (
     confirmation_bytes,
     header_bytes,
     sign_announcement,
+    survivors_bytes,
 )
 from .phases import Event, Phase, step
 from .retry import Retries
 from .shamir import split
-from .signing import Keyring, Signer
+from .signing import AGGREGATOR, Keyring, Signer
 from .survivors import check_survivors
 from .ticket import Policy, SignedTicket
 
@@ -82,6 +83,7 @@ class PeerRound:
         self._owed: set[int] = set()
         self._ready_of: set[int] = set()
         self._told: set[int] = set()
+        self._took_ready: set[int] = set()
         self._early: dict[int, Agreement] = {}
         self._agreed_to: set[int] = set()
         self._counting: tuple[int, ...] = ()
@@ -157,6 +159,7 @@ class PeerRound:
             announcement.check(self.ticket, self._keyring)
             if announcement.dealer != index:
                 raise RemoteError(Reason.MALFORMED, "another's announcement", peer=self._id(index))
+            check_public_key(announcement.public_key)
             self._announcements[index] = announcement
         elif known.hash != announcement.hash:
             raise RemoteError(Reason.EQUIVOCATION, "two announcements", peer=self._id(index))
@@ -185,7 +188,8 @@ class PeerRound:
             return ReadyReply(counted=index in self._counting)
         if self.phase is Phase.READY:
             self._told.add(index)
-            return ReadyReply(counted=True, ready=self._own_ready(index))
+            has_it = index in self._took_ready
+            return ReadyReply(counted=True, ready=None if has_it else self._own_ready(index))
         return ReadyReply(counted=True)
 
     def _take_ready(self, index: int, message: Ready) -> None:
@@ -241,6 +245,10 @@ class PeerRound:
                 expected=self.ticket.threshold,
                 found=len(self._counted()),
             )
+        if self.phase is Phase.CLOSED:
+            raise RemoteError(Reason.ROUND_CLOSED, "masks")
+        if self.phase in (Phase.AGREED, Phase.ANSWERED):
+            raise RemoteError(Reason.WRONG_PHASE, f"masks in phase {self.phase}")
         if self.phase is not Phase.READY:
             return False
         counted = self._counted()
@@ -308,7 +316,11 @@ class PeerRound:
 
     def survivors(self, message: Survivors, now: float) -> None:
         """The aggregator's survivor set: signs it for the neighbours, or refuses it."""
+        if self.phase is Phase.CLOSED:
+            raise RemoteError(Reason.ROUND_CLOSED, "survivors")
         if self._survivors is not None:
+            signed = survivors_bytes(self.ticket, message.survivors, message.headers_digest)
+            check_signature(self._keyring, AGGREGATOR, signed, message.signature, "survivors")
             if (message.survivors, message.headers_digest) != (
                 self._survivors.survivors,
                 self._survivors.headers_digest,
@@ -348,6 +360,7 @@ class PeerRound:
 
         RemoteError(TOO_FEW_AGREEMENTS) once the agree deadline has passed.
         """
+        self._before(now, self.ticket.deadlines.unmask)
         if self._answer is not None:
             return self._answer
         if self._survivors is None or self._agreement is None:
@@ -421,6 +434,8 @@ class PeerRound:
 
     def answered(self, call: Call, reply: PeerMessage | None, now: float) -> None:
         """The reply to a call. A reply that is refused counts as a failed call, and is raised."""
+        if self.phase is Phase.CLOSED:
+            return
         index = self.ticket.index(call.to)
         try:
             self._take_reply(index, call.message, reply)
@@ -444,6 +459,7 @@ class PeerRound:
             if reply.ready is not None:
                 self._take_ready(index, reply.ready)
             if reply.counted:
+                self._took_ready.add(index)
                 if not self._is_fixed():
                     self._told.add(index)
             else:
@@ -477,9 +493,9 @@ class PeerRound:
             )
             if at / 1000 > now
         ]
-        due = self._retries.next_due()
+        due = self._retries.next_due(now)
         if due is not None:
-            times.append(max(due, now))
+            times.append(due)
         return min(times, default=now)
 
     def close(self) -> None:

@@ -183,7 +183,8 @@ def decode_update(
             result[name] = (array.astype(np.float64) + part).astype(array.dtype)
         else:
             total_change = integers[wide : wide + array.size]
-            mean = (total_change + counters.weight // 2) // counters.weight  # rounds half up
+            quotient, rest = np.divmod(total_change, counters.weight)
+            mean = quotient + (rest >= counters.weight - rest)  # half up; no sum that could wrap
             wide += array.size
             result[name] = (_to_int64(name, array) + mean.reshape(array.shape)).astype(array.dtype)
     return result, counters
@@ -203,6 +204,8 @@ def model_digest(arrays: Arrays) -> bytes:
 def _integer_addend(
     name: str, given: npt.NDArray[Any], trained: npt.NDArray[Any], weight: int, cohort: int
 ) -> Elements:
+    for array in (given, trained):
+        _to_int64(name, array)
     # Python integers here: int64 would wrap around before the range could be checked.
     bound = (2**63 - 1) // cohort
     change = [

@@ -39,7 +39,10 @@ class Retries:
         self._due[key] = now + wait
         self._wait[key] = min(wait * 2, LONGEST_S)
 
-    def next_due(self) -> float | None:
-        """The earliest time at which a failed or deferred call is due again."""
-        waiting = [due for key, due in self._due.items() if key not in self._flying]
+    def next_due(self, now: float) -> float | None:
+        """The earliest time after `now` at which a failed or deferred call is due again.
+
+        What is due already and was not made is no longer wanted.
+        """
+        waiting = [due for key, due in self._due.items() if due > now and key not in self._flying]
         return min(waiting, default=None)

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
 
-from . import graph
+from . import graph, trailer
 from .encoding import VERSION, canonical, digest
 from .errors import LocalError, Reason, RemoteError
 from .quantise import Quantiser
@@ -88,12 +88,14 @@ class Ticket:
             "mode": self.mode in SECURE_MODES,
             "cohort": 3 <= n <= MAX_COHORT
             and list(self.cohort) == sorted(set(self.cohort))
-            and all(0 < len(peer) <= MAX_PEER_ID for peer in self.cohort),
+            and all(0 < len(peer) <= MAX_PEER_ID for peer in self.cohort)
+            # The aggregator holds that key: it would be a peer that it made up.
+            and not {AGGREGATOR, REGISTRY} & set(self.cohort),
             "threshold": 1 <= self.threshold <= self.degree,
             "width": self.width in WIDTHS,
             "clip": math.isfinite(self.clip) and self.clip > 0,
             "weight_cap": 1 <= self.weight_cap < 2**32,
-            "vector": 0 <= self.body < 2**32 and 0 <= self.wide < 2**32,
+            "vector": 0 <= self.body < 2**32 and trailer.LENGTH <= self.wide < 2**32,
             "min_survivors": 2 <= self.min_survivors <= n,
             "model_digest": len(self.model_digest) == DIGEST_BYTES,
             "config_digest": len(self.config_digest) == DIGEST_BYTES,

@@ -65,7 +65,9 @@ def decode(values: Elements, survivors: int) -> Trailer:
     for name in ("clipped", "roomy", "capped"):
         if not 0 <= getattr(trailer, name) <= survivors:
             raise RemoteError(Reason.BAD_TRAILER, name, found=getattr(trailer, name))
-    if not 0 < trailer.weight <= trailer.examples or trailer.correct < 0:
+    if not survivors <= trailer.weight <= trailer.examples or not (
+        0 <= trailer.correct <= trailer.examples
+    ):
         raise RemoteError(Reason.BAD_TRAILER, "weight, examples or correct out of range")
     return trailer
 
@@ -74,4 +76,9 @@ def fixed_point_loss(mean_loss: float, examples: int) -> int:
     """Sum of the loss over the examples in units of 2^-20; LocalError unless finite."""
     if not math.isfinite(mean_loss):
         raise LocalError(f"the loss is {mean_loss}: training diverged, nothing was sent")
-    return round(mean_loss * examples * LOSS_SCALE)
+    total = mean_loss * examples * LOSS_SCALE
+    if not math.isfinite(total):
+        raise LocalError(
+            f"the loss is {mean_loss} over {examples} examples: too large to be summed"
+        )
+    return round(total)
