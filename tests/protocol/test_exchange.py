@@ -225,6 +225,14 @@ def test_an_additive_share_that_comes_too_late_is_refused(how: str) -> None:
     assert refused(error, Reason.ROUND_CLOSED)
 
 
+def test_an_additive_share_of_ones_own_is_refused() -> None:
+    network = Network(make_ticket(3, mode=ADDITIVE)).until("start")
+    call = network.rounds[PEERS[0]].calls(0.0)[0]
+    with pytest.raises(RemoteError) as error:
+        network.handle(PEERS[0], PEERS[0], call.message)
+    assert refused(error, Reason.NOT_A_NEIGHBOUR)
+
+
 def test_a_repeated_additive_share_counts_once() -> None:
     network = Network(make_ticket(3, mode=ADDITIVE)).until("start")
     for call in network.rounds[PEERS[0]].calls(0.0):
@@ -371,14 +379,16 @@ def test_masks_need_every_neighbour_or_the_ready_deadline() -> None:
     assert peer.masks_available(40.0)
 
 
-def test_masks_are_given_out_once(ready: Network) -> None:
-    peer = round_of(ready, 0)
+@pytest.mark.parametrize("mode", ["seeded", ADDITIVE])
+def test_masks_are_given_out_once(mode: str) -> None:
+    ready = Network(make_ticket(8, mode=mode)).until("ready")
+    peer = ready.rounds[PEERS[0]]
     peer.masks(MODEL, CONFIG, ready.now)
     for _ in range(2):
         with pytest.raises(RemoteError) as error:
             peer.masks(MODEL, CONFIG, ready.now)
         assert refused(error, Reason.MASKS_SPENT)
-    peer.freeze(b"upload", ready.now)
+    peer.freeze(bytes(ready.ticket.layout.nbytes), ready.now)
     with pytest.raises(RemoteError) as error:
         peer.masks(MODEL, CONFIG, ready.now)
     assert refused(error, Reason.MASKS_SPENT)
@@ -438,7 +448,7 @@ def test_the_frozen_upload_is_kept_and_no_other_taken(mode: str) -> None:
 def test_nothing_is_frozen_before_it_is_masked(mode: str) -> None:
     network = Network(make_ticket(8, mode=mode)).until("ready")
     with pytest.raises(RemoteError) as error:
-        network.rounds[PEERS[0]].freeze(b"upload", network.now)
+        network.rounds[PEERS[0]].freeze(bytes(network.ticket.layout.nbytes), network.now)
     assert refused(error, Reason.WRONG_PHASE)
 
 
@@ -448,7 +458,7 @@ def test_nothing_is_frozen_after_the_upload_deadline(mode: str) -> None:
     peer = network.rounds[PEERS[0]]
     peer.masks(MODEL, CONFIG, network.now)
     with pytest.raises(RemoteError):
-        peer.freeze(b"upload", 120.0)
+        peer.freeze(bytes(network.ticket.layout.nbytes), 120.0)
     assert peer.phase is Phase.ABSTAINED
     assert peer.frozen is None
 

@@ -368,6 +368,13 @@ def test_an_unsigned_value_that_cannot_be_decoded_is_refused_before_it_is_sent()
         encode(Quantiser(16, 1.0, CAP, 3), huge, huge)
 
 
+def test_an_unsigned_value_beyond_int64_is_named_when_decoding() -> None:
+    quantiser, huge = Quantiser(16, 1.0, CAP, 3), {"steps": np.array([2**63 + 1], np.uint64)}
+    plain = {"steps": np.array([0])}
+    with pytest.raises(LocalError, match="'steps'"):
+        decode_update(quantiser, huge, total_of([encode(quantiser, plain, plain)] * 3), 3)
+
+
 # -- the digest of a model --------------------------------------------------------------------------
 
 
