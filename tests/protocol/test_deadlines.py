@@ -307,11 +307,6 @@ def test_a_call_that_nobody_takes_is_made_again_until_the_deadline() -> None:
     assert made[-1] > 115
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Retries.next_due drops what fell due since `calls` was asked: the agent looks at the clock"
-    " twice, and a retry that falls between sleeps until the next deadline",
-)
 def test_a_retry_that_falls_due_between_calls_and_next_event_is_not_slept_over() -> None:
     network = Network(make_ticket(3)).until("start")
     round_ = round_of(network, 0)

@@ -112,6 +112,7 @@ class AdditivePeerRound:
     def calls(self, now: float) -> list[Call]:
         """The shares that are due now; each is in flight until `answered` or `failed`."""
         self._advance(now)
+        self._retries.look(now)
         if self.phase in (Phase.CLOSED, Phase.ABSTAINED):
             return []
         return [

@@ -403,6 +403,7 @@ class PeerRound:
     def calls(self, now: float) -> list[Call]:
         """The calls that are due now; each is in flight until `answered` or `failed`."""
         self._advance(now)
+        self._retries.look(now)
         deadlines, due = self.ticket.deadlines, list[Call]()
 
         def call(kind: str, index: int, message: PeerMessage) -> None:

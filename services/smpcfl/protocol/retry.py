@@ -16,6 +16,11 @@ class Retries:
     _due: dict[Hashable, float] = field(default_factory=dict)
     _wait: dict[Hashable, float] = field(default_factory=dict)
     _flying: set[Hashable] = field(default_factory=set)
+    _looked: float = -1.0
+
+    def look(self, now: float) -> None:
+        """All calls that are wanted and due at `now` are being made."""
+        self._looked = now
 
     def start(self, key: Hashable, now: float) -> bool:
         """True, and in flight from now on, if the call is due."""
@@ -40,9 +45,11 @@ class Retries:
         self._wait[key] = min(wait * 2, LONGEST_S)
 
     def next_due(self, now: float) -> float | None:
-        """The earliest time after `now` at which a failed or deferred call is due again.
+        """When a failed or deferred call is due again, not before `now`.
 
-        What is due already and was not made is no longer wanted.
+        What was due at the last `look` and was not made then is no longer wanted.
         """
-        waiting = [due for key, due in self._due.items() if due > now and key not in self._flying]
-        return min(waiting, default=None)
+        waiting = [
+            due for key, due in self._due.items() if due > self._looked and key not in self._flying
+        ]
+        return max(min(waiting), now) if waiting else None
