@@ -32,6 +32,10 @@ class Stack:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Stack:
+        with contextlib.suppress(ValueError):  # not the main thread: no signal reaches it anyway
+            signal.signal(
+                signal.SIGTERM, _interrupt
+            )  # ends like Ctrl-C, and leaves as little behind
         try:
             self._start()
         except BaseException:
@@ -177,6 +181,10 @@ class Stack:
         for pid in below:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def free_ports(count: int) -> list[int]:
