@@ -21,7 +21,9 @@ _KEPT = 4096
 class Directory:
     """The last roster is kept on disk: a restart finds the others while the registry is down."""
 
-    def __init__(self, own: Identity, registry: str, cache: Path, metrics: Metrics) -> None:
+    def __init__(
+        self, own: Identity, registry: str, cache: Path, metrics: Metrics | None = None
+    ) -> None:
         self.members = Members(own.ca)
         self.by_mdns: dict[str, str] = {}
         self.by_registry: dict[str, str] = {}
@@ -49,7 +51,8 @@ class Directory:
         self.by_registry |= {entry.peer: entry.address for entry in roster.entries}
         while len(self.by_registry) > _KEPT:
             del self.by_registry[next(iter(self.by_registry))]
-        self._metrics.peers_discovered.set(len(roster.entries), via="registry")
+        if self._metrics is not None:
+            self._metrics.peers_discovered.set(len(roster.entries), via="registry")
         certificates = [entry.certificate for entry in roster.entries]
         self._add([*certificates, roster.aggregator_certificate, roster.registry_certificate])
         try:

@@ -10,10 +10,8 @@ from smpc.v1 import registry_pb2 as pb
 
 from . import identity
 from .aggregator import rounds
-from .aggregator.main import records_path
 from .config import Settings
 from .directory import Directory
-from .metrics import Metrics
 from .protocol.errors import LocalError
 from .report import line
 
@@ -31,7 +29,7 @@ async def show(settings: Settings) -> int:
             " (docker compose exec aggregator smpcfl status), or give --state"
         )
     console = Console()
-    directory = Directory(own, settings.registry, settings.state / "roster.bin", Metrics("seeded"))
+    directory = Directory(own, settings.registry, settings.state / "roster.bin")
     try:
         roster = await directory.registry.Lookup(pb.LookupRequest(), timeout=5.0)
     except grpc.aio.AioRpcError as error:
@@ -44,6 +42,6 @@ async def show(settings: Settings) -> int:
     for entry in roster.entries:
         table.add_row(entry.peer, entry.address, str(entry.index), "yes" if entry.mdns else "no")
     console.print(table)
-    records = rounds.read(records_path(settings.state))
+    records = rounds.read(rounds.records_path(settings.state))
     console.print(line(records[-1]) if records else "no round yet", highlight=False)
     return 0

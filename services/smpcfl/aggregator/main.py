@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-from pathlib import Path
 
 import grpc.aio
 
@@ -20,11 +19,10 @@ from ..metrics import Metrics
 from ..protocol.errors import LocalError
 from ..supervisor import Child, flower_environment
 from ..waiting import wait_for
-from .rounds import RoundsService
-from .runs import ACTIVE, APP, Runs
+from .rounds import RoundsService, records_path
+from .runs import APP, Runs
 
 log = logging.getLogger("smpcfl.aggregator")
-RECORDS = "records.jsonl"
 _SETTLE_S = 4.0
 
 
@@ -41,7 +39,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     socket_path.unlink(missing_ok=True)
     local = grpc.aio.server()
-    service = RoundsService(settings.state / RECORDS, metrics)
+    service = RoundsService(records_path(settings.state), metrics)
     local_pb2_grpc.add_RoundsServicer_to_server(service, local)
     local.add_insecure_port(f"unix:{socket_path}")
     await local.start()
@@ -118,14 +116,13 @@ async def _follow(runs: Runs, run_id: str, stop: asyncio.Event) -> None:
     """Says how the run ended; a failed one with the ServerApp's last words."""
     while not stop.is_set():
         await wait_for(stop, 5.0)
-        with contextlib.suppress(LocalError):
-            status = (await runs.statuses()).get(run_id, "unknown")
-            if status.startswith("finished"):
-                if status == "finished:completed":
-                    log.info("run %s is complete; start another with `smpcfl run`", run_id)
-                else:
-                    log.error("run %s: %s\n%s", run_id, status, (await runs.logs(run_id))[-4000:])
-                return
+        status = await runs.status(run_id)
+        if status == "finished:completed":
+            log.info("run %s is complete; start another with `smpcfl run`", run_id)
+            return
+        if status.startswith("finished"):
+            log.error("run %s: %s\n%s", run_id, status, await runs.last_words(run_id))
+            return
 
 
 def run_config(settings: Settings, rounds: int, peers: int) -> dict[str, int | str]:
@@ -148,13 +145,3 @@ async def _settled_peers(settings: Settings, directory: Directory, stop: asyncio
             return peers
         await wait_for(stop, 0.5)
     return 0
-
-
-async def active_run(runs: Runs) -> str | None:
-    """A run that is not finished; peers take part in one at a time."""
-    statuses = await runs.statuses()
-    return next((run for run, status in statuses.items() if status.startswith(ACTIVE)), None)
-
-
-def records_path(state: Path) -> Path:
-    return state / RECORDS

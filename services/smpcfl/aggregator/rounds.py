@@ -18,6 +18,11 @@ from ..rpc import Context
 log = logging.getLogger("smpcfl.aggregator")
 
 
+def records_path(state: Path) -> Path:
+    """Where the aggregator with this state folder keeps its records."""
+    return state / "records.jsonl"
+
+
 class RoundsService(pb_grpc.RoundsServicer):
     """Appends each record to `path`, one JSON object a line."""
 
@@ -25,7 +30,6 @@ class RoundsService(pb_grpc.RoundsServicer):
         self._path = path
         self._metrics = metrics
         self._rounds: int | None = None
-        self.finished = 0
 
     async def Record(self, request: pb.RunEvent, context: Context) -> pb.ReportReply:
         try:
@@ -38,7 +42,7 @@ class RoundsService(pb_grpc.RoundsServicer):
                 level = logging.getLevelNamesMapping()[event["level"]]
                 log.log(level, "%s", event["message"])
             else:
-                self._take(RoundRecord.from_json(json.dumps(event["record"])))
+                self._take(RoundRecord.from_json(event["record"]))
         except (ValueError, KeyError, TypeError) as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no event: {error}")
         return pb.ReportReply()

@@ -15,7 +15,7 @@ from ..supervisor import flower_environment
 log = logging.getLogger("smpcfl.aggregator")
 APP = Path(__file__).parent.parent / "tasks" / "digits" / "app"
 _CONNECTION = "smpcfl"
-ACTIVE = ("pending", "starting", "running")
+_ACTIVE = ("pending", "starting", "running")
 
 
 class Runs:
@@ -44,12 +44,21 @@ class Runs:
         reply = await self._flwr("list", _CONNECTION, "--format", "json")
         return {str(run["run-id"]): str(run["status"]) for run in reply.get("runs", ())}
 
-    async def stop(self, run_id: str) -> None:
-        await self._flwr("stop", run_id, _CONNECTION, "--format", "json")
+    async def status(self, run_id: str) -> str:
+        """Of one run; `unknown` while the SuperLink does not tell."""
+        try:
+            return (await self.statuses()).get(run_id, "unknown")
+        except LocalError:
+            return "unknown"
 
-    async def logs(self, run_id: str) -> str:
-        """What the ServerApp printed."""
-        return await self._output("log", run_id, _CONNECTION, "--show")
+    async def active(self) -> str | None:
+        """A run that is not finished; peers take part in one at a time."""
+        statuses = await self.statuses()
+        return next((run for run, status in statuses.items() if status.startswith(_ACTIVE)), None)
+
+    async def last_words(self, run_id: str) -> str:
+        """The end of what the ServerApp printed."""
+        return (await self._output("log", run_id, _CONNECTION, "--show"))[-4000:]
 
     async def _flwr(self, *arguments: str) -> dict[str, Any]:
         output = await self._output(*arguments)

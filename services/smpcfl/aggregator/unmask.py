@@ -15,7 +15,6 @@ from smpc.v1 import peer_pb2_grpc as pb_grpc
 from .. import rpc, wire
 from ..directory import Directory
 from ..identity import Identity, Role
-from ..metrics import Metrics
 from ..protocol.aggregator import AggregatorRound
 from ..protocol.errors import RemoteError
 
@@ -28,8 +27,6 @@ class Unmasking:
 
     def __init__(self, own: Identity, registry: str, state: Path) -> None:
         self._own = own
-        # Its series are not scraped: the service counts rounds from the records instead.
-        self._metrics = Metrics("seeded")
         self._registry = registry
         self._cache = state / "roster.bin"
         self.bytes_in = 0
@@ -39,7 +36,7 @@ class Unmasking:
 
     async def __aenter__(self) -> Unmasking:
         # gRPC's channels belong to the running event loop.
-        self.directory = Directory(self._own, self._registry, self._cache, self._metrics)
+        self.directory = Directory(self._own, self._registry, self._cache)
         return self
 
     async def __aexit__(

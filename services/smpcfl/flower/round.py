@@ -90,7 +90,7 @@ class Server:
 
     def record(self, record: RoundRecord) -> None:
         """Hands the record to the service: for its log, its metrics and `smpcfl run`."""
-        self.tell({"event": "round", "record": json.loads(record.to_json())})
+        self.tell({"event": "round", "record": record.to_json()})
 
     def tell(self, event: dict[str, object]) -> None:
         text = json.dumps(event)

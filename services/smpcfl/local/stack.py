@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from ..aggregator.rounds import records_path
 from ..protocol.errors import LocalError
 from ..supervisor import descendants
 
@@ -33,9 +34,8 @@ class Stack:
 
     def __enter__(self) -> Stack:
         with contextlib.suppress(ValueError):  # not the main thread: no signal reaches it anyway
-            signal.signal(
-                signal.SIGTERM, _interrupt
-            )  # ends like Ctrl-C, and leaves as little behind
+            # Ends like Ctrl-C, and leaves as little behind.
+            signal.signal(signal.SIGTERM, _interrupt)
         try:
             self._start()
         except BaseException:
@@ -128,7 +128,7 @@ class Stack:
 
     @property
     def records(self) -> Path:
-        return self.folder / "aggregator" / "records.jsonl"
+        return records_path(self.folder / "aggregator")
 
     def check(self) -> None:
         """LocalError with the last lines of its log if a process has ended."""

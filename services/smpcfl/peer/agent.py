@@ -148,18 +148,18 @@ class PeerAgent:
 
     async def _drive(self, round_: Round) -> None:
         phase, since = round_.phase, self._clock()
-        while (due := round_.next_event(self.now())) is not None:
+        while True:
             changed = self._changed
             for call in round_.calls(self.now()):
                 self._spawn(round_, call)
             if round_.phase is not phase:
                 self._note_phase(phase, self._clock() - since)
                 phase, since = round_.phase, self._clock()
-            if changed.is_set():
-                continue
+            due = round_.next_event(self.now())
+            if due is None:
+                break
             # At least a millisecond, so that a deadline which is due is past when it is looked at.
-            pause = max((round_.next_event(self.now()) or due) - self.now(), 0.0) + 0.001
-            await wait_for(changed, pause)
+            await wait_for(changed, max(due - self.now(), 0.0) + 0.001)
         log.info("round %d closed: its secrets are gone", round_.ticket.round)
         self.wake()
 
@@ -238,7 +238,3 @@ class PeerAgent:
             if due is None:
                 return
             await wait_for(changed, max(due - self.now(), 0.0) + 0.002)
-
-    async def close(self) -> None:
-        self.close_round()
-        await asyncio.sleep(0)

@@ -18,6 +18,8 @@ from .errors import Reason, RemoteError
 from .ring import Layout, RingVector
 
 SEED_BYTES = 32
+# A key of small order gives zero with every private key, so a known one does to find it.
+_ANY_KEY = X25519PrivateKey.from_private_bytes(bytes([8]) * 32)
 
 
 class Secret(bytes):
@@ -59,25 +61,26 @@ def pair_key(
 
     Raises RemoteError(MALFORMED) for a public key of small order (RFC 7748, section 6.1).
     """
-    try:
-        shared = private.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError as error:
-        raise RemoteError(Reason.MALFORMED, "X25519 public key of small order") from error
+    shared = _agree(private, public)
     low, high = sorted((one, other))
     return _derive(shared, ticket_digest, canonical("pair mask", low, high))
 
 
 def check_public_key(public: bytes) -> None:
     """RemoteError(MALFORMED) for a public key of small order, before anyone counts on it."""
-    try:
-        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError as error:
-        raise RemoteError(Reason.MALFORMED, "X25519 public key of small order") from error
+    _agree(_ANY_KEY, public)
 
 
 def commitment(self_seed: bytes, ticket_digest: bytes, peer: str) -> bytes:
     """Hash commitment to b_i: binding as SHA-256 is, hiding because b_i has 256 random bits."""
     return digest("self commitment", ticket_digest, peer, bytes(self_seed))
+
+
+def _agree(private: X25519PrivateKey, public: bytes) -> bytes:
+    try:
+        return private.exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError as error:
+        raise RemoteError(Reason.MALFORMED, "X25519 public key of small order") from error
 
 
 def _derive(material: bytes, salt: bytes, info: bytes) -> Secret:

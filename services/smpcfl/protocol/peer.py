@@ -35,13 +35,12 @@ from .messages import (
     confirmation_bytes,
     header_bytes,
     sign_announcement,
-    survivors_bytes,
 )
 from .phases import Event, Phase, step
 from .retry import Retries
 from .shamir import split
-from .signing import AGGREGATOR, Keyring, Signer
-from .survivors import check_survivors
+from .signing import Keyring, Signer
+from .survivors import check_origin, check_survivors
 from .ticket import Policy, SignedTicket
 
 OFFER_AFTER_S = 0.5  # a lower id that has not called by then may not have the ticket
@@ -319,8 +318,7 @@ class PeerRound:
         if self.phase is Phase.CLOSED:
             raise RemoteError(Reason.ROUND_CLOSED, "survivors")
         if self._survivors is not None:
-            signed = survivors_bytes(self.ticket, message.survivors, message.headers_digest)
-            check_signature(self._keyring, AGGREGATOR, signed, message.signature, "survivors")
+            check_origin(self.ticket, self._keyring, message)
             if (message.survivors, message.headers_digest) != (
                 self._survivors.survivors,
                 self._survivors.headers_digest,

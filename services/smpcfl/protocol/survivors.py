@@ -85,6 +85,12 @@ def survivors_digest(ticket: Ticket, message: Survivors) -> bytes:
     return digest("survivors digest", signed)
 
 
+def check_origin(ticket: Ticket, keyring: Keyring, message: Survivors) -> None:
+    """RemoteError(BAD_SIGNATURE) unless the aggregator signed this set for this ticket."""
+    signed = survivors_bytes(ticket, message.survivors, message.headers_digest)
+    check_signature(keyring, AGGREGATOR, signed, message.signature, "survivors")
+
+
 def check_survivors(
     ticket: Ticket,
     policy: Policy,
@@ -101,8 +107,7 @@ def check_survivors(
         raise RemoteError(Reason.UNKNOWN_TICKET, "survivors")
     if any(index >= len(ticket.cohort) for index in message.survivors):
         raise RemoteError(Reason.NOT_IN_COHORT, "survivors")
-    signed = survivors_bytes(ticket, message.survivors, message.headers_digest)
-    check_signature(keyring, AGGREGATOR, signed, message.signature, "survivors")
+    check_origin(ticket, keyring, message)
     floor = max(ticket.min_survivors, policy.min_survivors)
     if len(message.survivors) < floor:
         raise RemoteError(
