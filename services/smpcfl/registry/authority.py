@@ -26,7 +26,7 @@ _BACKDATE = datetime.timedelta(minutes=5)  # clocks of peers may run a little be
 class Authority:
     """CA key and certificate in `state`, join tokens by role in `join`/<role>/token.
 
-    `join`/<role> also gets ca.pem: with both files a machine can enrol.
+    `join`/<role> also gets ca.pem, after the token: where it stands, a machine can enrol.
     """
 
     def __init__(self, state: Path, join: Path) -> None:
@@ -36,6 +36,8 @@ class Authority:
         self._tokens = {
             role: self._load_or_make_token(role) for role in (Role.PEER, Role.AGGREGATOR)
         }
+        for role in self._tokens:
+            identity.write_private(join / role / "ca.pem", identity.pem(self.certificate), 0o644)
 
     def own_identity(self, hosts: list[str]) -> Identity:
         """The registry's identity, made anew at each start."""
@@ -121,8 +123,6 @@ class Authority:
             # The certificate first: a key without one would be taken for a complete CA.
             identity.write_private(certificate_path, identity.pem(certificate), 0o644)
             identity.write_private(key_path, identity.key_pem(key))
-        for role in (Role.PEER, Role.AGGREGATOR):
-            identity.write_private(self._join / role / "ca.pem", identity.pem(certificate), 0o644)
         return key, certificate
 
     def _load_or_make_token(self, role: Role) -> str:
