@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
@@ -61,6 +61,12 @@ def channel(identity: Identity, address: str, role: Role, name: str) -> grpc.aio
 def local_channel(socket: str) -> grpc.Channel:
     """Blocking channel to a service on this machine's Unix socket."""
     return grpc.insecure_channel(f"unix:{socket}", _OPTIONS)
+
+
+def pieces(data: bytes) -> Iterator[bytes]:
+    """For a stream: at least one, none larger than CHUNK_BYTES."""
+    for start in range(0, max(len(data), 1), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]
 
 
 def caller(context: Context) -> tuple[Role, str]:

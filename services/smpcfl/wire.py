@@ -24,6 +24,7 @@ from .protocol.messages import (
     Survivors,
     Upload,
 )
+from .protocol.signing import SIGNATURE_BYTES
 from .protocol.ticket import Deadlines, SignedTicket, Ticket, pack_bitmap, unpack_bitmap
 
 T = TypeVar("T")
@@ -102,8 +103,8 @@ def acknowledge_from_proto(message: pb.Acknowledge) -> Acknowledge:
 def ready_to_proto(item: Ready) -> pb.Ready:
     return pb.Ready(
         ticket_digest=item.ticket_digest,
-        announcement_hash=item.announcement_hash,
-        confirmations=[_to(pb.Confirmation, c) for c in item.confirmations],
+        holders=[c.holder for c in item.confirmations],
+        signatures=b"".join(c.signature for c in item.confirmations),
         announcement=None
         if item.announcement is None
         else announcement_to_proto(item.announcement),
@@ -111,12 +112,22 @@ def ready_to_proto(item: Ready) -> pb.Ready:
 
 
 def ready_from_proto(message: pb.Ready) -> Ready:
-    return Ready(
-        message.ticket_digest,
-        message.announcement_hash,
-        tuple(_from(Confirmation, c) for c in message.confirmations),
-        announcement_from_proto(message.announcement) if message.HasField("announcement") else None,
+    joined, size = message.signatures, SIGNATURE_BYTES
+    if len(joined) != size * len(message.holders):
+        raise RemoteError(
+            Reason.MALFORMED,
+            "signatures of a ready",
+            expected=f"{size * len(message.holders)} bytes",
+            found=len(joined),
+        )
+    confirmations = tuple(
+        Confirmation(holder, joined[place * size : (place + 1) * size])
+        for place, holder in enumerate(message.holders)
     )
+    announcement = (
+        announcement_from_proto(message.announcement) if message.HasField("announcement") else None
+    )
+    return Ready(message.ticket_digest, confirmations, announcement)
 
 
 def ready_reply_to_proto(item: ReadyReply) -> pb.ReadyReply:

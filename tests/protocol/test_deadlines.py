@@ -11,10 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.messages import (
     Acknowledge,
+    AdditiveShare,
     Agreement,
     Exchange,
     Ready,
@@ -23,7 +25,7 @@ from smpcfl.protocol.peer import PeerRound
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED
 from support.forge import agreement, round_of, sent, survivors
-from support.network import Network, Round, make_ticket, peer_ids
+from support.network import Network, Round, entropy_from, make_ticket, peer_ids
 
 PEERS = peer_ids(8)
 MODES = [SEEDED, ADDITIVE]
@@ -265,18 +267,18 @@ def idle_event(round_: Round, now: float) -> float | None:
     return round_.next_event(now)
 
 
-@pytest.mark.parametrize("stage", ["exchange", "ready", "upload"])
-def test_an_idle_additive_round_sleeps_until_a_deadline(stage: str) -> None:
-    network = Network(make_ticket(5, mode=ADDITIVE)).until(stage)
-    for round_ in network.rounds.values():
-        event = idle_event(round_, network.now)
-        assert event is not None
-        assert event >= 120.0
-
-
-@pytest.mark.parametrize("stage", ["ready", "upload"])
-def test_an_idle_round_sleeps_until_a_deadline(stage: str) -> None:
-    network = Network(make_ticket(5)).until(stage)
+@pytest.mark.parametrize(
+    ("mode", "stage"),
+    [
+        (ADDITIVE, "exchange"),
+        (ADDITIVE, "ready"),
+        (ADDITIVE, "upload"),
+        (SEEDED, "ready"),
+        (SEEDED, "upload"),
+    ],
+)
+def test_an_idle_round_sleeps_until_a_deadline(mode: str, stage: str) -> None:
+    network = Network(make_ticket(5, mode=mode)).until(stage)
     for round_ in network.rounds.values():
         event = idle_event(round_, network.now)
         assert event is not None
@@ -286,8 +288,7 @@ def test_an_idle_round_sleeps_until_a_deadline(stage: str) -> None:
 def test_an_additive_round_that_abstained_sleeps_until_a_deadline() -> None:
     network = Network(make_ticket(3, mode=ADDITIVE), lost={PEERS[2]: "exchange"})
     network.until("exchange")
-    event = idle_event(network.rounds[PEERS[0]], 125.0)
-    assert event == UNMASK_S
+    assert idle_event(network.rounds[PEERS[0]], 125.0) == deadline_after(125.0)
 
 
 def test_a_call_that_nobody_takes_is_made_again_until_the_deadline() -> None:
@@ -322,16 +323,50 @@ def test_unknown_tickets_are_offered_at_once() -> None:
     network = Network(make_ticket(3)).until("start")
     round_ = round_of(network, 0)
     call = round_.calls(0.0)[0]
-    offered = round_.failed(call, 0.0, Reason.UNKNOWN_TICKET)
-    assert [c.message for c in offered] == [network.signed]
-    assert round_.failed(offered[0], 0.0, Reason.UNKNOWN_TICKET) == []
+    round_.failed(call, 0.0, Reason.UNKNOWN_TICKET)
+    (offer,) = round_.calls(0.0)
+    assert (offer.to, offer.message) == (call.to, network.signed)
+    round_.failed(offer, 0.0, Reason.UNKNOWN_TICKET)
+    assert round_.calls(0.0) == []
 
 
 def test_a_higher_id_offers_the_ticket_to_a_lower_one_that_does_not_call() -> None:
     network = Network(make_ticket(3)).until("start")
     round_ = round_of(network, 2)
-    assert round_.calls(0.49) == []
-    assert [c.message for c in round_.calls(0.5)] == [network.signed] * 2
+    assert round_.calls(2.99) == []
+    assert [c.message for c in round_.calls(3.0)] == [network.signed] * 2
+
+
+@pytest.mark.parametrize("mode", [SEEDED, ADDITIVE])
+def test_who_has_the_ticket_from_the_aggregator_offers_it_before_anything_else(mode: str) -> None:
+    network = Network(make_ticket(3, mode=mode)).until("start")
+    peer, sign = PEERS[1], network.signer_of(PEERS[1])
+    round_: Round = (
+        AdditivePeerRound(network.signed, peer, sign, entropy_from(0), spread=True)
+        if mode == ADDITIVE
+        else PeerRound(
+            network.signed,
+            peer,
+            network.policy,
+            sign,
+            network.keyring,
+            entropy_from(0),
+            spread=True,
+        )
+    )
+    offers = round_.calls(0.0)
+    assert [(c.to, c.message) for c in offers] == [
+        (p, network.signed) for p in network.ticket.cohort if p != peer
+    ]
+    assert round_.calls(0.0) == []
+    round_.answered(offers[1], None, 0.1)
+    (call,) = round_.calls(0.1)
+    assert call.to == PEERS[2]
+    assert isinstance(call.message, Exchange | AdditiveShare)
+    round_.failed(offers[0], 0.1)
+    assert round_.calls(0.34) == []
+    (again,) = round_.calls(0.35)
+    assert again == offers[0]
 
 
 def test_ready_messages_stop_once_the_survivors_are_known() -> None:

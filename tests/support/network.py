@@ -200,9 +200,7 @@ class Network:
             peers = sorted(self.alive & self.rounds.keys())
             self.order.shuffle(peers)
             for peer in peers:
-                pending = self.rounds[peer].calls(self.now)
-                while pending:
-                    call = pending.pop()
+                for call in reversed(self.rounds[peer].calls(self.now)):
                     held = only is not None and not isinstance(call.message, only)
                     if held:
                         self.rounds[peer].failed(call, self.now)
@@ -211,24 +209,26 @@ class Network:
                         call.message, Agreement | AdditiveShare | Exchange | Ready | Acknowledge
                     ):
                         progress = True
-                    pending += self._deliver(peer, call)
+                    self._deliver(peer, call)
 
-    def _deliver(self, sender: str, call: Call) -> list[Call]:
+    def _deliver(self, sender: str, call: Call) -> None:
         round_ = self.rounds[sender]
         if call.to not in self.alive or (sender, call.to) in self.cut or call.to not in self.rounds:
-            return round_.failed(call, self.now)
+            round_.failed(call, self.now)
+            return
         try:
             reply = self.handle(call.to, sender, call.message)
         except RemoteError as error:
             self.errors.append((call.to, error))
-            return round_.failed(call, self.now, error.reason)
+            round_.failed(call, self.now, error.reason)
+            return
         if (sender, call.to) in self.unheard:
-            return round_.failed(call, self.now)
+            round_.failed(call, self.now)
+            return
         try:
             round_.answered(call, reply, self.now)
         except RemoteError as error:
             self.errors.append((sender, error))
-        return []
 
     def handle(self, to: str, sender: str, message: PeerMessage) -> PeerMessage | None:
         round_ = self.rounds[to]

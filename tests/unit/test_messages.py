@@ -32,7 +32,7 @@ D, S, SHARE = bytes(32), bytes(64), Secret(bytes(33))
 ANNOUNCEMENT = Announcement(D, 0, D, D, D, S)
 DEALT = Dealt(SHARE, SHARE, (D,))
 EXCHANGE = Exchange(ANNOUNCEMENT, DEALT, S)
-READY = Ready(D, ANNOUNCEMENT.hash, (Confirmation(1, S),), ANNOUNCEMENT)
+READY = Ready(D, (Confirmation(1, S),), ANNOUNCEMENT)
 HEADER = Header(D, 0, D, ((1, D), (2, D)), S)
 SURVIVORS = Survivors(D, (0, 1, 2), (HEADER, replace(HEADER, sender=1, counting=())), D, S)
 AGREEMENT = Agreement(D, D, 1, S)
@@ -60,8 +60,6 @@ MALFORMED: dict[str, Callable[[], object]] = {
     "confirmation holder": lambda: Confirmation(2**16, S),
     "confirmation signature": lambda: Confirmation(1, b""),
     "ready ticket": lambda: replace(READY, ticket_digest=b""),
-    "ready hash": lambda: replace(READY, announcement_hash=b"", announcement=None),
-    "ready of another announcement": lambda: replace(READY, announcement_hash=D),
     "header sender": lambda: replace(HEADER, sender=-1),
     "header hash": lambda: replace(HEADER, announcement_hash=bytes(31)),
     "header counts out of order": lambda: replace(HEADER, counting=((2, D), (1, D))),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from types import TracebackType
 
 import grpc
@@ -19,6 +18,7 @@ from ..protocol.masks import AdditiveMasks, SeededMasks
 
 VARIABLE = "SMPCFL_AGENT"
 _CALL_S = 10.0
+_UPLOAD_S = 60.0
 _MASKS_S = 24 * 3600.0  # the agent ends it at the round's own deadline
 
 
@@ -58,10 +58,15 @@ class AgentClient:
         reply = self._stub.Identity(pb.IdentityRequest(), timeout=_CALL_S)
         return reply.peer, tuple(reply.modes)
 
-    def begin(self, ticket: messages.SignedTicket) -> bytes | None:
-        """Opens the round; an upload that was frozen in it before."""
-        reply = self._stub.Begin(ticket, timeout=_CALL_S)
-        return bytes(reply.upload) if reply.frozen else None
+    def begin(self, ticket: messages.SignedTicket) -> bool:
+        """Opens the round; whether an upload was frozen in it before."""
+        return bool(self._stub.Begin(ticket, timeout=_CALL_S).frozen)
+
+    def frozen(self, ticket_digest: bytes) -> tuple[bytes, bytes]:
+        """The frozen upload: serialised UploadMeta, and the vector."""
+        request = pb.FrozenRequest(ticket_digest=ticket_digest)
+        chunks = list(self._stub.Frozen(request, timeout=_UPLOAD_S))
+        return chunks[0].meta.SerializeToString(), b"".join(chunk.vector for chunk in chunks)
 
     def masks(
         self, ticket_digest: bytes, model_digest: bytes, config_digest: bytes
@@ -78,15 +83,13 @@ class AgentClient:
             return SeededMasks(Secret(first.self_key), plus, minus), meta
         return AdditiveMasks(b"".join(chunk.vector for chunk in chunks)), meta
 
-    def freeze(self, ticket_digest: bytes, upload: bytes) -> int:
+    def freeze(self, ticket_digest: bytes, vector: bytes) -> int:
         """Freezes the upload; returns the bytes sent to other peers in this round so far."""
-
-        def chunks() -> Iterator[pb.FreezeChunk]:
-            for start in range(0, len(upload), rpc.CHUNK_BYTES):
-                piece = upload[start : start + rpc.CHUNK_BYTES]
-                yield pb.FreezeChunk(ticket_digest=ticket_digest, data=piece)
-
-        return int(self._stub.Freeze(chunks(), timeout=_CALL_S).p2p_bytes)
+        chunks = (
+            pb.FreezeChunk(ticket_digest=ticket_digest, vector=piece)
+            for piece in rpc.pieces(vector)
+        )
+        return int(self._stub.Freeze(chunks, timeout=_UPLOAD_S).p2p_bytes)
 
     def report(self, bytes_in: int, bytes_out: int, upload_seconds: float = 0.0) -> None:
         request = pb.ReportRequest(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 import time
 from typing import Any
 
@@ -80,9 +79,8 @@ def _train(
 ) -> Message:
     proto = wire.parse(pb.SignedTicket, bytes(ours["ticket"]))  # type: ignore[arg-type]
     ticket = wire.ticket_from_proto(proto).ticket
-    frozen = agent.begin(proto)
-    if frozen is not None:
-        return _upload_reply(message, frozen, 0)
+    if agent.begin(proto):
+        return _upload_reply(message, *agent.frozen(ticket.digest), 0)
     _, record = split_arrays(message.content)
     given = to_numpy(record)
     if ModelShape.of(given).layout(ticket.width) != ticket.layout:
@@ -102,15 +100,13 @@ def _train(
     )
     masks, meta = agent.masks(ticket.digest, *digests)
     start = time.perf_counter()
-    upload = struct.pack(">I", len(meta)) + meta + masks.apply(addend).tobytes()
-    p2p_bytes = agent.freeze(ticket.digest, upload)
+    vector = masks.apply(addend).tobytes()
+    p2p_bytes = agent.freeze(ticket.digest, vector)
     agent.report(0, 0, time.perf_counter() - start)
-    return _upload_reply(message, upload, p2p_bytes)
+    return _upload_reply(message, meta, vector, p2p_bytes)
 
 
-def _upload_reply(message: Message, upload: bytes, p2p_bytes: int) -> Message:
-    (length,) = struct.unpack_from(">I", upload)
-    meta, vector = upload[4 : 4 + length], upload[4 + length :]
+def _upload_reply(message: Message, meta: bytes, vector: bytes, p2p_bytes: int) -> Message:
     content = RecordDict(
         {
             RECORD: ConfigRecord({"meta": meta, "p2p-bytes": p2p_bytes}),

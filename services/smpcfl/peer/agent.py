@@ -78,8 +78,11 @@ class PeerAgent:
 
     # -- the round ------------------------------------------------------------------------------
 
-    def take_ticket(self, signed: SignedTicket) -> Round:
-        """The round of this ticket, opened if the ticket is new. RemoteError if it is refused."""
+    def take_ticket(self, signed: SignedTicket, *, spread: bool = False) -> Round:
+        """The round of this ticket, opened if the ticket is new. RemoteError if it is refused.
+
+        `spread`: it comes from the aggregator, and is passed on to the neighbours.
+        """
         running = self._round.ticket.digest if self._round is not None else None
         fresh = self._admission.check(
             signed,
@@ -94,10 +97,18 @@ class PeerAgent:
         self.close_round()
         ticket = signed.ticket
         if ticket.mode == ADDITIVE:
-            opened: Round = AdditivePeerRound(signed, self.name, self._signer, os.urandom)
+            opened: Round = AdditivePeerRound(
+                signed, self.name, self._signer, os.urandom, spread=spread
+            )
         else:
             opened = PeerRound(
-                signed, self.name, self.policy, self._signer, self._keyring, os.urandom
+                signed,
+                self.name,
+                self.policy,
+                self._signer,
+                self._keyring,
+                os.urandom,
+                spread=spread,
             )
         self._round, self._started, self.p2p_bytes = opened, self._clock(), 0
         self._metrics.round.set(ticket.round)
@@ -178,8 +189,7 @@ class PeerAgent:
             self.p2p_bytes += sent
             round_.answered(call, reply, self.now())
         except CallFailed as error:
-            for follow_up in round_.failed(call, self.now(), error.reason):
-                self._spawn(round_, follow_up)
+            round_.failed(call, self.now(), error.reason)
         except RemoteError as error:
             self.refused(error)
         self.wake()
@@ -208,8 +218,8 @@ class PeerAgent:
         self.wake()
         return round_, masks, header
 
-    def freeze(self, ticket_digest: bytes, upload: bytes) -> None:
-        self.round_of(ticket_digest).freeze(upload, self.now())
+    def freeze(self, ticket_digest: bytes, vector: bytes) -> None:
+        self.round_of(ticket_digest).freeze(vector, self.now())
         self.wake()
 
     # -- for the aggregator -----------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -137,18 +137,14 @@ def _encode(message: PeerMessage) -> tuple[str, Any, Any]:
     return "Agree", lambda: agreement, nothing
 
 
-async def _chunks(share: AdditiveShare) -> AsyncIterator[pb.ShareChunk]:
-    total = len(share.vector)
-    for start in range(0, max(total, 1), rpc.CHUNK_BYTES):
-        piece = share.vector[start : start + rpc.CHUNK_BYTES]
-        if start == 0:
-            yield pb.ShareChunk(ticket_digest=share.ticket_digest, total_bytes=total, data=piece)
-        else:
-            yield pb.ShareChunk(data=piece)
+def _chunks(share: AdditiveShare) -> Iterator[pb.ShareChunk]:
+    digest = share.ticket_digest
+    for piece in rpc.pieces(share.vector):
+        yield pb.ShareChunk(ticket_digest=digest, data=piece)
+        digest = b""
 
 
 def _size(message: PeerMessage, request: Any) -> int:
     if isinstance(message, AdditiveShare):
-        chunks = max(1, -(-len(message.vector) // rpc.CHUNK_BYTES))
-        return len(message.vector) + 48 + chunks * (rpc.FRAME_BYTES + 5)
+        return sum(chunk.ByteSize() + rpc.FRAME_BYTES for chunk in _chunks(message))
     return int(request().ByteSize()) + rpc.FRAME_BYTES

@@ -14,9 +14,10 @@ from .. import rpc, wire
 from ..metrics import Metrics
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.masks import SeededMasks
+from ..protocol.messages import Header
 from ..protocol.peer import PeerRound
 from ..rpc import Context
-from .agent import PeerAgent
+from .agent import PeerAgent, Round
 
 
 class AgentService(pb_grpc.AgentServicer):
@@ -31,10 +32,21 @@ class AgentService(pb_grpc.AgentServicer):
         return pb.IdentityReply(peer=self._agent.name, modes=self._agent.policy.modes)
 
     async def _begin(self, request: messages.SignedTicket, context: Context) -> pb.BeginReply:
-        round_ = self._agent.take_ticket(wire.ticket_from_proto(request))
-        if round_.frozen is not None:
-            return pb.BeginReply(frozen=True, upload=round_.frozen)
-        return pb.BeginReply()
+        round_ = self._agent.take_ticket(wire.ticket_from_proto(request), spread=True)
+        return pb.BeginReply(frozen=round_.frozen is not None)
+
+    async def Frozen(
+        self, request: pb.FrozenRequest, context: Context
+    ) -> AsyncIterator[pb.UploadChunk]:
+        try:
+            round_ = self._agent.round_of(request.ticket_digest)
+        except RemoteError as error:
+            await rpc.refuse(context, error)
+        if round_.frozen is None or round_.header is None:
+            await rpc.refuse(context, RemoteError(Reason.WRONG_PHASE, "nothing is frozen"))
+        yield pb.UploadChunk(meta=_meta(round_, round_.header))
+        for piece in rpc.pieces(round_.frozen):
+            yield pb.UploadChunk(vector=piece)
 
     async def Masks(
         self, request: pb.MasksRequest, context: Context
@@ -46,16 +58,15 @@ class AgentService(pb_grpc.AgentServicer):
         except RemoteError as error:
             self._agent.refused(error)
             await rpc.refuse(context, error)
-        announcement = round_.announcement if isinstance(round_, PeerRound) else None
-        meta = wire.upload_meta_to_proto(header, announcement)
+        meta = _meta(round_, header)
         if isinstance(masks, SeededMasks):
             yield pb.MasksChunk(
                 meta=meta, self_key=masks.self_key, plus=masks.plus, minus=masks.minus
             )
             return
         yield pb.MasksChunk(meta=meta)
-        for start in range(0, len(masks.vector), rpc.CHUNK_BYTES):
-            yield pb.MasksChunk(vector=masks.vector[start : start + rpc.CHUNK_BYTES])
+        for piece in rpc.pieces(masks.vector):
+            yield pb.MasksChunk(vector=piece)
 
     async def _freeze(
         self, request: AsyncIterator[pb.FreezeChunk], context: Context
@@ -63,7 +74,7 @@ class AgentService(pb_grpc.AgentServicer):
         digest, pieces = b"", []
         async for chunk in request:
             digest = digest or chunk.ticket_digest
-            pieces.append(chunk.data)
+            pieces.append(chunk.vector)
         if not digest:
             raise RemoteError(Reason.MALFORMED, "empty stream")
         self._agent.freeze(digest, b"".join(pieces))
@@ -75,6 +86,11 @@ class AgentService(pb_grpc.AgentServicer):
         if request.upload_seconds > 0:
             self._metrics.phase_duration.observe(request.upload_seconds, phase="upload")
         return pb.ReportReply()
+
+
+def _meta(round_: Round, header: Header) -> messages.UploadMeta:
+    announcement = round_.announcement if isinstance(round_, PeerRound) else None
+    return wire.upload_meta_to_proto(header, announcement)
 
 
 def socket_path(folder: Path) -> Path:

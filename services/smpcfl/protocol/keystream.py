@@ -39,6 +39,9 @@ class Secret(bytes):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, bytes) and hmac.compare_digest(self, other)
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
     def __hash__(self) -> int:
         raise TypeError("a secret is not a key of a table")
 
@@ -57,18 +60,18 @@ def self_key(self_seed: bytes, ticket_digest: bytes, peer: str) -> Secret:
 def pair_key(
     private: X25519PrivateKey, public: bytes, ticket_digest: bytes, one: str, other: str
 ) -> Secret:
-    """Key of the pair mask s_ij, the same from both ends.
+    """Key of the pair mask s_ij, the same from both ends; `public` is the key of `other`.
 
     Raises RemoteError(MALFORMED) for a public key of small order (RFC 7748, section 6.1).
     """
-    shared = _agree(private, public)
+    shared = _agree(private, public, other)
     low, high = sorted((one, other))
     return _derive(shared, ticket_digest, canonical("pair mask", low, high))
 
 
-def check_public_key(public: bytes) -> None:
+def check_public_key(public: bytes, peer: str) -> None:
     """RemoteError(MALFORMED) for a public key of small order, before anyone counts on it."""
-    _agree(_ANY_KEY, public)
+    _agree(_ANY_KEY, public, peer)
 
 
 def commitment(self_seed: bytes, ticket_digest: bytes, peer: str) -> bytes:
@@ -76,11 +79,13 @@ def commitment(self_seed: bytes, ticket_digest: bytes, peer: str) -> bytes:
     return digest("self commitment", ticket_digest, peer, bytes(self_seed))
 
 
-def _agree(private: X25519PrivateKey, public: bytes) -> bytes:
+def _agree(private: X25519PrivateKey, public: bytes, peer: str) -> bytes:
     try:
         return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:
-        raise RemoteError(Reason.MALFORMED, "X25519 public key of small order") from error
+        raise RemoteError(
+            Reason.MALFORMED, "X25519 public key of small order", peer=peer
+        ) from error
 
 
 def _derive(material: bytes, salt: bytes, info: bytes) -> Secret:

@@ -150,18 +150,17 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class Ready:
-    """An announcement with t confirmations; the announcement itself only where it may be unknown."""
+    """t confirmations of the sender's announcement, which itself comes only where it may be unknown.
+
+    The receiver's own confirmation is not among them: it knows whether it confirmed.
+    """
 
     ticket_digest: bytes
-    announcement_hash: bytes
     confirmations: tuple[Confirmation, ...]
     announcement: Announcement | None = None
 
     def __post_init__(self) -> None:
         _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
-        _length(self.announcement_hash, DIGEST_BYTES, "announcement_hash")
-        if self.announcement is not None and self.announcement.hash != self.announcement_hash:
-            raise RemoteError(Reason.MALFORMED, "ready names another announcement")
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,24 @@
 """One peer's side of one `seeded` round (docs/protocol.md, sections 6 to 10).
 
 Sans-I/O: `calls` says what to send now, `answered` and `failed` tell what came of it, the other methods
-take a message and return the reply. `now` is in seconds since this peer first saw the ticket.
+take a message and return the reply.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
-from . import merkle
+from .dealing import Secrets, check_dealt, check_ready, deal, make_ready
 from .errors import Reason, RemoteError
-from .keystream import Secret, check_public_key, commitment, pair_key, self_key
+from .keystream import check_public_key, pair_key, self_key
 from .masks import SeededMasks
+from .member import Member
 from .messages import (
     Acknowledge,
     Agreement,
     Announcement,
     Answer,
     Call,
-    Confirmation,
     Dealt,
     Exchange,
     Header,
@@ -34,29 +31,19 @@ from .messages import (
     check_signature,
     confirmation_bytes,
     header_bytes,
-    sign_announcement,
 )
 from .phases import Event, Phase, step
-from .retry import Retries
-from .shamir import split
+from .retry import LONGEST_S
 from .signing import Keyring, Signer
 from .survivors import check_origin, check_survivors
 from .ticket import Policy, SignedTicket
 
-OFFER_AFTER_S = 0.5  # a lower id that has not called by then may not have the ticket
+OFFER_AFTER_S = 3.0  # a lower id that has not called by then may not have the ticket
+YIELD_S = 0.25  # how long a higher id waits for the ready of a lower one before it sends its own
 
 
-@dataclass
-class _Secrets:
-    """Of one round, in memory only; dropped when the round closes."""
-
-    private: X25519PrivateKey
-    self_seed: Secret
-    dealt: dict[int, Dealt]
-
-
-class PeerRound:
-    """State of one round; `me` is a peer id of the ticket's cohort."""
+class PeerRound(Member):
+    """State of one round."""
 
     def __init__(
         self,
@@ -66,16 +53,12 @@ class PeerRound:
         signer: Signer,
         keyring: Keyring,
         entropy: Callable[[int], bytes],
+        *,
+        spread: bool = False,
     ) -> None:
-        self.signed_ticket = signed_ticket
-        self.ticket = signed_ticket.ticket
-        self.me = self.ticket.index(me)
-        self.neighbours = self.ticket.neighbours[self.me]
-        self.phase = Phase.EXCHANGE
+        super().__init__(signed_ticket, me, signer, spread=spread)
         self._policy = policy
-        self._signer = signer
         self._keyring = keyring
-        self._retries = Retries()
         self._announcements: dict[int, Announcement] = {}
         self._held: dict[int, Dealt] = {}
         self._confirmations: dict[int, bytes] = {}
@@ -89,44 +72,16 @@ class PeerRound:
         self._survivors: Survivors | None = None
         self._agreement: Agreement | None = None
         self._answer: Answer | None = None
-        self._frozen: bytes | None = None
-        self._header: Header | None = None
-        self._secrets: _Secrets | None = self._deal(entropy)
+        self._secrets: Secrets | None = self._deal(entropy)
         for index in self.neighbours:
-            if index < self.me:
-                self._retries.defer(("ticket", index), OFFER_AFTER_S)
+            if index < self.me and not spread:
+                self._retries.defer((SignedTicket, index), OFFER_AFTER_S)
 
     # -- exchange -------------------------------------------------------------------------------
 
-    def _deal(self, entropy: Callable[[int], bytes]) -> _Secrets:
-        ticket = self.ticket
-        raw, seed = Secret(entropy(32)), Secret(entropy(32))
-        private = X25519PrivateKey.from_private_bytes(raw)
-        count = len(self.neighbours)
-        self_shares = split(seed, ticket.threshold, count, entropy)
-        pair_shares = split(raw, ticket.threshold, count, entropy)
-        root, paths = merkle.root_and_paths(
-            [
-                merkle.leaf(
-                    merkle.share_hash("self", holder, self_shares[holder - 1]),
-                    merkle.share_hash("pair", holder, pair_shares[holder - 1]),
-                )
-                for holder in range(1, count + 1)
-            ]
-        )
-        self.announcement = sign_announcement(
-            ticket,
-            self.me,
-            private.public_key().public_bytes_raw(),
-            commitment(seed, ticket.digest, self._id(self.me)),
-            root,
-            self._signer,
-        )
-        dealt = {
-            index: Dealt(self_shares[place], pair_shares[place], paths[place])
-            for place, index in enumerate(self.neighbours)
-        }
-        return _Secrets(private, seed, dealt)
+    def _deal(self, entropy: Callable[[int], bytes]) -> Secrets:
+        self.announcement, secrets = deal(self.ticket, self.me, self._signer, entropy)
+        return secrets
 
     def exchange(self, sender: str, message: Exchange, now: float) -> Exchange:
         """A lower id's announcement and shares; returns our own, with the confirmation of theirs."""
@@ -141,14 +96,7 @@ class PeerRound:
 
     def _take_shares(self, index: int, message: Exchange) -> bytes:
         self._know(index, message.announcement)
-        dealer_neighbours = self.ticket.neighbours[index]
-        holder = dealer_neighbours.index(self.me) + 1
-        node = merkle.leaf(*message.dealt.hashes(holder))
-        root = merkle.root_from(node, holder - 1, message.dealt.path)
-        if root != message.announcement.shares_root or len(message.dealt.path) != merkle.depth(
-            len(dealer_neighbours)
-        ):
-            raise RemoteError(Reason.BAD_SHARE, "not what was announced", peer=self._id(index))
+        check_dealt(self.ticket, self.me, message.announcement, message.dealt)
         self._held[index] = message.dealt
         return self._signer(confirmation_bytes(message.announcement.hash, self.me))
 
@@ -158,7 +106,7 @@ class PeerRound:
             announcement.check(self.ticket, self._keyring)
             if announcement.dealer != index:
                 raise RemoteError(Reason.MALFORMED, "another's announcement", peer=self._id(index))
-            check_public_key(announcement.public_key)
+            check_public_key(announcement.public_key, self._id(index))
             self._announcements[index] = announcement
         elif known.hash != announcement.hash:
             raise RemoteError(Reason.EQUIVOCATION, "two announcements", peer=self._id(index))
@@ -192,41 +140,19 @@ class PeerRound:
         return ReadyReply(counted=True)
 
     def _take_ready(self, index: int, message: Ready) -> None:
-        peer = self._id(index)
         if message.announcement is not None:
             self._know(index, message.announcement)
         known = self._announcements.get(index)
-        if known is None or known.hash != message.announcement_hash:
-            raise RemoteError(Reason.EQUIVOCATION, "ready under another announcement", peer=peer)
+        if known is None:
+            raise RemoteError(Reason.WRONG_PHASE, "ready before exchange", peer=self._id(index))
         if index in self._ready_of:
             return
-        holders = {item.holder for item in message.confirmations}
-        if not holders <= set(self.ticket.neighbours[index]):
-            raise RemoteError(Reason.BAD_CONFIRMATION, "not from neighbours", peer=peer)
-        if len(holders) < self.ticket.threshold or len(holders) != len(message.confirmations):
-            raise RemoteError(
-                Reason.TOO_FEW_CONFIRMATIONS,
-                peer=peer,
-                expected=self.ticket.threshold,
-                found=len(holders),
-            )
-        for item in message.confirmations:
-            signed = confirmation_bytes(known.hash, item.holder)
-            if not self._keyring.verify(self._id(item.holder), signed, item.signature):
-                raise RemoteError(Reason.BAD_CONFIRMATION, peer=peer)
+        check_ready(self.ticket, self._keyring, known, self.me, index in self._held, message)
         if not self._is_fixed():
             self._ready_of.add(index)
 
     def _own_ready(self, to: int) -> Ready:
-        held = to in self._confirmations
-        others = [index for index in sorted(self._confirmations) if index != to]
-        chosen = (others + [to] * held)[: self.ticket.threshold]
-        return Ready(
-            self.ticket.digest,
-            self.announcement.hash,
-            tuple(Confirmation(index, self._confirmations[index]) for index in chosen),
-            None if held else self.announcement,
-        )
+        return make_ready(self.ticket, self.announcement, self._confirmations, to)
 
     def _is_fixed(self) -> bool:
         """Whether the set of counting neighbours can no longer grow."""
@@ -235,7 +161,6 @@ class PeerRound:
     # -- upload ---------------------------------------------------------------------------------
 
     def masks_available(self, now: float) -> bool:
-        """Whether `masks` may be called. RemoteError(TOO_FEW_COUNTING) once they never will be."""
         self._advance(now)
         if self.phase is Phase.ABSTAINED:
             raise RemoteError(
@@ -262,14 +187,7 @@ class PeerRound:
         self, model_digest: bytes, config_digest: bytes, now: float
     ) -> tuple[SeededMasks, Header]:
         """The round's masks and the signed header; once. RemoteError(MASKS_SPENT) the second time."""
-        if self.phase in (Phase.MASKED, Phase.UPLOADED):
-            raise RemoteError(Reason.MASKS_SPENT, "the masks of this round were given out before")
-        if model_digest != self.ticket.model_digest:
-            raise RemoteError(Reason.MODEL_MISMATCH, "the model is not the one in the ticket")
-        if config_digest != self.ticket.config_digest:
-            raise RemoteError(Reason.CONFIG_MISMATCH, "the configuration is not the ticket's")
-        if not self.masks_available(now):
-            raise RemoteError(Reason.WRONG_PHASE, f"masks in phase {self.phase}")
+        self._check_unspent(model_digest, config_digest, now)
         counting = self._counted()
         secrets = self._open_secrets()
         # Keys before the phase: a neighbour's bad public key must not spend the masks.
@@ -288,7 +206,7 @@ class PeerRound:
         own_key = self_key(secrets.self_seed, self.ticket.digest, self._id(self.me))
         named = tuple((index, self._announcements[index].hash) for index in counting)
         signed = header_bytes(self.ticket.digest, self.me, self.announcement.hash, named)
-        self._header = Header(
+        self.header = Header(
             self.ticket.digest, self.me, self.announcement.hash, named, self._signer(signed)
         )
         masks = SeededMasks(
@@ -296,20 +214,7 @@ class PeerRound:
             tuple(key for index, key in keys.items() if index > self.me),
             tuple(key for index, key in keys.items() if index < self.me),
         )
-        return masks, self._header
-
-    def freeze(self, upload: bytes, now: float) -> None:
-        """Keeps the one upload of this round, to be resent byte for byte."""
-        if self._frozen is None:
-            self._before(now, self.ticket.deadlines.upload)
-            self.phase = step(self.phase, Event.FREEZE)
-            self._frozen = upload
-        elif self._frozen != upload:
-            raise RemoteError(Reason.MASKS_SPENT, "another upload was frozen before")
-
-    @property
-    def frozen(self) -> bytes | None:
-        return self._frozen
+        return masks, self.header
 
     # -- agree and unmask -------------------------------------------------------------------------
 
@@ -404,8 +309,8 @@ class PeerRound:
         self._retries.look(now)
         deadlines, due = self.ticket.deadlines, list[Call]()
 
-        def call(kind: str, index: int, message: PeerMessage) -> None:
-            if self._retries.start((kind, index), now):
+        def call(index: int, message: PeerMessage) -> None:
+            if self._retries.start((type(message), index), now):
                 due.append(Call(self._id(index), message))
 
         if now * 1000 < deadlines.upload and self._survivors is None:
@@ -413,23 +318,26 @@ class PeerRound:
         if now * 1000 < deadlines.unmask and self._agreement is not None:
             for index in self.neighbours:
                 if index not in self._agreed_to:
-                    call("agree", index, self._agreement)
+                    call(index, self._agreement)
         return due
 
-    def _exchange_calls(self, call: Callable[[str, int, PeerMessage], None]) -> None:
+    def _exchange_calls(self, call: Callable[[int, PeerMessage], None]) -> None:
         secrets = self._secrets
         if secrets is None:
             return
         for index in self.neighbours:
+            if index in self._unoffered:
+                call(index, self.signed_ticket)
+                continue
             if index < self.me and index not in self._announcements:
-                call("ticket", index, self.signed_ticket)
+                call(index, self.signed_ticket)
             elif index > self.me and index not in self._confirmations:
-                call("exchange", index, Exchange(self.announcement, secrets.dealt[index]))
+                call(index, Exchange(self.announcement, secrets.dealt[index]))
             if index in self._owed:
                 signed = confirmation_bytes(self._announcements[index].hash, self.me)
-                call("acknowledge", index, Acknowledge(self.ticket.digest, self._signer(signed)))
+                call(index, Acknowledge(self.ticket.digest, self._signer(signed)))
             if self.phase is Phase.READY and index not in self._told:
-                call("ready", index, self._own_ready(index))
+                call(index, self._own_ready(index))
 
     def answered(self, call: Call, reply: PeerMessage | None, now: float) -> None:
         """The reply to a call. A reply that is refused counts as a failed call, and is raised."""
@@ -441,10 +349,11 @@ class PeerRound:
         except RemoteError:
             self.failed(call, now)
             raise
-        self._retries.succeeded((_KINDS[type(call.message)], index))
+        self._retries.succeeded((type(call.message), index))
         if isinstance(call.message, SignedTicket):
-            # It has the ticket now and will call; if not, it hears again.
-            self._retries.failed(("ticket", index), now + 1.0)
+            # It has the ticket now and calls, if that is its part; if it does not, it hears again.
+            self._unoffered.discard(index)
+            self._retries.failed((SignedTicket, index), now + LONGEST_S)
         self._advance(now)
 
     def _take_reply(self, index: int, sent: PeerMessage, reply: PeerMessage | None) -> None:
@@ -468,90 +377,23 @@ class PeerRound:
         elif not isinstance(sent, SignedTicket):
             raise RemoteError(Reason.MALFORMED, "reply of another kind", peer=self._id(index))
 
-    def failed(self, call: Call, now: float, reason: Reason | None = None) -> list[Call]:
-        """The call got no usable reply; returns what to send at once (the ticket, where unknown)."""
-        index = self.ticket.index(call.to)
-        self._retries.failed((_KINDS[type(call.message)], index), now)
-        if reason is Reason.UNKNOWN_TICKET and not isinstance(call.message, SignedTicket):
-            return [Call(call.to, self.signed_ticket)]
-        return []
-
-    def next_event(self, now: float) -> float | None:
-        """When `calls` has to be asked again even if nothing happens; None once the round is over."""
-        if self.phase is Phase.CLOSED:
-            return None
-        deadlines = self.ticket.deadlines
-        times = [
-            at / 1000
-            for at in (
-                deadlines.exchange,
-                deadlines.ready,
-                deadlines.upload,
-                deadlines.agree,
-                deadlines.unmask,
-            )
-            if at / 1000 > now
-        ]
-        due = self._retries.next_due(now)
-        if due is not None:
-            times.append(due)
-        return min(times, default=now)
-
-    def close(self) -> None:
-        """Drops the round's secrets; every later message is refused."""
-        if self.phase is not Phase.CLOSED:
-            self.phase = step(self.phase, Event.CLOSE)
+    def _wipe(self) -> None:
         self._secrets = None
         self._held.clear()
         self._answer = None
-        self._frozen = None
 
-    def _advance(self, now: float) -> None:
-        milliseconds, deadlines = now * 1000, self.ticket.deadlines
-        if milliseconds >= deadlines.unmask:
-            self.close()
-            return
-        if self.phase is Phase.EXCHANGE:
-            enough = len(self.neighbours)
-            if milliseconds >= deadlines.exchange:
-                enough = self.ticket.threshold
-            if len(self._confirmations) >= enough:
-                self.phase = step(self.phase, Event.CONFIRMED)
-        if milliseconds >= deadlines.upload and self.phase in (
-            Phase.EXCHANGE,
-            Phase.READY,
-            Phase.MASKED,
-        ):
-            self.phase = step(self.phase, Event.ABSTAIN)
+    def _confirmed(self, now: float) -> bool:
+        late = now * 1000 >= self.ticket.deadlines.exchange
+        enough = self.ticket.threshold if late else len(self.neighbours)
+        if len(self._confirmations) < enough:
+            return False
+        for index in self.neighbours:
+            if index < self.me and index not in self._ready_of:
+                # Else both would send theirs, and each the other's again in the reply.
+                self._retries.defer((Ready, index), now + YIELD_S)
+        return True
 
-    def _before(self, now: float, deadline_ms: int) -> None:
-        self._advance(now)
-        if self.phase is Phase.CLOSED:
-            raise RemoteError(Reason.ROUND_CLOSED)
-        if now * 1000 >= deadline_ms:
-            raise RemoteError(
-                Reason.DEADLINE, expected=f"< {deadline_ms} ms", found=int(now * 1000)
-            )
-
-    def _open_secrets(self) -> _Secrets:
+    def _open_secrets(self) -> Secrets:
         if self._secrets is None:
             raise RemoteError(Reason.ROUND_CLOSED, "the round's secrets are gone")
         return self._secrets
-
-    def _neighbour(self, peer: str) -> int:
-        index = self.ticket.index(peer)
-        if index not in self.neighbours:
-            raise RemoteError(Reason.NOT_A_NEIGHBOUR, peer=peer)
-        return index
-
-    def _id(self, index: int) -> str:
-        return self.ticket.cohort[index]
-
-
-_KINDS: dict[type, str] = {
-    SignedTicket: "ticket",
-    Exchange: "exchange",
-    Acknowledge: "acknowledge",
-    Ready: "ready",
-    Agreement: "agree",
-}

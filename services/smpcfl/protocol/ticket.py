@@ -40,12 +40,16 @@ class Deadlines:
     unmask: int = 160_000
 
     def __post_init__(self) -> None:
-        values = [0, *astuple(self), MAX_DEADLINE_MS]
+        values = [0, *self.in_order, MAX_DEADLINE_MS]
         if any(a >= b for a, b in pairwise(values)):
             raise LocalError(
                 "deadlines must be exchange < ready < upload < agree < unmask < 24 h, in"
-                f" milliseconds, not {astuple(self)}"
+                f" milliseconds, not {self.in_order}"
             )
+
+    @property
+    def in_order(self) -> tuple[int, ...]:
+        return astuple(self)
 
 
 def default_threshold(degree: int) -> int:

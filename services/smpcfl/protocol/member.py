@@ -1,0 +1,132 @@
+"""What a peer's side of a round has in common in both modes: ticket, phase, clock, and the one upload."""
+
+from __future__ import annotations
+
+from .errors import Reason, RemoteError
+from .messages import Call, Header
+from .phases import Event, Phase, step
+from .retry import Retries
+from .signing import Signer
+from .ticket import SignedTicket
+
+
+class Member:
+    """`me` is a peer id of the ticket's cohort. `now` is in seconds since this peer first saw the ticket.
+
+    With `spread` the ticket is offered to each neighbour before anything else is sent to it: whoever has
+    the ticket from the aggregator does so, whoever was offered it need not.
+    """
+
+    def __init__(
+        self, signed_ticket: SignedTicket, me: str, signer: Signer, *, spread: bool = False
+    ) -> None:
+        self.signed_ticket = signed_ticket
+        self.ticket = signed_ticket.ticket
+        self.me = self.ticket.index(me)
+        self.neighbours = self.ticket.neighbours[self.me]
+        self.phase = Phase.EXCHANGE
+        self.header: Header | None = None
+        self._signer = signer
+        self._retries = Retries()
+        self._unoffered = set(self.neighbours) if spread else set[int]()
+        self._frozen: bytes | None = None
+
+    # -- the upload -------------------------------------------------------------------------------
+
+    def masks_available(self, now: float) -> bool:
+        """Whether `masks` may be called. RemoteError(TOO_FEW_COUNTING) once they never will be."""
+        raise NotImplementedError
+
+    def _check_unspent(self, model_digest: bytes, config_digest: bytes, now: float) -> None:
+        """RemoteError unless the round's masks may be given out now, for the first time."""
+        if self.phase in (Phase.MASKED, Phase.UPLOADED):
+            raise RemoteError(Reason.MASKS_SPENT, "the masks of this round were given out before")
+        if model_digest != self.ticket.model_digest:
+            raise RemoteError(Reason.MODEL_MISMATCH, "the model is not the one in the ticket")
+        if config_digest != self.ticket.config_digest:
+            raise RemoteError(Reason.CONFIG_MISMATCH, "the configuration is not the ticket's")
+        if not self.masks_available(now):
+            raise RemoteError(Reason.WRONG_PHASE, f"masks in phase {self.phase}")
+
+    def freeze(self, vector: bytes, now: float) -> None:
+        """Keeps the one upload of this round, to be resent byte for byte.
+
+        `vector`: the masked ring vector, as long as the ticket says (else RemoteError(WRONG_LENGTH)).
+        """
+        if self._frozen is None:
+            self._before(now, self.ticket.deadlines.upload)
+            self.ticket.layout.parse(vector, self._id(self.me))
+            self.phase = step(self.phase, Event.FREEZE)
+            self._frozen = vector
+        elif self._frozen != vector:
+            raise RemoteError(Reason.MASKS_SPENT, "another upload was frozen before")
+
+    @property
+    def frozen(self) -> bytes | None:
+        return self._frozen
+
+    # -- the clock and the network ----------------------------------------------------------------
+
+    def failed(self, call: Call, now: float, reason: Reason | None = None) -> None:
+        """The call got no usable reply. Who does not know the ticket is offered it first."""
+        kind, index = type(call.message), self.ticket.index(call.to)
+        self._retries.failed((kind, index), now)
+        if reason is Reason.UNKNOWN_TICKET and kind is not SignedTicket:
+            self._unoffered.add(index)
+            self._retries.succeeded((SignedTicket, index))
+
+    def next_event(self, now: float) -> float | None:
+        """When `calls` has to be asked again even if nothing happens; None once the round is over."""
+        if self.phase is Phase.CLOSED:
+            return None
+        times = [at / 1000 for at in self.ticket.deadlines.in_order if at / 1000 > now]
+        due = self._retries.next_due(now)
+        if due is not None:
+            times.append(due)
+        return min(times, default=now)
+
+    def close(self) -> None:
+        """Drops the round's secrets; every later message is refused."""
+        if self.phase is not Phase.CLOSED:
+            self.phase = step(self.phase, Event.CLOSE)
+        self._frozen = None
+        self._wipe()
+
+    def _wipe(self) -> None:
+        raise NotImplementedError
+
+    def _confirmed(self, now: float) -> bool:
+        """Whether the exchange is done."""
+        raise NotImplementedError
+
+    def _advance(self, now: float) -> None:
+        milliseconds, deadlines = now * 1000, self.ticket.deadlines
+        if milliseconds >= deadlines.unmask:
+            self.close()
+            return
+        if self.phase is Phase.EXCHANGE and self._confirmed(now):
+            self.phase = step(self.phase, Event.CONFIRMED)
+        if milliseconds >= deadlines.upload and self.phase in (
+            Phase.EXCHANGE,
+            Phase.READY,
+            Phase.MASKED,
+        ):
+            self.phase = step(self.phase, Event.ABSTAIN)
+
+    def _before(self, now: float, deadline_ms: int) -> None:
+        self._advance(now)
+        if self.phase is Phase.CLOSED:
+            raise RemoteError(Reason.ROUND_CLOSED)
+        if now * 1000 >= deadline_ms:
+            raise RemoteError(
+                Reason.DEADLINE, expected=f"< {deadline_ms} ms", found=int(now * 1000)
+            )
+
+    def _neighbour(self, peer: str) -> int:
+        index = self.ticket.index(peer)
+        if index not in self.neighbours:
+            raise RemoteError(Reason.NOT_A_NEIGHBOUR, peer=peer)
+        return index
+
+    def _id(self, index: int) -> str:
+        return self.ticket.cohort[index]
