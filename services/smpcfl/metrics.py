@@ -120,6 +120,9 @@ class Metrics:
             "smpcfl_model_loss", "Loss of the global model on held-out data"
         )
         self.round = self._gauge("smpcfl_round", "Number of the current round")
+        self.rounds_left = self._gauge(
+            "smpcfl_rounds_left", "Rounds of the current training run still to come"
+        )
         self.rounds = self._counter(
             "smpcfl_rounds_total", "Rounds that ended, by outcome", outcome=OUTCOMES
         )

@@ -385,3 +385,7 @@ def test_a_bitmap_of_another_size_is_malformed(raw: bytes, size: int) -> None:
     with pytest.raises(RemoteError) as error:
         unpack_bitmap(raw, size)
     assert refusal(error) is Reason.MALFORMED
+
+
+def test_a_clip_given_as_a_whole_number_is_signed_as_what_the_wire_carries() -> None:
+    assert make_ticket(3, clip=2).ticket.digest == make_ticket(3, clip=2.0).ticket.digest

@@ -47,6 +47,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     tasks = [asyncio.create_task(_superlink(settings).run(stop))]
     runs = Runs(settings.state, settings.superlink_port)
     if settings.rounds:
+        metrics.rounds_left.set(settings.rounds)
         tasks.append(asyncio.create_task(_first_run(settings, directory, runs, stop)))
     watch = asyncio.create_task(_watch_roster(directory, stop))
     try:

@@ -37,6 +37,7 @@ class RoundsService(pb_grpc.RoundsServicer):
             kind = event["event"]
             if kind == "start":
                 self._rounds = int(event["rounds"])
+                self._metrics.rounds_left.set(self._rounds)
                 log.info("run %d starts: %d rounds", event["run"], self._rounds)
             elif kind == "log":
                 level = logging.getLevelNamesMapping()[event["level"]]
@@ -57,6 +58,8 @@ class RoundsService(pb_grpc.RoundsServicer):
                 "the record of round %d is not kept in %s: %s", record.round, self._path, error
             )
         observe(self._metrics, record)
+        if self._rounds is not None:
+            self._metrics.rounds_left.set(self._rounds - record.round)
 
 
 def observe(metrics: Metrics, record: RoundRecord) -> None:

@@ -155,14 +155,16 @@ class Stack:
 
     def stop(self) -> None:
         """Ends everything: the orderly way first, and after a while the other."""
-        before = signal.getsignal(signal.SIGINT)
-        with contextlib.suppress(ValueError):  # only the main thread may, and only it gets Ctrl-C
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        with contextlib.suppress(ValueError):  # only the main thread may, and only it gets signals
+            for number in before:
+                signal.signal(number, signal.SIG_IGN)
         try:
             self._stop()
         finally:
             with contextlib.suppress(ValueError):
-                signal.signal(signal.SIGINT, before)
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     def _stop(self) -> None:
         below: set[int] = set()

@@ -158,14 +158,20 @@ class PeerAgent:
         self.wake()
 
     async def _drive(self, round_: Round) -> None:
-        phase, since = round_.phase, self._clock()
+        phase, since, counted = round_.phase, self._clock(), False
         while True:
             changed = self._changed
             for call in round_.calls(self.now()):
                 self._spawn(round_, call)
             if round_.phase is not phase:
-                self._note_phase(phase, self._clock() - since)
-                phase, since = round_.phase, self._clock()
+                if phase is Phase.EXCHANGE:
+                    self._metrics.phase_duration.observe(self._clock() - since, phase="exchange")
+                phase, since, counted = round_.phase, self._clock(), False
+            # Until all count, not until the masks are taken: that is the time that training takes,
+            # which tells how much data there is.
+            if phase is Phase.READY and not counted and round_.all_count:
+                self._metrics.phase_duration.observe(self._clock() - since, phase="ready")
+                counted = True
             due = round_.next_event(self.now())
             if due is None:
                 break
@@ -173,10 +179,6 @@ class PeerAgent:
             await wait_for(changed, max(due - self.now(), 0.0) + 0.001)
         log.info("round %d closed: its secrets are gone", round_.ticket.round)
         self.wake()
-
-    def _note_phase(self, ended: Phase, seconds: float) -> None:
-        if ended in (Phase.EXCHANGE, Phase.READY):
-            self._metrics.phase_duration.observe(seconds, phase=ended.value)
 
     def _spawn(self, round_: Round, call: Call) -> None:
         task = asyncio.create_task(self._make(round_, call))

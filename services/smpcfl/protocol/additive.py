@@ -54,6 +54,11 @@ class AdditivePeerRound(Member):
             self._sum += vector
         self._advance(now)
 
+    @property
+    def all_count(self) -> bool:
+        """Whether all shares went to, and came from, everyone else."""
+        return self._received & self._delivered == set(self.neighbours)
+
     def masks_available(self, now: float) -> bool:
         self._advance(now)
         if self.phase is Phase.ABSTAINED:
@@ -115,4 +120,4 @@ class AdditivePeerRound(Member):
         self._sum = self.ticket.layout.zeros()
 
     def _confirmed(self, now: float) -> bool:
-        return self._received & self._delivered == set(self.neighbours)
+        return self.all_count

@@ -175,10 +175,13 @@ class PeerRound(Member):
             raise RemoteError(Reason.WRONG_PHASE, f"masks in phase {self.phase}")
         if self.phase is not Phase.READY:
             return False
-        counted = self._counted()
-        return len(counted) == len(self.neighbours) or (
-            now * 1000 >= self.ticket.deadlines.ready and len(counted) >= self.ticket.threshold
-        )
+        late = now * 1000 >= self.ticket.deadlines.ready
+        return self.all_count or (late and len(self._counted()) >= self.ticket.threshold)
+
+    @property
+    def all_count(self) -> bool:
+        """Whether every neighbour counts."""
+        return len(self._counted()) == len(self.neighbours)
 
     def _counted(self) -> tuple[int, ...]:
         return tuple(index for index in self.neighbours if index in self._ready_of & self._told)

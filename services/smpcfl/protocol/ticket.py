@@ -82,6 +82,8 @@ class Ticket:
     version: int = VERSION
 
     def __post_init__(self) -> None:
+        # The wire knows no whole numbers here, and 1 and 1.0 are not the same under the digest.
+        object.__setattr__(self, "clip", float(self.clip))
         n = len(self.cohort)
         checks = {
             "version": self.version == VERSION,
