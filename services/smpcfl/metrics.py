@@ -132,6 +132,11 @@ class Metrics:
         self.phase_duration = self._histogram(
             "smpcfl_phase_duration_seconds", "Time by phase", _ROUND_BUCKETS_S, phase=PHASES
         )
+        self.deadline = self._gauge(
+            "smpcfl_deadline_seconds",
+            "Deadlines of the current round, after its ticket was first seen",
+            phase=PHASES,
+        )
         self.bytes = self._counter(
             "smpcfl_bytes_total",
             "Bytes on the wire as this process saw them",

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +114,17 @@ class PeerAgent:
         self._round, self._started, self.p2p_bytes = opened, self._clock(), 0
         self._metrics.round.set(ticket.round)
         self._metrics.cohort_peers.set(len(ticket.cohort))
+        deadlines = asdict(ticket.deadlines)
+        for phase, milliseconds in deadlines.items():
+            self._metrics.deadline.set(milliseconds / 1000, phase=phase)
         log.info(
-            "round %d of run %d: cohort of %d, degree %d, threshold %d, deadlines %s ms",
+            "round %d of run %d: cohort of %d, degree %d, threshold %d, deadlines %s",
             ticket.round,
             ticket.run,
             len(ticket.cohort),
             ticket.degree,
             ticket.threshold,
-            "/".join(str(getattr(ticket.deadlines, n)) for n in ("exchange", "ready", "upload")),
+            ", ".join(f"{name} {value / 1000:g} s" for name, value in deadlines.items()),
         )
         self._driver = asyncio.create_task(self._drive(opened))
         return opened
