@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,8 @@ def masks(entries: Sequence[int], seconds: float) -> Figures:
             half = len(pairs) // 2
             seeded = SeededMasks(own, tuple(pairs[:half]), tuple(pairs[half:]))
             addend = layout.zeros()
-            expanding = measure(lambda layout=layout, key=own: expand(key, layout), seconds)
-            applying = measure(lambda masks=seeded, q=addend: masks.apply(q), seconds)
+            expanding = measure(partial(expand, own, layout), seconds)
+            applying = measure(partial(seeded.apply, addend), seconds)
             figures.append(
                 {
                     "width": width,
@@ -61,21 +62,16 @@ def quantiser(seconds: float) -> Figures:
     figures: Figures = []
     for width in WIDTHS:
         rule = Quantiser(width, clip=1.0, weight_cap=500, cohort=PEERS)
-
-        def encode(rule: Quantiser = rule) -> Any:
-            return encode_update(
-                rule, given, trained, examples=500, loss=1.0, correct=250, rng=rng
-            )
-
+        encode = partial(
+            encode_update, rule, given, trained, examples=500, loss=1.0, correct=250, rng=rng
+        )
         addend = encode()
         figures.append(
             {
                 "width": width,
                 "parameters": addend.body.shape[0],
                 "encode": asdict(measure(encode, seconds)),
-                "decode": asdict(
-                    measure(lambda r=rule, q=addend: decode_update(r, given, q, 1), seconds)
-                ),
+                "decode": asdict(measure(partial(decode_update, rule, given, addend, 1), seconds)),
             }
         )
     return figures
@@ -86,16 +82,14 @@ def shamir(degrees: Sequence[tuple[int, int]], seconds: float) -> Figures:
     secret = secrets.token_bytes(32)
     figures: Figures = []
     for k, t in degrees:
-        shares = split(secret, t, k, secrets.token_bytes)
-        some = dict(list(enumerate(shares, 1))[-t:])
+        deal = partial(split, secret, t, k, secrets.token_bytes)
+        some = dict(list(enumerate(deal(), 1))[-t:])
         figures.append(
             {
                 "degree": k,
                 "threshold": t,
-                "split": asdict(
-                    measure(lambda k=k, t=t: split(secret, t, k, secrets.token_bytes), seconds)
-                ),
-                "reconstruct": asdict(measure(lambda some=some: combine(some), seconds)),
+                "split": asdict(measure(deal, seconds)),
+                "reconstruct": asdict(measure(partial(combine, some), seconds)),
             }
         )
     return figures

@@ -35,11 +35,12 @@ def measure(function: Callable[[], object], seconds: float) -> Timing:
 
 
 def machine() -> dict[str, object]:
-    """What a figure depends on: platform, processor, versions."""
+    """What a figure depends on: platform, processor, other work (load of one minute), versions."""
     return {
         "platform": platform.platform(),
         "cpu": cpu_model(),
         "cpu_count": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "numpy": version("numpy"),
         "cryptography": version("cryptography"),
