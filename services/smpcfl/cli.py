@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--state", default=None, help="the service's state folder")
     status.add_argument("--registry", default=None, help="registry's gRPC, host:port")
     status.set_defaults(run=_status)
+    _add_bench(commands)
     return parser
 
 
@@ -112,6 +113,20 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     )
     _add_common(parser)
     parser.set_defaults(run=_compare)
+
+
+def _add_bench(commands: Any) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="the benchmark suite: what masks, secrets and whole rounds cost on this machine",
+        description="Measures masks, quantiser, secret sharing, and whole rounds in memory, without"
+        " network or training, on one core; under a minute. What each figure means:"
+        " benchmarks/README.md in the repository.",
+    )
+    parser.add_argument(
+        "--json", type=Path, default=None, metavar="FILE", help="write all figures to FILE as well"
+    )
+    parser.set_defaults(run=_bench)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -257,6 +272,12 @@ def _compare(options: argparse.Namespace) -> int:
         options.repeat,
         options.report,
     )
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from .bench.suite import bench
+
+    return bench(options.json)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,300 @@
+"""A whole round in one process: every peer and the aggregator, over the wire's encoding, no network.
+
+Nobody is lost and no call is repeated. One peer, in the middle of the cohort, and the aggregator do all
+their work and are timed. The other peers take every signature as good and do not parse what comes from
+one another, or a round of a hundred peers would take minutes: each checks t signatures of each neighbour.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from smpc.v1 import messages_pb2, peer_pb2
+
+from .. import wire
+from ..protocol import trailer
+from ..protocol.additive import AdditivePeerRound
+from ..protocol.aggregator import AggregatorRound
+from ..protocol.messages import (
+    Acknowledge,
+    AdditiveShare,
+    Agreement,
+    Call,
+    Exchange,
+    PeerMessage,
+    Ready,
+    ReadyReply,
+)
+from ..protocol.peer import PeerRound
+from ..protocol.quantise import decode_update, encode_update, model_digest
+from ..protocol.ring import RingVector
+from ..protocol.signing import AGGREGATOR, Keyring, KeyTable, signer
+from ..protocol.ticket import (
+    ADDITIVE,
+    SECURE_MODES,
+    SEEDED,
+    Admission,
+    Deadlines,
+    Policy,
+    SignedTicket,
+    Ticket,
+    default_threshold,
+)
+from ..rpc import CHUNK_BYTES, FRAME_BYTES
+
+NOW = 0.0  # the round is over before the first retry or deadline
+_CONFIG = bytes(32)
+_POLICY = Policy(modes=SECURE_MODES)
+_Codec = tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], PeerMessage]]
+_CODECS: dict[type, _Codec] = {
+    Exchange: (messages_pb2.Exchange, wire.exchange_to_proto, wire.exchange_from_proto),
+    Acknowledge: (messages_pb2.Acknowledge, wire.acknowledge_to_proto, wire.acknowledge_from_proto),
+    Ready: (messages_pb2.Ready, wire.ready_to_proto, wire.ready_from_proto),
+    ReadyReply: (messages_pb2.ReadyReply, wire.ready_reply_to_proto, wire.ready_reply_from_proto),
+    Agreement: (messages_pb2.Agreement, wire.agreement_to_proto, wire.agreement_from_proto),
+}
+
+
+@dataclass(frozen=True)
+class RoundFigures:
+    """Seconds of one peer and of the aggregator, by phase; bytes of a peer, the cohort's mean.
+
+    `sent` has the channels upload, p2p and unmask; `unmask_in` is the survivor set that it receives.
+    """
+
+    ticket: Ticket
+    peer_s: dict[str, float]
+    aggregator_s: dict[str, float]
+    sent: dict[str, float]
+    unmask_in: float
+
+
+class _Trusting:
+    def verify(self, name: str, message: bytes, signature: bytes) -> bool:
+        return True
+
+
+def play(mode: str, peers: int, parameters: int, width: int = 16) -> RoundFigures:
+    """One round of `peers` peers on the complete graph, with a model of `parameters` float32."""
+    return _Round(mode, peers, parameters, width).run()
+
+
+class _Round:
+    def __init__(self, mode: str, peers: int, parameters: int, width: int) -> None:
+        cohort = tuple(f"peer-{number:05d}" for number in range(peers))
+        self.watched = cohort[peers // 2]
+        self.rng = np.random.default_rng(1)
+        self.model = {"parameters": np.zeros(parameters, np.float32)}
+        self.keys = {
+            name: ec.generate_private_key(ec.SECP256R1()) for name in (*cohort, AGGREGATOR)
+        }
+        self.keyring = KeyTable({name: key.public_key() for name, key in self.keys.items()})
+        threshold = default_threshold(peers - 1)
+        self.ticket = Ticket(
+            run=1,
+            round=1,
+            serial=1,
+            nonce=secrets.token_bytes(32),
+            mode=mode,
+            cohort=cohort,
+            degree=peers - 1,
+            threshold=threshold,
+            width=width,
+            clip=1.0,
+            weight_cap=500,
+            body=parameters,
+            wide=trailer.LENGTH,
+            min_survivors=min(peers, threshold + 1) if mode == SEEDED else peers,
+            deadlines=Deadlines(),
+            model_digest=model_digest(self.model),
+            config_digest=_CONFIG,
+        )
+        signature = signer(self.keys[AGGREGATOR])(self.ticket.signed_bytes)
+        self.signed = SignedTicket(self.ticket, signature)
+        self.rounds: dict[str, PeerRound | AdditivePeerRound] = {}
+        self.aggregator = AggregatorRound(self.signed, signer(self.keys[AGGREGATOR]), self.keyring)
+        self.expected: RingVector = self.ticket.layout.zeros()
+        self.seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self.bytes: Counter[tuple[str, str]] = Counter()
+
+    def run(self) -> RoundFigures:
+        ticket = wire.ticket_to_proto(self.signed).SerializeToString()
+        for peer in self.ticket.cohort:
+            with self._timed(peer, "exchange"):
+                self._start(peer, ticket)
+        self._pump("exchange")
+        for peer in self.ticket.cohort:
+            self._upload(peer)
+        with self._timed(AGGREGATOR, "unmask"):
+            self.aggregator.fix_survivors()
+        if self.ticket.mode == SEEDED:
+            self._unmask()
+        with self._timed(AGGREGATOR, "sum"):
+            total = self.aggregator.total()
+            decode_update(self.ticket.quantiser, self.model, total, len(self.ticket.cohort))
+        if total != self.expected:
+            raise RuntimeError("the sum is not the sum of the updates: these figures mean nothing")
+        return self._figures()
+
+    def _start(self, peer: str, raw: bytes) -> None:
+        signed = wire.ticket_from_proto(wire.parse(messages_pb2.SignedTicket, raw))
+        keyring: Keyring = self.keyring if peer == self.watched else _Trusting()
+        Admission(peer, _POLICY, keyring).check(signed, highest_serial=0, running=None, now_ms=0)
+        sign = signer(self.keys[peer])
+        self.rounds[peer] = (
+            AdditivePeerRound(signed, peer, sign, secrets.token_bytes)
+            if signed.ticket.mode == ADDITIVE
+            else PeerRound(signed, peer, _POLICY, sign, keyring, secrets.token_bytes)
+        )
+
+    def _pump(self, phase: str) -> None:
+        """Delivers calls until none is due."""
+        progress = True
+        while progress:
+            progress = False
+            for peer, round_ in self.rounds.items():
+                with self._timed(peer, phase):
+                    calls = round_.calls(NOW)
+                for call in calls:
+                    progress = True
+                    self._deliver(peer, call, phase)
+
+    def _deliver(self, sender: str, call: Call, phase: str) -> None:
+        parse = self.watched in (sender, call.to)
+        with self._timed(sender, phase):
+            raw = self._send(sender, call.message)
+        with self._timed(call.to, phase):
+            message = _read(type(call.message), raw) if parse else call.message
+            reply = self._handle(call.to, sender, message)
+            raw = self._send(call.to, reply)
+        with self._timed(sender, phase):
+            if parse and reply is not None:
+                reply = _read(type(reply), raw)
+            self.rounds[sender].answered(call, reply, NOW)
+
+    def _handle(self, to: str, sender: str, message: PeerMessage) -> PeerMessage | None:
+        round_ = self.rounds[to]
+        if isinstance(round_, AdditivePeerRound):
+            assert isinstance(message, AdditiveShare)
+            round_.share(sender, message, NOW)
+        elif isinstance(message, Exchange):
+            return round_.exchange(sender, message, NOW)
+        elif isinstance(message, Ready):
+            return round_.ready(sender, message, NOW)
+        elif isinstance(message, Acknowledge):
+            round_.acknowledge(sender, message, NOW)
+        else:
+            assert isinstance(message, Agreement)
+            round_.agreement(message)
+        return None
+
+    def _upload(self, peer: str) -> None:
+        update = self.rng.normal(0, 0.01, self.ticket.body).astype(np.float32)
+        trained = {"parameters": self.model["parameters"] + update}
+        round_ = self.rounds[peer]
+        with self._timed(peer, "upload"):
+            addend = encode_update(
+                self.ticket.quantiser,
+                self.model,
+                trained,
+                examples=500,
+                loss=1.0,
+                correct=250,
+                rng=self.rng,
+            )
+            masks, header = round_.masks(model_digest(self.model), _CONFIG, NOW)
+            announcement = round_.announcement if isinstance(round_, PeerRound) else None
+            meta = wire.upload_meta_to_proto(header, announcement).SerializeToString()
+            vector = masks.apply(addend).tobytes()
+            round_.freeze(vector, NOW)
+        self.bytes[peer, "upload"] += len(meta) + len(vector)
+        self.expected += addend
+        with self._timed(AGGREGATOR, "upload"):
+            self.aggregator.upload(peer, wire.upload_from(meta, vector))
+
+    def _unmask(self) -> None:
+        for peer in self.ticket.cohort:
+            with self._timed(AGGREGATOR, "unmask"):
+                survivors = self.aggregator.survivors_for(peer)
+                raw = wire.survivors_to_proto(survivors, self.ticket).SerializeToString()
+            self.bytes[peer, "unmask_in"] += len(raw) + FRAME_BYTES
+            with self._timed(peer, "unmask"):
+                round_ = self._seeded(peer)
+                if peer == self.watched:
+                    message = wire.parse(messages_pb2.Survivors, raw)
+                    survivors = wire.survivors_from_proto(message, round_.ticket)
+                round_.survivors(survivors, NOW)
+        self._pump("unmask")
+        for peer in self.ticket.cohort:
+            with self._timed(peer, "unmask"):
+                answer = self._seeded(peer).answer(NOW)
+                assert answer is not None
+                reply = peer_pb2.UnmaskReply(
+                    answer=wire.answer_to_proto(answer), p2p_bytes=self.bytes[peer, "p2p"]
+                )
+                raw = reply.SerializeToString()
+            self.bytes[peer, "unmask"] += len(raw) + FRAME_BYTES
+            with self._timed(AGGREGATOR, "unmask"):
+                read = wire.parse(peer_pb2.UnmaskReply, raw)
+                self.aggregator.answer(peer, wire.answer_from_proto(read.answer))
+
+    def _seeded(self, peer: str) -> PeerRound:
+        round_ = self.rounds[peer]
+        assert isinstance(round_, PeerRound)
+        return round_
+
+    def _send(self, sender: str, message: PeerMessage | None) -> list[bytes]:
+        """The gRPC messages that it takes; counted, each with its frame."""
+        raw = _written(message)
+        self.bytes[sender, "p2p"] += sum(len(part) + FRAME_BYTES for part in raw)
+        return raw
+
+    @contextmanager
+    def _timed(self, party: str, phase: str) -> Iterator[None]:
+        start = perf_counter()
+        yield
+        self.seconds[party, phase] += perf_counter() - start
+
+    def _figures(self) -> RoundFigures:
+        n = len(self.ticket.cohort)
+
+        def seconds(party: str) -> dict[str, float]:
+            return {phase: s for (who, phase), s in self.seconds.items() if who == party}
+
+        def mean(channel: str) -> float:
+            return sum(self.bytes[peer, channel] for peer in self.ticket.cohort) / n
+
+        sent = {channel: mean(channel) for channel in ("upload", "p2p", "unmask")}
+        return RoundFigures(
+            self.ticket, seconds(self.watched), seconds(AGGREGATOR), sent, mean("unmask_in")
+        )
+
+
+def _written(message: PeerMessage | None) -> list[bytes]:
+    if message is None:
+        return [peer_pb2.Empty().SerializeToString()]
+    if isinstance(message, AdditiveShare):
+        vector = message.vector
+        chunks = [vector[at : at + CHUNK_BYTES] for at in range(0, len(vector), CHUNK_BYTES)]
+        parts = [peer_pb2.ShareChunk(data=chunk) for chunk in chunks]
+        parts[0].ticket_digest = message.ticket_digest
+        return [part.SerializeToString() for part in parts]
+    _, write, _ = _CODECS[type(message)]
+    return [write(message).SerializeToString()]
+
+
+def _read(kind: type, raw: list[bytes]) -> PeerMessage:
+    if kind is AdditiveShare:
+        parts = [wire.parse(peer_pb2.ShareChunk, part) for part in raw]
+        return AdditiveShare(parts[0].ticket_digest, b"".join(part.data for part in parts))
+    new, _, read = _CODECS[kind]
+    return read(wire.parse(new, raw[0]))
