@@ -170,12 +170,14 @@ def _modes(text: str) -> tuple[str, ...]:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from . import storage
     from .metrics import Metrics
     from .protocol.errors import Reason
 
     settings = config.load(os.environ, vars(options))
     configure_log()
-    _check_writable(settings.state)
+    # Before anything starts: what cannot be kept would be missed in the middle of a run.
+    storage.check(settings.state, storage.LEAST_BYTES)
     metrics = Metrics(settings.mode)
     metrics.rejected.start_at_zero(reason=[reason.value for reason in Reason])
     metrics.serve(settings.host, settings.metrics_port)
@@ -218,19 +220,6 @@ def configure_log() -> None:
         force=True,
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-
-
-def _check_writable(folder: Path) -> None:
-    """Before anything starts: what cannot be kept would be missed in the middle of a run."""
-    from .identity import write_private
-
-    try:
-        write_private(folder / ".writable", b"")
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise config.ConfigError(
-            f"cannot write to the state folder {folder}: {error.strerror}; choose another with --state"
-        ) from error
 
 
 # -- on a running stack ----------------------------------------------------------------------------

@@ -230,7 +230,7 @@ def save(folder: Path, identity: Identity) -> None:
 
 
 def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Atomic and durable: a new file with `mode`, flushed, then renamed over `path`."""
+    """Atomic and durable: a new file with `mode`, flushed, renamed over `path`, the folder flushed."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -243,3 +243,8 @@ def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -18,6 +18,13 @@ log = logging.getLogger("smpcfl.supervisor")
 _RESTART_S = (1.0, 2.0, 5.0, 10.0)
 _STABLE_S = 30.0
 _TERM_S = 5.0
+# Asks Linux to kill this process when its parent is gone, and becomes the command.
+_TETHER = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 def flower_environment(home: Path) -> dict[str, str]:
@@ -37,7 +44,11 @@ def flower_environment(home: Path) -> dict[str, str]:
 
 
 class Child:
-    """One daemon in a session of its own, started again with a growing pause when it exits."""
+    """One daemon in a session of its own, started again with a growing pause when it exits.
+
+    On Linux it is killed when this process is, however that ends: it would hold its port and its
+    files against the next start. (Flower's own children watch their parents.) `starts` counts.
+    """
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], log_path: Path
@@ -48,6 +59,7 @@ class Child:
         self._log_path = log_path
         self._process: asyncio.subprocess.Process | None = None
         self._groups: set[int] = set()
+        self.starts = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`. Returns after all of its process groups are gone."""
@@ -85,8 +97,12 @@ class Child:
 
     async def _start(self) -> None:
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
+        tether: list[str] = []
+        if sys.platform == "linux":
+            tether = [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid())]
         with self._log_path.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
+                *tether,
                 *self._command,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -95,6 +111,7 @@ class Child:
                 start_new_session=True,
             )
         self._groups = {self._process.pid}
+        self.starts += 1
 
     def _note_groups(self) -> None:
         """Flower's SuperLink starts its executor in a session of its own: found while it is our child."""

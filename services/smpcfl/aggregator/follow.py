@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
+from .. import storage
 from ..config import Settings
 from ..protocol.errors import LocalError
 from ..report import line
-from . import rounds
-from .main import run_config
+from . import rounds, training
 from .runs import APP, Runs
+from .trainer import run_config
+from .training import COMPLETED, STOPPED, Training
 
 _POLL_S = 1.0
-_STATUS_EVERY = 5
 
 
 async def run_and_follow(settings: Settings, number: int, app: Path | None) -> int:
@@ -24,25 +26,39 @@ async def run_and_follow(settings: Settings, number: int, app: Path | None) -> i
             f"no aggregator keeps its state in {settings.state}: run this where `smpcfl aggregator`"
             " runs (docker compose exec aggregator smpcfl run), or give --state"
         )
+    storage.check(settings.state, storage.AGGREGATOR_BYTES)
     runs = Runs(settings.state, settings.superlink_port)
-    if (busy := await runs.active()) is not None:
-        raise LocalError(f"run {busy} is still going, and peers take part in one at a time")
-    before = len(rounds.read(path))
-    config = run_config(settings, number, settings.min_peers) if app is None else {}
-    run_id = await runs.start(app or APP, config)
-    print(f"Flower run {run_id} is submitted: {number} rounds", flush=True)
-    shown, polls = 0, 0
+    current = training.load(training.training_path(settings.state))
+    if await runs.active() or (current is not None and not current.ended):
+        busy = f"run {current.run}" if current is not None else "a run"
+        raise LocalError(f"{busy} is still going, and peers take part in one at a time")
+    if app is None:
+        wanted = Training(str(APP), run_config(settings, number, settings.min_peers))
+    else:
+        wanted = Training(str(app.resolve()), {})
+    await _submit(runs, settings, wanted)
+    print(f"run {wanted.run} is submitted: {number} rounds", flush=True)
+    shown = 0
     while True:
-        for record in rounds.read(path)[before + shown :]:
-            shown += 1
+        # First how it stands, then its records: none of the last ones is missed.
+        current = training.load(training.training_path(settings.state))
+        records = [record for record in rounds.read(path) if record.run == wanted.run]
+        for record in records[shown:]:
             print(line(record, number), flush=True)
-        polls += 1
-        if polls % _STATUS_EVERY == 0:
-            status = await runs.status(run_id)
-            if status == "finished:completed":
-                for record in rounds.read(path)[before + shown :]:
-                    print(line(record, number), flush=True)
-                return 0
-            if status.startswith("finished"):
-                raise LocalError(f"run {run_id}: {status}\n{await runs.last_words(run_id)}")
+        shown = len(records)
+        if current is None or current.run != wanted.run:
+            raise LocalError(f"run {wanted.run} was given up for another")
+        if current.ended == COMPLETED:
+            return 0
+        if current.ended:
+            raise LocalError(f"run {wanted.run} {current.ended}: {current.reason}")
         await asyncio.sleep(_POLL_S)
+
+
+async def _submit(runs: Runs, settings: Settings, wanted: Training) -> None:
+    path = training.training_path(settings.state)
+    try:
+        await training.submit(runs, path, wanted)
+    except BaseException:
+        training.save(path, replace(wanted, ended=STOPPED, reason="it was not submitted"))
+        raise

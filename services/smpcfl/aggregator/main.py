@@ -1,34 +1,35 @@
-"""Wires the aggregator: identity, Flower's SuperLink, the records, and the first training run."""
+"""Wires the aggregator: identity, Flower's SuperLink, the records, and the training run in hand."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 
 import grpc.aio
 
 from smpc.v1 import local_pb2_grpc
 
-from .. import enrolment, identity
+from .. import enrolment, identity, storage
 from ..config import PortInUse, Settings
 from ..directory import Directory
 from ..identity import Role
 from ..metrics import Metrics
-from ..protocol.errors import LocalError
 from ..supervisor import Child, flower_environment
 from ..waiting import wait_for
+from . import training
 from .rounds import RoundsService, records_path
-from .runs import APP, Runs
-
-log = logging.getLogger("smpcfl.aggregator")
-_SETTLE_S = 4.0
+from .runs import Runs
+from .trainer import Trainer
 
 
 async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Runs the aggregator until `stop`."""
+    storage.check(settings.state, storage.AGGREGATOR_BYTES)
     _check_port(settings)
+    found = training.load(training.training_path(settings.state))
+    if found is None:
+        metrics.rounds_left.set(settings.rounds)
     hosts = ["aggregator", "localhost", "127.0.0.1", socket.gethostname()]
     hosts += [settings.advertise] if settings.advertise else []
     own = await enrolment.enrol(settings, Role.AGGREGATOR, hosts)
@@ -44,11 +45,10 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     local.add_insecure_port(f"unix:{socket_path}")
     await local.start()
 
-    tasks = [asyncio.create_task(_superlink(settings).run(stop))]
     runs = Runs(settings.state, settings.superlink_port)
-    if settings.rounds:
-        metrics.rounds_left.set(settings.rounds)
-        tasks.append(asyncio.create_task(_first_run(settings, directory, runs, stop)))
+    superlink = _superlink(settings)
+    trainer = Trainer(settings, directory, runs, lambda: superlink.starts)
+    tasks = [asyncio.create_task(superlink.run(stop)), asyncio.create_task(trainer.run(stop))]
     watch = asyncio.create_task(_watch_roster(directory, stop))
     try:
         await stop.wait()
@@ -92,57 +92,3 @@ async def _watch_roster(directory: Directory, stop: asyncio.Event) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError):
             await directory.lookup()
         await wait_for(stop, 2.0)
-
-
-async def _first_run(
-    settings: Settings, directory: Directory, runs: Runs, stop: asyncio.Event
-) -> None:
-    """Waits until enough peers are there and no more come, then trains."""
-    peers = await _settled_peers(settings, directory, stop)
-    if stop.is_set():
-        return
-    log.info("%d peers are there", peers)
-    while not stop.is_set():
-        try:
-            run_id = await runs.start(APP, run_config(settings, settings.rounds, peers))
-            log.info("Flower run %s is submitted", run_id)
-            await _follow(runs, run_id, stop)
-            return
-        except LocalError as error:
-            log.info("waiting for the SuperLink: %s", error)
-            await wait_for(stop, 2.0)
-
-
-async def _follow(runs: Runs, run_id: str, stop: asyncio.Event) -> None:
-    """Says how the run ended; a failed one with the ServerApp's last words."""
-    while not stop.is_set():
-        await wait_for(stop, 5.0)
-        status = await runs.status(run_id)
-        if status == "finished:completed":
-            log.info("run %s is complete; start another with `smpcfl run`", run_id)
-            return
-        if status.startswith("finished"):
-            log.error("run %s: %s\n%s", run_id, status, await runs.last_words(run_id))
-            return
-
-
-def run_config(settings: Settings, rounds: int, peers: int) -> dict[str, int | str]:
-    return {
-        "num-rounds": rounds,
-        "seed": settings.seed,
-        "min-peers": settings.min_peers,
-        "expected-peers": max(peers, settings.min_peers),
-    }
-
-
-async def _settled_peers(settings: Settings, directory: Directory, stop: asyncio.Event) -> int:
-    last, since, loop = -1, 0.0, asyncio.get_running_loop()
-    while not stop.is_set():
-        peers = len(directory.by_registry)
-        if peers != last:
-            log.info("waiting for peers: %d of at least %d are there", peers, settings.min_peers)
-            last, since = peers, loop.time()
-        if peers >= settings.min_peers and loop.time() - since >= _SETTLE_S:
-            return peers
-        await wait_for(stop, 0.5)
-    return 0

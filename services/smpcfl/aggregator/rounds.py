@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from pathlib import Path
 
 import grpc
@@ -24,21 +26,23 @@ def records_path(state: Path) -> Path:
 
 
 class RoundsService(pb_grpc.RoundsServicer):
-    """Appends each record to `path`, one JSON object a line."""
+    """Appends each record to `path`, one JSON object a line; a round that it has is not taken again."""
 
     def __init__(self, path: Path, metrics: Metrics) -> None:
         self._path = path
         self._metrics = metrics
         self._rounds: int | None = None
+        _mend(path)
+        kept = read(path)
+        self._last = (kept[-1].run, kept[-1].round) if kept else None
+        self._unwritten: list[str] = []
 
     async def Record(self, request: pb.RunEvent, context: Context) -> pb.ReportReply:
         try:
             event = json.loads(request.json)
             kind = event["event"]
             if kind == "start":
-                self._rounds = int(event["rounds"])
-                self._metrics.rounds_left.set(self._rounds)
-                log.info("run %d starts: %d rounds", event["run"], self._rounds)
+                self._start(int(event["run"]), int(event["rounds"]), int(event["done"]))
             elif kind == "log":
                 level = logging.getLevelNamesMapping()[event["level"]]
                 log.log(level, "%s", event["message"])
@@ -48,18 +52,56 @@ class RoundsService(pb_grpc.RoundsServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no event: {error}")
         return pb.ReportReply()
 
+    def _start(self, run: int, rounds: int, done: int) -> None:
+        self._rounds = rounds
+        self._metrics.rounds_left.set(rounds - done)
+        if done >= rounds:
+            log.info("resuming run %d after its last round, %d", run, done)
+        elif done:
+            log.info("resuming run %d at round %d after round %d's checkpoint", run, done + 1, done)
+        else:
+            log.info("run %d starts: %d rounds", run, rounds)
+
     def _take(self, record: RoundRecord) -> None:
+        if self._last is not None and self._last[0] == record.run and record.round <= self._last[1]:
+            log.info("round %d of run %d is counted already", record.round, record.run)
+            return
+        self._last = (record.run, record.round)
         log.info("%s", line(record, self._rounds))
+        self._unwritten.append(record.to_json() + "\n")
         try:
-            with self._path.open("a") as file:
-                file.write(record.to_json() + "\n")
+            _append(self._path, "".join(self._unwritten))
+            self._unwritten.clear()
         except OSError as error:
-            log.warning(
-                "the record of round %d is not kept in %s: %s", record.round, self._path, error
+            log.error(
+                "the record of round %d is not kept yet in %s: %s; make room",
+                record.round,
+                self._path,
+                error.strerror,
             )
         observe(self._metrics, record)
         if self._rounds is not None:
             self._metrics.rounds_left.set(self._rounds - record.round)
+
+
+def _append(path: Path, text: str) -> None:
+    """Durable, and whole or not at all."""
+    data = text.encode()
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            os.ftruncate(file.fileno(), before)
+            raise
+
+
+def _mend(path: Path) -> None:
+    """A last line torn by a crash is taken off: the next one must not be glued to it."""
+    if path.exists() and not (text := path.read_bytes()).endswith(b"\n"):
+        os.truncate(path, text.rfind(b"\n") + 1)
 
 
 def observe(metrics: Metrics, record: RoundRecord) -> None:

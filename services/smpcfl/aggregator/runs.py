@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..identity import write_private
 from ..protocol.errors import LocalError
 from ..supervisor import flower_environment
 
@@ -25,10 +26,11 @@ class Runs:
         self._home = state / "flower-cli"
         self._environment = flower_environment(self._home)
         root = state / "ca.pem"
-        (self._home / "config.toml").write_text(
+        connection = (
             f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n'
             f'address = "127.0.0.1:{port}"\nroot-certificates = "{root.resolve()}"\n'
         )
+        write_private(self._home / "config.toml", connection.encode())
 
     async def start(self, app: Path, config: Mapping[str, int | float | str | bool]) -> str:
         """Submits a run; returns Flower's run id. LocalError with Flower's own words if refused."""
@@ -51,10 +53,14 @@ class Runs:
         except LocalError:
             return "unknown"
 
-    async def active(self) -> str | None:
-        """A run that is not finished; peers take part in one at a time."""
+    async def active(self) -> list[str]:
+        """Runs that are not finished; peers take part in one at a time."""
         statuses = await self.statuses()
-        return next((run for run, status in statuses.items() if status.startswith(_ACTIVE)), None)
+        return [run for run, status in statuses.items() if status.startswith(_ACTIVE)]
+
+    async def stop(self, run_id: str) -> None:
+        """LocalError with Flower's own words if it is not running."""
+        await self._flwr("stop", run_id, _CONNECTION, "--format", "json")
 
     async def last_words(self, run_id: str) -> str:
         """The end of what the ServerApp printed."""

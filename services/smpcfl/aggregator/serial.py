@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
 from ..identity import write_private
 
+log = logging.getLogger("smpcfl.aggregator")
+
 
 def next_serial(path: Path) -> int:
-    """max(last + 1, Unix milliseconds), on disk before it is returned."""
+    """max(last + 1, Unix milliseconds), on disk before it is returned.
+
+    With a disk that is full it is the clock's alone, said loudly: peers refuse what is not above the
+    highest that they accepted, so the worst is a void round.
+    """
     last = int(path.read_text()) if path.exists() else 0
     serial = max(last + 1, int(time.time() * 1000))
-    write_private(path, str(serial).encode())
+    try:
+        write_private(path, str(serial).encode())
+    except OSError as error:
+        log.error("the serial %d is not kept in %s: %s; make room", serial, path, error.strerror)
     return serial

@@ -47,12 +47,14 @@ class Unmasking:
     ) -> None:
         await self.directory.close()
 
-    async def refresh(self) -> None:
-        """The registry's roster; the kept one if the registry is down."""
+    async def refresh(self) -> bool:
+        """The registry's roster; the kept one, and False, if the registry is down."""
         try:
             await self.directory.lookup()
         except grpc.aio.AioRpcError as error:
             log.warning("no registry (%s): using the roster kept from before", error.details())
+            return False
+        return True
 
     async def run(self, state: AggregatorRound) -> None:
         """Until there are enough answers, or nobody is left to ask, or the unmask deadline."""

@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from ..report import RoundRecord
 from .cohort import exchange
 from .follow import Limits
 from .records import RECORD, config_digest, config_of, message_bytes, vector_of
+from .resume import Progress
 
 log = logging.getLogger("smpcfl.flower")
 STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"
@@ -63,10 +64,14 @@ class Server:
     own: Identity | None
     registry: str
     run: int = 0
+    progress: Progress | None = None
 
     @classmethod
-    def load(cls, mode: str) -> Server:
-        """LocalError if the ServerApp was not started by `smpcfl aggregator`."""
+    def load(cls, mode: str, flower_run: str) -> Server:
+        """Sends this process's warnings to the service from now on.
+
+        LocalError if the ServerApp was not started by `smpcfl aggregator`.
+        """
         folder = os.environ.get(STATE_VARIABLE)
         if not folder:
             raise LocalError(
@@ -81,12 +86,16 @@ class Server:
                     f"no valid certificate in {state}: start `smpcfl aggregator` again"
                 )
         registry = os.environ.get(REGISTRY_VARIABLE, "registry:9200")
-        return cls(state, own, registry, secrets.randbits(63))
+        server = cls(state, own, registry, secrets.randbits(63))
+        own_log = logging.getLogger("smpcfl")
+        if not any(isinstance(handler, _Forward) for handler in own_log.handlers):
+            own_log.addHandler(_Forward(server))
+        progress = Progress.of(state, flower_run)
+        return replace(server, run=progress.run, progress=progress) if progress else server
 
-    def announce(self, rounds: int) -> None:
-        """Tells the service that a run starts, and sends it this process's warnings from now on."""
-        logging.getLogger("smpcfl").addHandler(_Forward(self))
-        self.tell({"event": "start", "run": self.run, "rounds": rounds})
+    def announce(self, rounds: int, done: int) -> None:
+        """Tells the service that a run starts, or goes on after round `done`."""
+        self.tell({"event": "start", "run": self.run, "rounds": rounds, "done": done})
 
     def record(self, record: RoundRecord) -> None:
         """Hands the record to the service: for its log, its metrics and `smpcfl run`."""
@@ -176,14 +185,16 @@ class SecureRound:
         outcome, ticket = self._outcome, self.signed.ticket
         outcome.bytes_down = sum(message_bytes(message) for message in messages)
         async with Unmasking(self._own, self._server.registry, self._server.state) as unmasking:
-            # Before as well as after: a peer that uploads and then vanishes leaves the roster.
-            await unmasking.refresh()
+            # Before as well as after: a peer that uploads and then vanishes leaves the roster. And
+            # beside the training: a registry that is down costs the round no time.
+            before = asyncio.create_task(unmasking.refresh())
             start = time.monotonic()
             replies = await asyncio.to_thread(
                 exchange, grid, messages, ticket.deadlines.upload / 1000, grace_s
             )
             outcome.phase_seconds["train"] = time.monotonic() - start
-            await unmasking.refresh()
+            if await before:
+                await unmasking.refresh()
             state = AggregatorRound(self.signed, self._own.signer, unmasking.directory.members)
             return await self._finish(state, unmasking, replies)
 

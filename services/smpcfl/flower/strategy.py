@@ -17,7 +17,8 @@ from ..protocol.trailer import Trailer
 from ..report import RoundRecord
 from .cohort import PeerNodes, exchange
 from .follow import Limits
-from .records import message_bytes, split_arrays, to_numpy, to_record
+from .records import config_digest, message_bytes, split_arrays, to_numpy, to_record
+from .resume import arrays_of, limits_of
 from .round import Outcome, SecureRound, Server
 
 log = logging.getLogger("smpcfl.flower")
@@ -30,6 +31,11 @@ class SecureStrategy(Strategy):
     The inner strategy gets one reply a round, as if from a single client with all the examples: the
     weighted mean model of the survivors and their summed counters. So FedAvg, FedAvgM, FedAdam and
     others that use only the average work; those that look at single updates cannot.
+
+    On an aggregator's SuperLink a run that is interrupted goes on after its last round: the global
+    model, clip and cap are kept after each. What the inner strategy itself remembers is not, and
+    starts afresh: FedAvg remembers nothing, FedAvgM and FedAdam their momentum. Only the first
+    `start` of a ServerApp is kept, and its result holds the metrics since the interruption.
 
     `min_peers`: fewest to start a round with; `seed`: makes the rounding reproducible; `width`: bits
     of a ring element. LocalError for a strategy or a value that cannot work.
@@ -109,13 +115,13 @@ class SecureStrategy(Strategy):
     ) -> Result:
         """Runs the rounds. `evaluate_fn` may return `accuracy` and `loss`: they go in the record."""
         result = Result()
-        result.arrays = arrays = initial_arrays
         config = train_config or ConfigRecord()
-        server = Server.load(self.mode)
-        server.announce(num_rounds)
-        if evaluate_fn and (measured := evaluate_fn(0, arrays)) is not None:
+        server = Server.load(self.mode, str(grid.run.run_id))
+        done, arrays = self._resume(server, initial_arrays, num_rounds, config)
+        result.arrays = arrays
+        if not done and evaluate_fn and (measured := evaluate_fn(0, arrays)) is not None:
             result.evaluate_metrics_serverapp[0] = measured
-        for number in range(1, num_rounds + 1):
+        for number in range(done + 1, num_rounds + 1):
             start = time.monotonic()
             outcome = self._round(server, grid, number, arrays, config, timeout)
             if outcome.replies:
@@ -129,9 +135,34 @@ class SecureStrategy(Strategy):
             if measured is not None:
                 result.evaluate_metrics_serverapp[number] = measured
             record = self._record(server, number, outcome, measured, seconds)
+            if server.progress is not None:
+                # Before the record goes out: one that is lost on the way is sent again from here.
+                server.progress.keep(number, arrays, self.limits, record.to_json())
             self.records.append(record)
             server.record(record)
         return result
+
+    def _resume(
+        self, server: Server, initial: ArrayRecord, rounds: int, config: ConfigRecord
+    ) -> tuple[int, ArrayRecord]:
+        """The number of the last round that ended, and the global model after it."""
+        if server.progress is None:
+            server.announce(rounds, 0)
+            return 0, initial
+        setup = {
+            "mode": self.mode,
+            "width": self.width,
+            "seed": self.seed,
+            "config": config_digest(RecordDict({"config": config})).hex(),
+        }
+        kept = server.progress.resume(initial, self.limits, rounds, setup)
+        self.limits = limits_of(kept)
+        server.announce(rounds, kept.round)
+        if kept.record:
+            record = RoundRecord.from_json(kept.record)
+            self.records.append(record)
+            server.record(record)
+        return kept.round, arrays_of(kept)
 
     # -- one round ------------------------------------------------------------------------------
 

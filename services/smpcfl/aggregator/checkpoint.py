@@ -1,0 +1,153 @@
+"""Checkpoints of a training run: the global model after each round, and what the next round needs.
+
+One file a round: a line that names the format, 8 bytes with the length of a JSON header, the header,
+the arrays' bytes in the header's order, and SHA-256 over all of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..identity import write_private
+from ..protocol.errors import LocalError
+
+log = logging.getLogger("smpcfl.checkpoint")
+_MAGIC = b"smpcfl checkpoint 1\n"
+_LENGTH = struct.Struct(">Q")
+_HASH_BYTES = 32
+_NAME = re.compile(r"run-(\d+)-round-(\d+)")
+_KEPT = 2
+
+
+def checkpoints_path(state: Path) -> Path:
+    """Where the aggregator with this state folder keeps them."""
+    return state / "checkpoints"
+
+
+class Damaged(LocalError):
+    """A checkpoint that is not what was written."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run as it stands after `round`, which is 0 before the first one."""
+
+    run: int
+    round: int
+    rounds: int
+    """How many there are to be."""
+    clip: float
+    """Of the next ticket, as is the weight cap."""
+    weight_cap: int
+    setup: dict[str, Any]
+    """What else decides the rounds to come: mode, ring width, seed, digest of the configuration."""
+    record: str
+    """The round's RoundRecord as JSON; empty for round 0."""
+    arrays: Mapping[str, npt.NDArray[Any]] = field(repr=False)
+
+    def encode(self) -> bytes:
+        members = {name: value for name, value in vars(self).items() if name != "arrays"}
+        members["arrays"] = [[name, a.dtype.str, a.shape] for name, a in self.arrays.items()]
+        header = json.dumps(members, allow_nan=False).encode()
+        parts = [_MAGIC, _LENGTH.pack(len(header)), header]
+        parts += [array.tobytes() for array in self.arrays.values()]
+        whole = hashlib.sha256()
+        for part in parts:
+            whole.update(part)
+        return b"".join([*parts, whole.digest()])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Checkpoint:
+        """The inverse of `encode`. Damaged, saying how, for anything else."""
+        if not data:
+            raise Damaged("it is empty")
+        if not data.startswith(_MAGIC):
+            raise Damaged("it does not start like a checkpoint")
+        body = memoryview(data)[:-_HASH_BYTES]
+        if hashlib.sha256(body).digest() != data[-_HASH_BYTES:]:
+            raise Damaged("its checksum is wrong: it was cut short or changed")
+        start = len(_MAGIC) + _LENGTH.size
+        (length,) = _LENGTH.unpack_from(body, len(_MAGIC))
+        members = json.loads(bytes(body[start : start + length]))
+        start += length
+        arrays = {}
+        for name, dtype, shape in members["arrays"]:
+            count = int(np.prod(shape, dtype=np.int64))
+            array = np.frombuffer(body, dtype, count, start).reshape(shape).copy()
+            arrays[name] = array
+            start += array.nbytes
+        return cls(**{**members, "arrays": arrays})
+
+    def differences(self, setup: Mapping[str, Any]) -> list[str]:
+        """One text for each thing in `setup` that is not as it was."""
+        return [
+            f"{name} was {self.setup.get(name)}, now {value}"
+            for name, value in setup.items()
+            if self.setup.get(name) != value
+        ]
+
+
+class Checkpoints:
+    """A folder of them. Keeps the last two of the run that is written, and the last one of each other.
+
+    One process writes at a time. A file appears whole or not at all; what a crash left of one that
+    was being written is removed with the next.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """On disk when it returns. OSError if it cannot be written; those before it stay."""
+        for torn in self.folder.glob(".*"):
+            torn.unlink(missing_ok=True)
+        write_private(self._path(checkpoint.run, checkpoint.round), checkpoint.encode())
+        for run, rounds in self._found().items():
+            for number in rounds[: -_KEPT if run == checkpoint.run else -1]:
+                self._path(run, number).unlink(missing_ok=True)
+
+    def newest_round(self, run: int) -> int | None:
+        """Of the files there are, without a look inside."""
+        return max(self._found().get(run, ()), default=None)
+
+    def latest(self, run: int) -> Checkpoint | None:
+        """The newest that is whole; says so (log) of each one that is not."""
+        damaged = False
+        for number in reversed(self._found().get(run, ())):
+            path = self._path(run, number)
+            try:
+                checkpoint = Checkpoint.decode(path.read_bytes())
+                if (checkpoint.run, checkpoint.round) != (run, number):
+                    raise Damaged(f"it is of run {checkpoint.run}, round {checkpoint.round}")
+            except (Damaged, OSError) as error:
+                log.error("checkpoint %s is damaged and left out: %s", path, error)
+                damaged = True
+                continue
+            if damaged:
+                log.warning("the checkpoint of round %d, the one before, is used", number)
+            return checkpoint
+        if damaged:
+            log.error("no whole checkpoint of run %d is left: it starts from its first round", run)
+        return None
+
+    def _path(self, run: int, number: int) -> Path:
+        return self.folder / f"run-{run}-round-{number}"
+
+    def _found(self) -> dict[int, list[int]]:
+        """Round numbers by run, ascending."""
+        found: dict[int, list[int]] = {}
+        for path in self.folder.glob("run-*"):
+            if match := _NAME.fullmatch(path.name):
+                found.setdefault(int(match[1]), []).append(int(match[2]))
+        return {run: sorted(numbers) for run, numbers in found.items()}

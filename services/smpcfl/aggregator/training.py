@@ -1,0 +1,84 @@
+"""The training run that an aggregator has in hand, in `training.json` of its state folder.
+
+Flower does not go on with a run whose ServerApp died; another Flower run takes its place. So a run
+has a number of its own here, and the id of the Flower run that carries it at present.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from ..identity import write_private
+from ..protocol.errors import LocalError
+from .runs import Runs
+
+COMPLETED, STOPPED, FAILED = "completed", "stopped", "failed"
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Training:
+    """`ended` is empty while the run goes on. One that failed is tried again at the next start."""
+
+    app: str
+    config: Mapping[str, int | float | str | bool]
+    run: int = field(default_factory=lambda: secrets.randbits(63))
+    flower_run: str = ""
+    """Empty while it is being submitted."""
+    ended: str = ""
+    reason: str = ""
+    """Why it failed."""
+
+    @property
+    def over(self) -> bool:
+        return self.ended in (COMPLETED, STOPPED)
+
+
+def training_path(state: Path) -> Path:
+    """Where the aggregator with this state folder keeps it."""
+    return state / "training.json"
+
+
+def load(path: Path) -> Training | None:
+    """None if there was none yet. LocalError for a file that is not ours."""
+    try:
+        return Training(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise LocalError(
+            f"{path} is unreadable ({error}): remove it to give up the run that it stands for"
+        ) from error
+
+
+def save(path: Path, training: Training) -> None:
+    write_private(path, json.dumps(asdict(training), indent=1).encode())
+
+
+async def submit(runs: Runs, path: Path, training: Training) -> Training:
+    """Hands the run to Flower; LocalError if it is refused. Kept before and after, in case of a crash."""
+    training = replace(training, flower_run="", ended="", reason="")
+    save(path, training)
+    training = replace(training, flower_run=await runs.start(Path(training.app), training.config))
+    save(path, training)
+    return training
+
+
+def of_flower_run(path: Path, flower_run: str, patience_s: float = 30.0) -> Training | None:
+    """For the ServerApp: the run that this Flower run carries; None if it is not one of ours.
+
+    A ServerApp may be up before its Flower run's id is known here, so this waits for it.
+    """
+    latest = time.monotonic() + patience_s
+    while (training := load(path)) is not None:
+        if training.flower_run == flower_run:
+            return training
+        if training.flower_run or training.ended or time.monotonic() >= latest:
+            return None
+        time.sleep(_POLL_S)
+    return None

@@ -1,0 +1,120 @@
+"""What lets a run go on after the aggregator died: a checkpoint of each round that ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from flwr.app import ArrayRecord
+
+from ..aggregator import training
+from ..aggregator.checkpoint import Checkpoint, Checkpoints, checkpoints_path
+from ..protocol.errors import LocalError
+from .follow import Limits
+from .records import to_numpy, to_record
+
+log = logging.getLogger("smpcfl.flower")
+_started: set[str] = set()
+
+
+class Progress:
+    """The checkpoints of one run, for the Flower run that carries it at present."""
+
+    def __init__(self, state: Path, run: int, flower_run: str) -> None:
+        self.run = run
+        self._checkpoints = Checkpoints(checkpoints_path(state))
+        self._training = training.training_path(state)
+        self._flower_run = flower_run
+        self._rounds = 0
+        self._setup: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, state: Path, flower_run: str) -> Progress | None:
+        """None, said in the log, for what cannot be resumed."""
+        found = training.of_flower_run(training.training_path(state), flower_run)
+        if found is None:
+            log.warning("no checkpoints: this run was not started with `smpcfl run`")
+            return None
+        if flower_run in _started:
+            log.warning("no checkpoints: they are of the first start() of a ServerApp alone")
+            return None
+        _started.add(flower_run)
+        return cls(state, found.run, flower_run)
+
+    def resume(
+        self, initial: ArrayRecord, limits: Limits, rounds: int, setup: Mapping[str, Any]
+    ) -> Checkpoint:
+        """Where to go on: the newest whole checkpoint, or else one of `initial`, which is written.
+
+        LocalError if that cannot be written, before anything is trained, or if the checkpoint is of
+        another model.
+        """
+        self._rounds, self._setup = rounds, dict(setup)
+        found = self._checkpoints.latest(self.run)
+        if found is None:
+            found = self._checkpoint(0, initial, limits, "")
+            try:
+                self._checkpoints.save(found)
+            except OSError as error:
+                raise LocalError(
+                    f"training does not start, because no checkpoint can be kept: {error}; make"
+                    " room, and start the aggregator again"
+                ) from error
+            return found
+        for was, now in zip_longest(_shape(found.arrays), _shape(to_numpy(initial))):
+            if was != now:
+                raise LocalError(
+                    f"the checkpoint of round {found.round} is of another model: it has {was}, the"
+                    f" app's has {now}; start another run with `smpcfl run`"
+                )
+        for difference in found.differences(setup):
+            log.warning("not as if it had not been interrupted: %s", difference)
+        return found
+
+    def keep(self, number: int, arrays: ArrayRecord, limits: Limits, record: str) -> None:
+        """After a round. Says so loudly if it cannot be written, and training goes on.
+
+        LocalError if another Flower run has taken over: this one ends.
+        """
+        current = training.load(self._training)
+        if current is None or current.flower_run != self._flower_run:
+            raise LocalError("another Flower run carries this training now: this one ends")
+        try:
+            self._checkpoints.save(self._checkpoint(number, arrays, limits, record))
+        except OSError as error:
+            log.error(
+                "NO CHECKPOINT of round %d: %s. Training goes on, but if the aggregator stops now,"
+                " this round is lost: make room",
+                number,
+                error,
+            )
+
+    def _checkpoint(
+        self, number: int, arrays: ArrayRecord, limits: Limits, record: str
+    ) -> Checkpoint:
+        return Checkpoint(
+            run=self.run,
+            round=number,
+            rounds=self._rounds,
+            clip=limits.clip,
+            weight_cap=limits.weight_cap,
+            setup=self._setup,
+            record=record,
+            arrays=to_numpy(arrays),
+        )
+
+
+def arrays_of(checkpoint: Checkpoint) -> ArrayRecord:
+    return to_record(dict(checkpoint.arrays))
+
+
+def limits_of(checkpoint: Checkpoint) -> Limits:
+    return Limits(checkpoint.clip, checkpoint.weight_cap)
+
+
+def _shape(arrays: Mapping[str, npt.NDArray[Any]]) -> list[tuple[str, str, tuple[int, ...]]]:
+    return [(name, array.dtype.str, array.shape) for name, array in arrays.items()]

@@ -1,0 +1,81 @@
+"""The aggregator is killed in the middle of a run, and goes on where it was: with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smpcfl.aggregator import rounds
+from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints, checkpoints_path
+from smpcfl.local.stack import Stack
+from smpcfl.report import RoundRecord
+
+PEERS, ROUNDS, SEED = 3, 4, 1
+
+
+def records(stack: Stack) -> list[RoundRecord]:
+    return rounds.read(stack.records)
+
+
+def final(stack: Stack) -> Checkpoint:
+    found = Checkpoints(checkpoints_path(stack.folder / "aggregator")).latest(
+        records(stack)[-1].run
+    )
+    assert found is not None
+    return found
+
+
+def kill(stack: Stack, name: str) -> None:
+    process = stack._processes[name]
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def start_again(stack: Stack, name: str) -> None:
+    with (stack.folder / f"{name}.log").open("ab") as output:
+        stack._processes[name] = subprocess.Popen(
+            stack._processes[name].args,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(900)
+def test_a_killed_aggregator_goes_on_with_the_same_model(tmp_path: Path) -> None:
+    with Stack(tmp_path / "whole", "seeded", PEERS, ROUNDS, SEED) as stack:
+        stack.wait(lambda: len(records(stack)) == ROUNDS, 280, "training")
+        undisturbed = final(stack)
+
+    with Stack(tmp_path / "cut", "seeded", PEERS, ROUNDS, SEED) as stack:
+        stack.wait(lambda: len(records(stack)) == 2, 280, "two rounds")
+        kill(stack, "aggregator")
+        registry = stack._processes["registry"].pid
+        os.kill(registry, signal.SIGSTOP)  # and without a registry that answers, at that
+        start_again(stack, "aggregator")
+        try:
+            stack.wait(lambda: len(records(stack)) == ROUNDS, 280, "the rest")
+        finally:
+            os.kill(registry, signal.SIGCONT)
+        resumed = final(stack)
+        found = records(stack)
+        log = stack.log("aggregator")
+
+    assert [(r.run, r.round) for r in found] == [(found[0].run, n + 1) for n in range(ROUNDS)]
+    assert all(r.outcome == "complete" and r.survivors == PEERS for r in found), log
+    assert f"resuming run {found[0].run} at round 3 after round 2's checkpoint" in log
+    assert (resumed.round, resumed.clip, resumed.weight_cap) == (
+        ROUNDS,
+        undisturbed.clip,
+        undisturbed.weight_cap,
+    )
+    assert list(resumed.arrays) == list(undisturbed.arrays)
+    for name, array in undisturbed.arrays.items():
+        np.testing.assert_array_equal(resumed.arrays[name].view(np.uint32), array.view(np.uint32))

@@ -1,0 +1,250 @@
+"""A strategy that goes on from its checkpoint, as if it had not been interrupted."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.serverapp.strategy import FedAvg, Result
+from flwr.supercore.task_identity import TaskIdentity
+
+from smpcfl.aggregator import training
+from smpcfl.aggregator.checkpoint import Checkpoints, checkpoints_path
+from smpcfl.aggregator.training import COMPLETED, Training
+from smpcfl.flower import SecureStrategy, resume
+from smpcfl.flower.round import Outcome, Server
+from smpcfl.flower.strategy import to_numpy
+from smpcfl.protocol.errors import LocalError
+from smpcfl.protocol.trailer import Trailer
+from support.disk import SmallDisk, small_disk
+
+ROUNDS = 6
+RUN = 77
+
+
+class Killed(Exception):
+    pass
+
+
+class Scripted(SecureStrategy):
+    """Rounds whose model follows from everything that a round is given; `kill_in` ends the process."""
+
+    kill_in = 0
+
+    def _round(self, server: Any, grid: Any, number: int, arrays: Any, *_: Any) -> Outcome:
+        if number == self.kill_in:
+            raise Killed
+        if number == 3:
+            return Outcome(reason="too_few_survivors", cohort=3)
+        given = to_numpy(arrays)["w"]
+        rng = np.random.default_rng((number, self.seed or 0))
+        step = rng.random(given.shape) * self.limits.clip / self.limits.weight_cap
+        self.limits = self.limits.after(
+            Trailer(3, 30, 30, 0, 0, clipped=number % 2, roomy=0, capped=0)
+        )
+        content = RecordDict(
+            {
+                "arrays": ArrayRecord({"w": Array((given + step).astype(np.float32))}),
+                "metrics": MetricRecord({"num-examples": 30}),
+            }
+        )
+        reply = Message(content=content, message_type=MessageType.TRAIN, dst_node_id=0)
+        return Outcome(replies=[reply], cohort=3, survivors=3)
+
+
+class Aggregator:
+    """Its state folder, and the events that its service gets."""
+
+    def __init__(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.state = state
+        self.events: list[dict[str, Any]] = []
+        self.flower_run = ""
+        monkeypatch.setenv("SMPCFL_AGGREGATOR_STATE", str(state))
+        monkeypatch.setattr(Server, "tell", lambda _, event: self.events.append(event))
+
+    def submit(self, flower_run: str) -> None:
+        self.flower_run = flower_run
+        training.save(
+            training.training_path(self.state), Training("app", {}, RUN, flower_run=flower_run)
+        )
+
+    def start(
+        self, kill_in: int = 0, seed: int = 1, shape: tuple[int, ...] = (4,), strategy: Any = None
+    ) -> Result:
+        """One ServerApp, from its first line on."""
+        strategy = strategy or Scripted(FedAvg(fraction_evaluate=0.0), mode="normal", seed=seed)
+        strategy.kill_in = kill_in
+        initial = ArrayRecord({"w": Array(np.ones(shape, np.float32))})
+        grid = cast(Any, SimpleNamespace(run=SimpleNamespace(run_id=int(self.flower_run))))
+        config = ConfigRecord({"lr": 0.1})
+        return strategy.start(grid, initial, num_rounds=ROUNDS, train_config=config)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(checkpoints_path(self.state))
+
+    @property
+    def recorded(self) -> list[tuple[int, int]]:
+        records = [json.loads(e["record"]) for e in self.events if e["event"] == "round"]
+        return [(record["run"], record["round"]) for record in records]
+
+
+@pytest.fixture
+def aggregator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Aggregator:
+    monkeypatch.setattr(resume, "_started", set())
+    monkeypatch.setattr(logging.getLogger("smpcfl"), "handlers", [])
+    for name in ("_run_id", "_node_id", "_task_id"):  # else Flower makes no messages
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    return Aggregator(tmp_path, monkeypatch)
+
+
+def bits(result: Result) -> bytes:
+    return to_numpy(result.arrays)["w"].tobytes()
+
+
+@pytest.mark.parametrize("kill_in", range(1, ROUNDS + 1))
+def test_killed_in_any_round_it_ends_with_the_same_model(
+    kill_in: int, aggregator: Aggregator
+) -> None:
+    aggregator.submit("1")
+    undisturbed = bits(aggregator.start())
+    for path in aggregator.checkpoints.folder.iterdir():
+        path.unlink()
+    aggregator.events.clear()
+
+    aggregator.submit("2")
+    with pytest.raises(Killed):
+        aggregator.start(kill_in)
+    aggregator.submit("3")
+    assert bits(aggregator.start()) == undisturbed
+    starts = [event for event in aggregator.events if event["event"] == "start"]
+    assert [(s["run"], s["done"]) for s in starts] == [(RUN, 0), (RUN, kill_in - 1)]
+    # The last record before the end is sent again, in case it was lost with the process.
+    again = [(RUN, kill_in - 1)] if kill_in > 1 else []
+    rounds = [(RUN, number) for number in range(1, ROUNDS + 1)]
+    assert aggregator.recorded == rounds[: kill_in - 1] + again + rounds[kill_in - 1 :]
+
+
+def test_after_the_last_round_nothing_is_trained_again(aggregator: Aggregator) -> None:
+    aggregator.submit("1")
+    whole = bits(aggregator.start())
+    aggregator.submit("2")
+    assert bits(aggregator.start(kill_in=1)) == whole
+
+
+def test_a_damaged_checkpoint_costs_one_round_and_changes_nothing(aggregator: Aggregator) -> None:
+    aggregator.submit("1")
+    undisturbed = bits(aggregator.start())
+    newest = aggregator.checkpoints.folder / f"run-{RUN}-round-{ROUNDS}"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    aggregator.submit("2")
+    assert bits(aggregator.start()) == undisturbed
+    said = [event["message"] for event in aggregator.events if event["event"] == "log"]
+    assert any(f"{newest} is damaged and left out: its checksum" in text for text in said)
+
+
+def test_another_model_is_refused_and_another_seed_is_said(aggregator: Aggregator) -> None:
+    aggregator.submit("1")
+    with pytest.raises(Killed):
+        aggregator.start(kill_in=3)
+    aggregator.submit("2")
+    with pytest.raises(LocalError, match="checkpoint of round 2 is of another model"):
+        aggregator.start(shape=(5,))
+    aggregator.submit("3")
+    aggregator.start(seed=2)
+    said = [event["message"] for event in aggregator.events if event["event"] == "log"]
+    assert "not as if it had not been interrupted: seed was 1, now 2" in said
+
+
+def test_one_that_was_given_up_for_another_ends(aggregator: Aggregator) -> None:
+    """Its process may have outlived the SuperLink."""
+    aggregator.submit("1")
+    strategy = Scripted(FedAvg(fraction_evaluate=0.0), mode="normal", seed=1)
+    aggregator.submit("2")
+    aggregator.flower_run = "1"
+    aggregator.start(kill_in=0)  # not one of ours any more: no checkpoints
+    assert not aggregator.checkpoints.folder.exists()
+
+    aggregator.submit("3")
+    taken_over = strategy._round
+
+    def taking_over(server: Any, grid: Any, number: int, *rest: Any) -> Outcome:
+        if number == 2:
+            aggregator.submit("4")
+        return taken_over(server, grid, number, *rest)
+
+    strategy._round = taking_over  # type: ignore[method-assign]
+    with pytest.raises(LocalError, match="another Flower run carries this training now"):
+        aggregator.start(strategy=strategy)
+    assert aggregator.checkpoints.newest_round(RUN) == 1
+
+
+def test_only_the_first_start_of_a_server_app_is_kept(aggregator: Aggregator) -> None:
+    aggregator.submit("1")
+    aggregator.start()
+    with pytest.raises(Killed):
+        aggregator.start(kill_in=2)
+    assert aggregator.checkpoints.newest_round(RUN) == ROUNDS
+
+
+def test_a_run_that_ended_lends_its_checkpoints_to_no_other(aggregator: Aggregator) -> None:
+    aggregator.submit("1")
+    aggregator.start()
+    ended = Training("app", {}, RUN, flower_run="1", ended=COMPLETED)
+    training.save(training.training_path(aggregator.state), ended)
+    aggregator.flower_run = "2"
+    with pytest.raises(Killed):
+        aggregator.start(kill_in=1)
+
+
+def full(disk: SmallDisk, strategy: SecureStrategy) -> None:
+    plain = strategy._round
+
+    def filling(server: Any, grid: Any, number: int, *rest: Any) -> Outcome:
+        if number == 2:
+            disk.fill()
+        return plain(server, grid, number, *rest)
+
+    strategy._round = filling  # type: ignore[method-assign]
+
+
+def test_a_disk_that_fills_up_is_said_loudly_and_training_goes_on(
+    aggregator: Aggregator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aggregator.submit("1")
+    undisturbed = bits(aggregator.start())
+    with small_disk(tmp_path / "disk", monkeypatch) as disk:
+        small = Aggregator(disk.folder, monkeypatch)
+        small.submit("2")
+        strategy = Scripted(FedAvg(fraction_evaluate=0.0), mode="normal", seed=1)
+        full(disk, strategy)
+        assert bits(small.start(strategy=strategy)) == undisturbed
+        assert small.checkpoints.newest_round(RUN) == 1
+        said = [event["message"] for event in small.events if event["event"] == "log"]
+        assert sum("NO CHECKPOINT of round" in text for text in said) == ROUNDS - 1
+
+
+def test_a_full_disk_is_an_error_before_training_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(tmp_path / "disk", monkeypatch) as disk:
+        small = Aggregator(disk.folder, monkeypatch)
+        small.submit("5")
+        disk.fill()
+        with pytest.raises(LocalError, match="training does not start"):
+            small.start()
+        assert small.recorded == []

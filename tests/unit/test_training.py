@@ -1,0 +1,265 @@
+"""The training run in hand: kept through any crash, gone on with, and given up when that is no use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from smpcfl import storage
+from smpcfl.aggregator import trainer, training
+from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints, checkpoints_path
+from smpcfl.aggregator.runs import APP, Runs
+from smpcfl.aggregator.trainer import Trainer
+from smpcfl.aggregator.training import COMPLETED, FAILED, STOPPED, Training
+from smpcfl.config import Settings
+from smpcfl.protocol.errors import LocalError
+
+RUN = 5
+
+
+class FakeRuns:
+    """Flower's runs by id, with their status; each look ends what a test has queued for it."""
+
+    def __init__(self) -> None:
+        self.table: dict[str, str] = {}
+        self.log: list[tuple[str, ...]] = []
+        self.configs: list[Mapping[str, Any]] = []
+        self.refusals: list[LocalError] = []
+        self.fates: list[str] = []
+        """What becomes of the next runs, once each is looked at."""
+
+    async def start(self, app: Path, config: Mapping[str, Any]) -> str:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        run_id = str(100 + len(self.table))
+        self.log.append(("start", str(app), run_id))
+        self.configs.append(config)
+        self.table[run_id] = "running"
+        return run_id
+
+    async def statuses(self) -> dict[str, str]:
+        return dict(self.table)
+
+    async def status(self, run_id: str) -> str:
+        if self.table.get(run_id) == "running" and self.fates:
+            self.table[run_id] = self.fates.pop(0)
+        return self.table.get(run_id, "unknown")
+
+    async def active(self) -> list[str]:
+        return [run for run, status in self.table.items() if status == "running"]
+
+    async def stop(self, run_id: str) -> None:
+        self.log.append(("stop", run_id))
+        self.table[run_id] = "finished:stopped"
+
+    async def last_words(self, run_id: str) -> str:
+        return f"the last words of {run_id}"
+
+
+class Bench:
+    """A Trainer on a state folder, that may be started again and again."""
+
+    def __init__(self, state: Path) -> None:
+        self.path = training.training_path(state)
+        self.runs = FakeRuns()
+        self.settings = Settings(state=state, rounds=4)
+        self.checkpoints = Checkpoints(checkpoints_path(state))
+        self.superlink_starts = 1
+        self.peers = {f"peer-{number}": "somewhere" for number in range(5)}
+
+    @property
+    def kept(self) -> Training:
+        found = training.load(self.path)
+        assert found is not None
+        return found
+
+    def interrupted(self, **members: Any) -> None:
+        given = {"config": {"num-rounds": 4}, "run": RUN, "flower_run": "9", **members}
+        training.save(self.path, Training("the/app", **given))
+
+    def done(self, number: int) -> None:
+        arrays = {"w": np.zeros(1)}
+        self.checkpoints.save(Checkpoint(RUN, number, 4, 1.0, 1, {}, "", arrays))
+
+    async def start(self, looks: int, before: Callable[[], None] | None = None) -> None:
+        """A new Trainer; ends after it has looked at its run so many times. `before` the first."""
+        stop = asyncio.Event()
+        directory = cast(Any, type("Directory", (), {"by_registry": self.peers}))
+        started = Trainer(
+            self.settings, directory, cast(Runs, self.runs), lambda: self.superlink_starts
+        )
+        look, left = started._look, looks
+
+        async def counted(event: asyncio.Event) -> None:
+            nonlocal left
+            if before is not None and left == looks:
+                before()
+            await look(event)
+            left -= 1
+            if not left:
+                stop.set()
+
+        started._look = counted  # type: ignore[method-assign]
+        await asyncio.wait_for(started.run(stop), 20)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    for name in ("_SETTLE_S", "_RETRY_S", "_FOLLOW_S", "_NO_ROOM_S"):
+        monkeypatch.setattr(trainer, name, 0.0)
+    return Bench(tmp_path)
+
+
+async def test_the_first_run_is_kept_and_its_end_is_noted(bench: Bench) -> None:
+    bench.runs.fates = ["running", "finished:completed"]
+    await bench.start(looks=2)
+    assert bench.runs.log == [("start", str(APP), "100")]
+    assert bench.runs.configs[0]["expected-peers"] == 5
+    assert (bench.kept.flower_run, bench.kept.ended) == ("100", COMPLETED)
+
+
+@pytest.mark.parametrize("ended", [COMPLETED, STOPPED])
+async def test_what_is_over_is_not_trained_again(ended: str, bench: Bench) -> None:
+    bench.interrupted(ended=ended)
+    await bench.start(looks=2)
+    assert bench.runs.log == []
+    assert bench.kept.ended == ended
+
+
+async def test_an_interrupted_run_goes_on_and_what_is_left_of_it_is_stopped(bench: Bench) -> None:
+    bench.interrupted()
+    bench.runs.table = {"8": "finished:failed", "9": "running"}
+    await bench.start(looks=1)
+    assert bench.runs.log == [("stop", "9"), ("start", "the/app", "102")]
+    assert bench.runs.configs == [{"num-rounds": 4}]
+    assert (bench.kept.run, bench.kept.flower_run, bench.kept.ended) == (RUN, "102", "")
+
+
+@pytest.mark.parametrize(
+    ("members", "status"),
+    [
+        ({}, "finished:failed"),
+        ({}, "finished:stopped"),
+        ({"flower_run": ""}, "running"),
+        ({"ended": FAILED}, "finished:failed"),
+    ],
+    ids=["Flower gave it up", "stopped at the last start", "half submitted", "failed before"],
+)
+async def test_it_goes_on_however_far_it_had_come(
+    members: dict[str, Any], status: str, bench: Bench
+) -> None:
+    bench.interrupted(**members)
+    bench.runs.table = {"9": status}
+    await bench.start(looks=1)
+    assert bench.runs.log[-1] == ("start", "the/app", "101")
+    assert (bench.kept.run, bench.kept.flower_run, bench.kept.ended) == (RUN, "101", "")
+
+
+async def test_a_run_that_ended_just_before_the_crash_is_not_gone_on_with(bench: Bench) -> None:
+    bench.interrupted()
+    bench.runs.table = {"9": "finished:completed"}
+    await bench.start(looks=1)
+    assert bench.runs.log == []
+    assert bench.kept.ended == COMPLETED
+
+
+async def test_a_server_app_that_fails_is_tried_again_once(bench: Bench) -> None:
+    bench.interrupted()
+    bench.runs.fates = ["finished:failed"] * 9
+    await bench.start(looks=4)
+    assert [entry[0] for entry in bench.runs.log] == ["start", "start"]
+    assert bench.kept.ended == FAILED
+    assert bench.kept.reason == f"finished:failed\nthe last words of {bench.kept.flower_run}"
+
+
+@pytest.mark.parametrize("what", ["a round", "the SuperLink"])
+async def test_it_is_tried_on_as_long_as_something_happens_in_between(
+    what: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.interrupted()
+    status, number = bench.runs.status, 0
+
+    async def happening(run_id: str) -> str:
+        nonlocal number
+        number += 1
+        if what == "a round":
+            bench.done(number)
+        else:
+            bench.superlink_starts += 1
+        return await status(run_id)
+
+    bench.runs.fates = ["finished:failed"] * 5
+    monkeypatch.setattr(bench.runs, "status", happening)
+    await bench.start(looks=5)
+    assert len(bench.runs.log) == 6
+    assert bench.kept.ended == ""
+
+
+async def test_a_run_that_is_refused_ends_with_the_reason(bench: Bench) -> None:
+    bench.interrupted()
+    bench.runs.refusals = [LocalError("no such app")] * 3
+    await bench.start(looks=1)
+    assert (bench.kept.ended, bench.kept.reason) == (FAILED, "no such app")
+
+
+async def test_it_waits_for_room_and_says_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.interrupted()
+    tries = iter([storage.StorageError("no room"), storage.StorageError("no room"), None])
+
+    def check(folder: Path, least: int) -> None:
+        if (error := next(tries)) is not None:
+            assert bench.runs.log == []
+            raise error
+
+    monkeypatch.setattr(storage, "check", check)
+    await bench.start(looks=1)
+    assert caplog.text.count(f"run {RUN} waits: no room") == 2
+    assert bench.runs.log == [("start", "the/app", "100")]
+
+
+async def test_one_started_by_smpcfl_run_is_followed_and_gone_on_with(bench: Bench) -> None:
+    """That process may be gone long since."""
+    bench.settings = Settings(state=bench.settings.state, rounds=0)
+    bench.runs.table = {"40": "running"}
+    bench.runs.fates = ["running", "finished:failed", "finished:completed"]
+    await bench.start(looks=3, before=lambda: bench.interrupted(flower_run="40"))
+    assert bench.runs.log == [("start", "the/app", "101")]
+    assert (bench.kept.run, bench.kept.ended) == (RUN, COMPLETED)
+
+
+def test_a_server_app_learns_whether_its_run_is_kept(tmp_path: Path) -> None:
+    path = training.training_path(tmp_path)
+    assert training.of_flower_run(path, "9") is None
+    training.save(path, Training("app", {}, RUN, flower_run="9"))
+    found = training.of_flower_run(path, "9")
+    assert found is not None
+    assert found.run == RUN
+    assert training.of_flower_run(path, "10") is None
+
+
+def test_a_server_app_that_is_faster_than_its_submission_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = training.training_path(tmp_path)
+    training.save(path, Training("app", {}, RUN))
+
+    def submitted(_: float) -> None:
+        training.save(path, Training("app", {}, RUN, flower_run="9"))
+
+    monkeypatch.setattr(training.time, "sleep", submitted)
+    assert training.of_flower_run(path, "9") == training.load(path)
+
+
+def test_a_file_that_is_not_ours_is_named(tmp_path: Path) -> None:
+    path = training.training_path(tmp_path)
+    for text in ("", "{}", '{"app": "x", "config": {}, "more": 1}', "[]"):
+        path.write_text(text)
+        with pytest.raises(LocalError, match=r"training\.json is unreadable .* remove it"):
+            training.load(path)
