@@ -7,9 +7,12 @@ party to another, or the acts of a peer. Times are in seconds after the aggregat
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from smpcfl.protocol.signing import AGGREGATOR
 
 HUB = -1
 # What a peer does in a round: a message handled (a request or the reply to its own), or a step of its own.
@@ -104,12 +107,14 @@ class Slow:
 
 @dataclass(frozen=True)
 class Lie:
-    """The aggregator shows this peer a survivor set without `missing`."""
+    """The aggregator also shows this peer a survivor set without `missing`, so long after it was fixed."""
 
     peer: int
     missing: int
+    seconds: float
 
 
+Link: TypeAlias = tuple[str, str, int]  # from, to, and the number of the message
 Fault: TypeAlias = Drop | Delay | Twice | Cut | Crash | Pause | Late | Slow | Lie
 
 
@@ -121,6 +126,61 @@ class Schedule:
     n: int
     faults: tuple[Fault, ...]
     mode: str = "seeded"
+
+
+class Script:
+    """The faults of one round by where they strike; parties by name."""
+
+    def __init__(self, faults: Sequence[Fault], cohort: Sequence[str]) -> None:
+        self.crashes: dict[tuple[str, str, int], Crash] = {}
+        self.lies: list[tuple[str, Lie]] = []
+        self.ticket_late: defaultdict[str, float] = defaultdict(float)
+        self.training_late: defaultdict[str, float] = defaultdict(float)
+        self._messages: dict[Link, list[Fault]] = {}
+        self._cuts: dict[tuple[str, str], list[Cut]] = {}
+        self._pauses: dict[str, list[Pause]] = {}
+        names = {HUB: AGGREGATOR, **dict(enumerate(cohort))}
+        for fault in faults:
+            match fault:
+                case Drop(sender, to) | Delay(sender, to) | Twice(sender, to):
+                    link = (names[sender], names[to], fault.number)
+                    self._messages.setdefault(link, []).append(fault)
+                case Cut(sender, to):
+                    self._cuts.setdefault((names[sender], names[to]), []).append(fault)
+                case Crash(peer):
+                    self.crashes[names[peer], fault.act, fault.number] = fault
+                case Pause(peer):
+                    self._pauses.setdefault(names[peer], []).append(fault)
+                case Late(peer):
+                    self.ticket_late[names[peer]] += fault.seconds
+                case Slow(peer):
+                    self.training_late[names[peer]] += fault.seconds
+                case Lie(peer):
+                    self.lies.append((names[peer], fault))
+
+    def lost(self, link: Link, *, now: float, reply: bool) -> bool:
+        """Whether this message, or the reply to it, gets lost."""
+        for fault in self._messages.get(link, ()):
+            if isinstance(fault, Drop) and fault.reply == reply:
+                return True
+        sender, to, _ = link
+        way = (to, sender) if reply else (sender, to)
+        return any(cut.at <= now < cut.at + cut.seconds for cut in self._cuts.get(way, ()))
+
+    def late(self, link: Link) -> float:
+        faults = self._messages.get(link, ())
+        return sum(fault.seconds for fault in faults if isinstance(fault, Delay))
+
+    def echoes(self, link: Link) -> list[float]:
+        faults = self._messages.get(link, ())
+        return [fault.seconds for fault in faults if isinstance(fault, Twice)]
+
+    def resumed(self, party: str, now: float) -> float:
+        """`now`, or when the party stands still, the end of that."""
+        for pause in self._pauses.get(party, ()):
+            if pause.at <= now < pause.at + pause.seconds:
+                return pause.at + pause.seconds
+        return now
 
 
 def draw(seed: int, *, horizon_s: float, modes: Sequence[str] = ("seeded",)) -> Schedule:
@@ -181,7 +241,7 @@ def _slow(rng: random.Random, n: int, unlucky: int, horizon: float) -> Fault:
 
 
 def _lie(rng: random.Random, n: int, unlucky: int, horizon: float) -> Fault:
-    return Lie(rng.randrange(n), rng.randrange(n))
+    return Lie(rng.randrange(n), rng.randrange(n), round(rng.choice((0.0, rng.random())), 2))
 
 
 _KINDS = (_drop, _delay, _twice, _cut, _crash, _pause, _late, _slow, _lie)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -25,17 +25,17 @@ from smpcfl.protocol.messages import (
     Exchange,
     PeerMessage,
     Ready,
+    Survivors,
 )
 from smpcfl.protocol.peer import PeerRound
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.signing import AGGREGATOR
 from smpcfl.protocol.ticket import ADDITIVE, Deadlines, SignedTicket
 from support import forge
-from support.faults import HUB, Crash, Cut, Delay, Drop, Fault, Late, Lie, Pause, Schedule, Slow, Twice
+from support.faults import Fault, Link, Schedule, Script
 from support.network import Network, Round, make_ticket
 
 TRAINING_S = 1.0
-CALL_S = 1.5
 ASK_AGAIN_S = 1.0
 SHORT = Deadlines(exchange=6_000, ready=9_000, upload=14_000, agree=18_000, unmask=22_000)
 _ACT: dict[type, str] = {
@@ -53,11 +53,6 @@ class Crashed(Exception):
     """The peer that was about to do something, or did it, is dead."""
 
 
-def _latencies(seed: int, parties: tuple[str, ...]) -> dict[tuple[str, str], float]:
-    rng = random.Random(seed)
-    return {(a, b): rng.uniform(0.005, 0.05) for a in parties for b in parties}
-
-
 @cache
 def _ticket_of(n: int, mode: str) -> SignedTicket:
     return make_ticket(n, mode=mode, body=3, deadlines=SHORT)
@@ -71,9 +66,14 @@ def timed(schedule: Schedule, **options: Any) -> Timed:
 
 @dataclass
 class Timed(Network):
-    """`play` runs the whole round. `decided` is when the aggregator had its sum, or knew that it is void."""
+    """`play` runs the whole round. `decided` is when the aggregator had its sum, or knew that it is void.
+
+    A call ends after `call_s`; each message takes up to 50 ms, and `latency_s` more.
+    """
 
     faults: Sequence[Fault] = ()
+    call_s: float = 1.5
+    latency_s: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,54 +94,28 @@ class Timed(Network):
         self._started: dict[str, float] = {}
         self._wakes: dict[str, float] = {}
         self._restarted: set[str] = set()
-        self._asks: dict[str, int] = {}
+        self._asks: dict[str, Link] = {}
         self._sent: Counter[tuple[str, str]] = Counter()
         self._acts: Counter[tuple[str, str]] = Counter()
-        self._latency = _latencies(self.seed, (*self.ticket.cohort, AGGREGATOR))
-        self._fates: dict[tuple[str, str, int], list[Fault]] = {}
-        self._cuts: dict[tuple[str, str], list[Cut]] = {}
-        self._crashes: dict[tuple[str, str, int], Crash] = {}
-        self._pauses: list[tuple[str, Pause]] = []
-        self._late: Counter[str] = Counter()
-        self._slow: Counter[str] = Counter()
-        self._lies: dict[str, int] = {}
-        for fault in self.faults:
-            self._script(fault)
-
-    def _script(self, fault: Fault) -> None:
-        match fault:
-            case Drop() | Delay() | Twice():
-                key = (self._name(fault.sender), self._name(fault.to), fault.number)
-                self._fates.setdefault(key, []).append(fault)
-            case Cut():
-                link = (self._name(fault.sender), self._name(fault.to))
-                self._cuts.setdefault(link, []).append(fault)
-            case Crash():
-                self._crashes[self._name(fault.peer), fault.act, fault.number] = fault
-            case Pause():
-                self._pauses.append((self._name(fault.peer), fault))
-            case Late():
-                self._late[self._name(fault.peer)] += fault.seconds  # type: ignore[assignment]
-            case Slow():
-                self._slow[self._name(fault.peer)] += fault.seconds  # type: ignore[assignment]
-            case Lie():
-                self._lies[self._name(fault.peer)] = fault.missing
-
-    def _name(self, index: int) -> str:
-        return AGGREGATOR if index == HUB else self.ticket.cohort[index]
+        rng, parties = random.Random(self.seed), (*self.ticket.cohort, AGGREGATOR)
+        self._latency = {
+            (a, b): self.latency_s + rng.uniform(0.005, 0.05) for a in parties for b in parties
+        }
+        self._script = Script(self.faults, self.ticket.cohort)
 
     # -- the clock --------------------------------------------------------------------------------
 
     def play(self) -> RingVector:
         """The sum over the survivors; RemoteError where the round is void."""
         for peer in self.ticket.cohort:
-            number = self._number(AGGREGATOR, peer)
-            wait = self._travel(AGGREGATOR, peer, number) + self._late[peer]
-            self._at(wait, peer, self._ticket)
+            link = self._message(AGGREGATOR, peer)
+            if not self._lost(link):
+                wait = self._travel(link) + self._script.ticket_late[peer]
+                self._at(wait, peer, self._ticket)
         self._at(self.ticket.deadlines.upload / 1000, AGGREGATOR, self._fix)
         while self._queue:
             time, order, party, act, arguments = heapq.heappop(self._queue)
-            resumed = self._resumed(party, time)
+            resumed = self._script.resumed(party, time)
             if resumed > time:
                 heapq.heappush(self._queue, (resumed, order, party, act, arguments))
                 continue
@@ -159,17 +133,11 @@ class Timed(Network):
         self._events += 1
         heapq.heappush(self._queue, (time, self._events, party, act, arguments))
 
-    def _resumed(self, party: str, time: float) -> float:
-        for peer, pause in self._pauses:
-            if peer == party and pause.at <= time < pause.at + pause.seconds:
-                time = pause.at + pause.seconds
-        return time
-
     def _act(self, peer: str, name: str, do: Callable[[], T]) -> T:
         """What `do` returns. Crashed if `peer` is killed before it, or after it."""
         number = self._acts[peer, name]
         self._acts[peer, name] += 1
-        crash = self._crashes.get((peer, name, number))
+        crash = self._script.crashes.get((peer, name, number))
         if crash is not None and not crash.after:
             self._crash(peer, crash.back_s)
         try:
@@ -194,25 +162,17 @@ class Timed(Network):
 
     # -- links ------------------------------------------------------------------------------------
 
-    def _number(self, sender: str, to: str) -> int:
+    def _message(self, sender: str, to: str) -> Link:
+        """The next message from one party to another."""
         self._sent[sender, to] += 1
-        return self._sent[sender, to] - 1
+        return sender, to, self._sent[sender, to] - 1
 
-    def _travel(self, sender: str, to: str, number: int) -> float:
-        fates = self._fates.get((sender, to, number), ())
-        late = sum(fate.seconds for fate in fates if isinstance(fate, Delay))
-        return self._latency[sender, to] + late
+    def _travel(self, link: Link) -> float:
+        """Seconds that a message is under way."""
+        return self._latency[link[:2]] + self._script.late(link)
 
-    def _lost(self, sender: str, to: str, number: int, *, reply: bool) -> bool:
-        fates = self._fates.get((sender, to, number), ())
-        if any(isinstance(fate, Drop) and fate.reply == reply for fate in fates):
-            return True
-        link = (to, sender) if reply else (sender, to)
-        return any(cut.at <= self.now < cut.at + cut.seconds for cut in self._cuts.get(link, ()))
-
-    def _echoes(self, sender: str, to: str, number: int) -> Iterable[float]:
-        fates = self._fates.get((sender, to, number), ())
-        return [fate.seconds for fate in fates if isinstance(fate, Twice)]
+    def _lost(self, link: Link, *, reply: bool = False) -> bool:
+        return self._script.lost(link, now=self.now, reply=reply)
 
     # -- a peer -----------------------------------------------------------------------------------
 
@@ -224,7 +184,7 @@ class Timed(Network):
             self._act(peer, "ticket", lambda: self._open(peer, spread=True))
         except Crashed:
             return
-        self._at(self.now + TRAINING_S + self._slow[peer], peer, self._trained)
+        self._at(self.now + TRAINING_S + self._script.training_late[peer], peer, self._trained)
         self._wake(peer)
 
     def _open(self, peer: str, *, spread: bool) -> None:
@@ -263,15 +223,14 @@ class Timed(Network):
             self._at(at, peer, self._wake)
 
     def _send(self, sender: str, round_: Round, call: Call) -> None:
-        number = self._number(sender, call.to)
-        link = (sender, call.to, number)
-        at, ends = self.now + self._travel(*link), self.now + CALL_S
-        lost = self._lost(*link, reply=False)
+        link = self._message(sender, call.to)
+        at, ends = self.now + self._travel(link), self.now + self.call_s
+        lost = self._lost(link)
         if not lost:
             self._at(at, call.to, self._arrive, round_, call, link, ends, False)
-            for later in self._echoes(*link):
+            for later in self._script.echoes(link):
                 self._at(at + later, call.to, self._arrive, round_, call, link, 0.0, True)
-        if lost or self._resumed(call.to, at) >= ends:
+        if lost or self._script.resumed(call.to, at) >= ends:
             self._at(ends, sender, self._failed, round_, call)
 
     def _arrive(
@@ -279,7 +238,7 @@ class Timed(Network):
         to: str,
         caller: Round,
         call: Call,
-        link: tuple[str, str, int],
+        link: Link,
         ends: float,
         echo: bool,
     ) -> None:
@@ -303,7 +262,7 @@ class Timed(Network):
         if echo or self.now >= ends:
             return  # nobody waits for it any more; a time-out has its own event
         back = self.now + self._latency[to, sender]
-        if back >= ends or self._lost(*link, reply=True):
+        if back >= ends or self._lost(link, reply=True):
             self._at(ends, sender, self._failed, caller, call)
         elif answered:
             self._at(back, sender, self._reply, caller, call, reply)
@@ -358,10 +317,10 @@ class Timed(Network):
         return self._act(peer, "train", lambda: self.mask(peer))
 
     def _upload(self, peer: str) -> None:
-        number = self._number(peer, AGGREGATOR)
-        if not self._lost(peer, AGGREGATOR, number, reply=False):
-            wait = self._travel(peer, AGGREGATOR, number)
-            for later in (0.0, *self._echoes(peer, AGGREGATOR, number)):
+        link = self._message(peer, AGGREGATOR)
+        if not self._lost(link):
+            wait = self._travel(link)
+            for later in (0.0, *self._script.echoes(link)):
                 self._at(self.now + wait + later, AGGREGATOR, self._uploaded, peer)
 
     # -- the aggregator ---------------------------------------------------------------------------
@@ -389,6 +348,10 @@ class Timed(Network):
             return
         for peer in self.ticket.cohort:
             self._ask(hub, peer)
+        for peer, lie in self._script.lies:
+            left = [i for i in map(self.ticket.index, self.survivors) if i != lie.missing]
+            link = self._message(AGGREGATOR, peer)
+            self._at(self.now + lie.seconds, peer, self._asked, link, forge.survivors(self, left))
         deadlines = self.ticket.deadlines
         rest = (deadlines.unmask - deadlines.upload) / 1000
         self._at(self.now + rest, AGGREGATOR, self._finish)
@@ -397,24 +360,20 @@ class Timed(Network):
         """Sends the survivor set, again and again where nothing comes back."""
         if self.decided is not None:
             return
-        number = self._number(hub, peer)
-        if self._lost(hub, peer, number, reply=False):
-            self._at(self.now + CALL_S, hub, self._ask, peer)
+        link = self._message(hub, peer)
+        if self._lost(link):
+            self._at(self.now + self.call_s, hub, self._ask, peer)
             return
-        wait = self._travel(hub, peer, number)
-        for later in (0.0, *self._echoes(hub, peer, number)):
-            self._at(self.now + wait + later, peer, self._asked, number)
+        at, message = self.now + self._travel(link), self.aggregator.survivors_for(peer)
+        for later in (0.0, *self._script.echoes(link)):
+            self._at(at + later, peer, self._asked, link, message)
 
-    def _asked(self, peer: str, number: int) -> None:
+    def _asked(self, peer: str, link: Link, message: Survivors) -> None:
         if peer not in self.rounds:
             if peer not in self.alive:
                 self._at(self.now + ASK_AGAIN_S, AGGREGATOR, self._ask, peer)
             return  # alive without the round: refused for good
-        round_, message = self.rounds[peer], self.aggregator.survivors_for(peer)
-        missing = self._lies.get(peer)
-        if missing is not None:
-            left = [i for i in message.survivors if i != missing]
-            message = forge.survivors(self, left)
+        round_ = self.rounds[peer]
         assert isinstance(round_, PeerRound)
         try:
             self._act(peer, "survivors", lambda: round_.survivors(message, self.time_of(peer)))
@@ -424,7 +383,7 @@ class Timed(Network):
         except Crashed:
             self._at(self.now + ASK_AGAIN_S, AGGREGATOR, self._ask, peer)
             return
-        self._asks[peer] = number
+        self._asks[peer] = link
         self.waiting_to_answer.add(peer)
         self._wake(peer)
 
@@ -443,10 +402,10 @@ class Timed(Network):
 
     def _show(self, peer: str, answer: Answer) -> None:
         self.answers.append((peer, answer))
-        if self._lost(AGGREGATOR, peer, self._asks[peer], reply=True):
-            self._at(self.now + CALL_S, AGGREGATOR, self._ask, peer)
+        if self._lost(self._asks[peer], reply=True):
+            self._at(self.now + self.call_s, AGGREGATOR, self._ask, peer)
         else:
-            back = self._travel(peer, AGGREGATOR, self._number(peer, AGGREGATOR))
+            back = self._travel(self._message(peer, AGGREGATOR))
             self._at(self.now + back, AGGREGATOR, self._answered, peer, answer)
 
     def _answered(self, hub: str, peer: str, answer: Answer) -> None:
