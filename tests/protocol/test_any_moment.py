@@ -36,7 +36,9 @@ MOMENTS = {
 }
 NAMES = list(MOMENTS)
 UPLOADED = NAMES.index("after its upload")
-IN_ADDITIVE = [name for name in NAMES[: UPLOADED + 1] if MOMENTS[name][0] not in ("acknowledge", "ready")]
+IN_ADDITIVE = [
+    name for name in NAMES[: UPLOADED + 1] if MOMENTS[name][0] not in ("acknowledge", "ready")
+]
 
 
 def crash(peer: int, moment: str, back_s: float | None = None) -> Crash:

@@ -19,10 +19,12 @@ from smpcfl.protocol.messages import (
     Acknowledge,
     AdditiveShare,
     Agreement,
+    Answer,
     Call,
     Exchange,
     PeerMessage,
     Ready,
+    Survivors,
     Upload,
 )
 from smpcfl.protocol.peer import PeerRound
@@ -306,7 +308,7 @@ class Network:
             try:
                 round_ = self.rounds[peer]
                 assert isinstance(round_, PeerRound)
-                round_.survivors(self.aggregator.survivors_for(peer), self.now)
+                round_.survivors(self.shown(peer), self.now)
             except RemoteError as error:
                 self.errors.append((peer, error))
         self.pump((Agreement,))
@@ -320,8 +322,16 @@ class Network:
                 self.errors.append((peer, error))
                 continue
             if answer is not None:
-                self.aggregator.answer(peer, answer)
+                self.take_answer(peer, answer)
         return self.aggregator.total()
+
+    def shown(self, peer: str) -> Survivors:
+        """The survivor set as the aggregator sends it to `peer`."""
+        return self.aggregator.survivors_for(peer)
+
+    def take_answer(self, peer: str, answer: Answer) -> None:
+        """The answer of `peer` as it reaches the aggregator."""
+        self.aggregator.answer(peer, answer)
 
     def until(self, phase: str) -> Network:
         """Through start, exchange, ready and upload, up to and with `phase`; then scripts go on by hand."""
