@@ -23,7 +23,7 @@ def secrets_in(value: object, seen: set[int] | None = None) -> list[object]:
         inner = [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple | set | frozenset):
         inner = list(value)
-    elif type(value).__module__.startswith("smpcfl"):
+    elif any(kind.__module__.startswith("smpcfl") for kind in type(value).__mro__):
         inner = list(getattr(value, "__dict__", {}).values())
     return [found for item in inner for found in secrets_in(item, seen)]
 
