@@ -7,13 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.messages import (
     Acknowledge,
     AdditiveShare,
@@ -25,29 +23,12 @@ from smpcfl.protocol.peer import PeerRound
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED
 from support.forge import agreement, round_of, sent, survivors
+from support.invariants import secrets_in
 from support.network import Network, Round, entropy_from, make_ticket, peer_ids
 
 PEERS = peer_ids(8)
 MODES = [SEEDED, ADDITIVE]
 UNMASK_S = 160.0
-
-
-def secrets_in(value: object, seen: set[int] | None = None) -> list[object]:
-    """Every secret that can be reached from an object's attributes and containers."""
-    seen = set() if seen is None else seen
-    if id(value) in seen:
-        return []
-    seen.add(id(value))
-    if isinstance(value, Secret | X25519PrivateKey):
-        return [value]
-    inner: list[object] = []
-    if isinstance(value, dict):
-        inner = [*value.keys(), *value.values()]
-    elif isinstance(value, list | tuple | set | frozenset):
-        inner = list(value)
-    elif type(value).__module__.startswith("smpcfl"):
-        inner = list(getattr(value, "__dict__", {}).values())
-    return [found for item in inner for found in secrets_in(item, seen)]
 
 
 # -- closed rounds ----------------------------------------------------------------------------------

@@ -19,10 +19,12 @@ from smpcfl.protocol.messages import (
     Acknowledge,
     AdditiveShare,
     Agreement,
+    Answer,
     Call,
     Exchange,
     PeerMessage,
     Ready,
+    Survivors,
     Upload,
 )
 from smpcfl.protocol.peer import PeerRound
@@ -184,12 +186,13 @@ class Network:
         for peer in sorted(self.alive):
             self.rounds[peer] = self._round(peer)
 
-    def _round(self, peer: str) -> Round:
+    def _round(self, peer: str, **options: bool) -> Round:
         entropy = entropy_from((self.seed, peer, self.ticket.serial))
+        signer = self.signer_of(peer)
         if self.ticket.mode == ADDITIVE:
-            return self.additive_class(self.signed, peer, self.signer_of(peer), entropy)
+            return self.additive_class(self.signed, peer, signer, entropy, **options)
         return self.round_class(
-            self.signed, peer, self.policy, self.signer_of(peer), self.keyring, entropy
+            self.signed, peer, self.policy, signer, self.keyring, entropy, **options
         )
 
     def pump(self, only: tuple[type, ...] | None = None) -> None:
@@ -230,21 +233,25 @@ class Network:
         except RemoteError as error:
             self.errors.append((sender, error))
 
+    def time_of(self, peer: str) -> float:
+        """Seconds since `peer` first saw the ticket."""
+        return self.now
+
     def handle(self, to: str, sender: str, message: PeerMessage) -> PeerMessage | None:
-        round_ = self.rounds[to]
+        round_, now = self.rounds[to], self.time_of(to)
         if isinstance(message, AdditiveShare):
             assert isinstance(round_, AdditivePeerRound)
-            round_.share(sender, message, self.now)
+            round_.share(sender, message, now)
             return None
         if isinstance(message, SignedTicket):
             return None
         assert isinstance(round_, PeerRound)
         if isinstance(message, Exchange):
-            return round_.exchange(sender, message, self.now)
+            return round_.exchange(sender, message, now)
         if isinstance(message, Acknowledge):
-            round_.acknowledge(sender, message, self.now)
+            round_.acknowledge(sender, message, now)
         elif isinstance(message, Ready):
-            return round_.ready(sender, message, self.now)
+            return round_.ready(sender, message, now)
         elif isinstance(message, Agreement):
             round_.agreement(message)
         return None
@@ -275,19 +282,21 @@ class Network:
             if peer in self.alive:
                 self.aggregator.upload(peer, upload)
 
-    def mask(self, peer: str) -> None:
-        round_ = self.rounds[peer]
+    def mask(self, peer: str) -> bool:
+        """Masks and freezes the update of `peer`; False if it is too early for that."""
+        round_, now = self.rounds[peer], self.time_of(peer)
         try:
-            if not round_.masks_available(self.now):
-                return
-            masks, header = round_.masks(bytes(32), bytes(32), self.now)
+            if not round_.masks_available(now):
+                return False
+            masks, header = round_.masks(bytes(32), bytes(32), now)
         except RemoteError as error:
             self.errors.append((peer, error))
-            return
+            return True
         vector = masks.apply(self.addends[peer]).tobytes()
         announcement = round_.announcement if isinstance(round_, PeerRound) else None
         self.uploads[peer] = Upload(header, announcement, vector)
-        round_.freeze(vector, self.now)
+        round_.freeze(vector, now)
+        return True
 
     def unmask(self) -> RingVector:
         """Agree and unmask; the sum, or RemoteError where the round is void."""
@@ -299,7 +308,7 @@ class Network:
             try:
                 round_ = self.rounds[peer]
                 assert isinstance(round_, PeerRound)
-                round_.survivors(self.aggregator.survivors_for(peer), self.now)
+                round_.survivors(self.shown(peer), self.now)
             except RemoteError as error:
                 self.errors.append((peer, error))
         self.pump((Agreement,))
@@ -313,8 +322,16 @@ class Network:
                 self.errors.append((peer, error))
                 continue
             if answer is not None:
-                self.aggregator.answer(peer, answer)
+                self.take_answer(peer, answer)
         return self.aggregator.total()
+
+    def shown(self, peer: str) -> Survivors:
+        """The survivor set as the aggregator sends it to `peer`."""
+        return self.aggregator.survivors_for(peer)
+
+    def take_answer(self, peer: str, answer: Answer) -> None:
+        """The answer of `peer` as it reaches the aggregator."""
+        self.aggregator.answer(peer, answer)
 
     def until(self, phase: str) -> Network:
         """Through start, exchange, ready and upload, up to and with `phase`; then scripts go on by hand."""

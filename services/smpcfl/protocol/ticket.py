@@ -49,7 +49,7 @@ class Deadlines:
 
     @property
     def in_order(self) -> tuple[int, ...]:
-        return astuple(self)
+        return self.exchange, self.ready, self.upload, self.agree, self.unmask
 
 
 def default_threshold(degree: int) -> int:
