@@ -222,7 +222,7 @@ class Network:
         try:
             reply = self.handle(call.to, sender, call.message)
         except RemoteError as error:
-            self.errors.append((call.to, error))
+            self.errors.append((call.to, error.with_traceback(None)))
             round_.failed(call, self.now, error.reason)
             return
         if (sender, call.to) in self.unheard:
@@ -231,7 +231,7 @@ class Network:
         try:
             round_.answered(call, reply, self.now)
         except RemoteError as error:
-            self.errors.append((sender, error))
+            self.errors.append((sender, error.with_traceback(None)))
 
     def time_of(self, peer: str) -> float:
         """Seconds since `peer` first saw the ticket."""
@@ -290,7 +290,7 @@ class Network:
                 return False
             masks, header = round_.masks(bytes(32), bytes(32), now)
         except RemoteError as error:
-            self.errors.append((peer, error))
+            self.errors.append((peer, error.with_traceback(None)))
             return True
         vector = masks.apply(self.addends[peer]).tobytes()
         announcement = round_.announcement if isinstance(round_, PeerRound) else None
@@ -310,7 +310,7 @@ class Network:
                 assert isinstance(round_, PeerRound)
                 round_.survivors(self.shown(peer), self.now)
             except RemoteError as error:
-                self.errors.append((peer, error))
+                self.errors.append((peer, error.with_traceback(None)))
         self.pump((Agreement,))
         self._lose("unmask")
         for peer in sorted(self.alive & self.rounds.keys()):
@@ -319,7 +319,7 @@ class Network:
             try:
                 answer = round_.answer(self.now)
             except RemoteError as error:
-                self.errors.append((peer, error))
+                self.errors.append((peer, error.with_traceback(None)))
                 continue
             if answer is not None:
                 self.take_answer(peer, answer)
