@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from smpcfl.aggregator import rounds
 from smpcfl.local.stack import LOOPBACK, Stack, free_ports
+from support.processes import option, page
 
 
 def smpcfl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -27,17 +27,6 @@ def smpcfl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         timeout=60,
         check=False,
     )
-
-
-def page(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://{LOOPBACK}:{port}{path}", timeout=5) as reply:
-        return str(reply.read().decode())
-
-
-def option(stack: Stack, name: str, key: str) -> int:
-    arguments = stack._processes[name].args
-    assert isinstance(arguments, list)
-    return int(arguments[arguments.index(key) + 1])
 
 
 @pytest.mark.processes

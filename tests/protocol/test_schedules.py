@@ -1,6 +1,6 @@
 """Random schedules of drops, duplicates, reorderings, delays, pauses and crashes: exact or void, always.
 
-SMPCFL_SCHEDULES says how many (2,000; CI runs 20,000), SMPCFL_SCHEDULES_SEED where to begin (anywhere), so
+SCHEDULES says how many (2,000; CI runs 20,000), SCHEDULES_SEED where to begin (anywhere), so
 that the seeds of a failure can be run again.
 """
 
@@ -24,8 +24,8 @@ from support.faults import HUB, Crash, Cut, Drop, Fault, Lie, Pause, Schedule, S
 from support.invariants import play
 from support.timed import SHORT, timed
 
-COUNT = int(os.environ.get("SMPCFL_SCHEDULES", "2000"))
-FIRST = int(os.environ.get("SMPCFL_SCHEDULES_SEED", secrets.randbits(31)))
+COUNT = int(os.environ.get("SCHEDULES", "2000"))
+FIRST = int(os.environ.get("SCHEDULES_SEED", secrets.randbits(31)))
 BLOCK = 500
 MODES = 9 * (SEEDED,) + (ADDITIVE,)
 
@@ -54,7 +54,7 @@ def test_any_schedule_is_exact_or_void(block: int) -> None:
             least = shrink(schedule, lambda tried: bool(failure(tried)))
             pytest.fail(
                 f"seed {seed}: {error!r}\nshrunk to {least!r}: {failure(least)}"
-                f"\nkeep it in KEPT; again: SMPCFL_SCHEDULES=1 SMPCFL_SCHEDULES_SEED={seed}"
+                f"\nkeep it in KEPT; again: SCHEDULES=1 SCHEDULES_SEED={seed}"
             )
     print(f"seeds from {FIRST + block}: {dict(outcomes)}")
     if sum(outcomes.values()) == BLOCK:  # neither all too gentle, nor all too rough
