@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from flwr.serverapp import Grid
 from smpc.v1 import local_pb2, local_pb2_grpc
 
 from .. import identity, rpc, wire
+from ..aggregator import probe
 from ..aggregator.serial import next_serial
 from ..aggregator.unmask import Unmasking
 from ..identity import Identity
@@ -92,6 +93,11 @@ class Server:
         """Hands the record to the service: for its log, its metrics and `smpcfl run`."""
         self.tell({"event": "round", "record": record.to_json()})
 
+    def probe(self, peers: Iterable[str]) -> dict[str, bytes]:
+        """Of these peers, those whose agent answers, each with the start that it is in."""
+        assert self.own is not None
+        return asyncio.run(probe.starts(self.own, self.registry, self.state, peers))
+
     def tell(self, event: dict[str, object]) -> None:
         text = json.dumps(event)
         try:
@@ -161,6 +167,7 @@ class SecureRound:
             config_digest=config_digest(content),
         )
         self.signed = SignedTicket(ticket, self._own.signer(ticket.signed_bytes))
+        self.silent: set[int] = set()  # nodes that did not reply
         self._outcome = Outcome(cohort=len(cohort))
 
     def void(self, reason: str) -> Outcome:
@@ -182,6 +189,7 @@ class SecureRound:
             replies = await asyncio.to_thread(
                 exchange, grid, messages, ticket.deadlines.upload / 1000, grace_s
             )
+            self.silent = {m.metadata.dst_node_id for m in messages} - replies.keys()
             outcome.phase_seconds["train"] = time.monotonic() - start
             await unmasking.refresh()
             state = AggregatorRound(self.signed, self._own.signer, unmasking.directory.members)

@@ -76,6 +76,7 @@ class PeerAgent:
         self._driver: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self.p2p_bytes = 0
+        self.start = os.urandom(8)  # tells this process from one before it
 
     # -- the round ------------------------------------------------------------------------------
 
