@@ -203,6 +203,7 @@ def configure_log() -> None:
         force=True,
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("zeroconf").setLevel(logging.WARNING)  # else each mDNS packet is a line
 
 
 def _check_writable(folder: Path) -> None:
