@@ -203,7 +203,8 @@ def configure_log() -> None:
         force=True,
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    logging.getLogger("zeroconf").setLevel(logging.WARNING)  # else each mDNS packet is a line
+    for name in ("zeroconf", "grpc"):  # else each packet and each call is a line
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _check_writable(folder: Path) -> None:

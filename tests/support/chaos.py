@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from support.compose import Compose, docker, wait
+from support.compose import ROOT, Compose, docker, wait
 
 PROJECT = "smpcfl-chaos"
 NETWORK = f"{PROJECT}_default"
@@ -29,6 +29,7 @@ class Log:
         self.lines: list[tuple[str, str]] = []
         self._process = subprocess.Popen(
             [*compose.command, "logs", "--follow", "--no-color"],
+            cwd=ROOT,
             env=compose.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -75,6 +76,7 @@ class Stack:
         run = ("exec", "-T", "aggregator", "smpcfl", "run")
         self._run = subprocess.Popen(
             [*self.compose.command, *run, "--app", "/chaos-app", "--rounds", str(self.rounds)],
+            cwd=ROOT,
             env=self.compose.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -16,41 +16,38 @@ from smpcfl.flower.records import RECORD
 
 
 class Flower:
-    """A grid whose nodes answer at once who they are, but for the mute."""
+    """A grid and the replies from it: nodes answer at once who they are, but for the mute."""
 
     def __init__(self) -> None:
         self.peers: dict[int, tuple[str, bytes]] = {}
         self.mute: set[int] = set()
         self.asked: list[int] = []
         self.now = 0.0
-        self._sent: dict[str, Message] = {}
+        self._unanswered: dict[int, Message] = {}
 
     def get_node_ids(self) -> list[int]:
         return list(self.peers)
 
-    def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        keys = []
+    def send(self, messages: Iterable[Message]) -> None:
         for message in messages:
-            key = str(len(self.asked))
-            self.asked.append(message.metadata.dst_node_id)
-            message.metadata.__dict__["_message_id"] = key
-            self._sent[key] = message
-            keys.append(key)
-        return keys
+            node = message.metadata.dst_node_id
+            self.asked.append(node)
+            message.metadata.__dict__["_message_id"] = str(node)
+            self._unanswered[node] = message
 
-    def pull_messages(self, keys: Iterable[str]) -> list[Message]:
-        replies = []
-        for key in keys:
-            node = self._sent[key].metadata.dst_node_id
-            if node in self.mute:
-                continue
-            peer, start = self.peers[node]
-            content = RecordDict({RECORD: ConfigRecord({"peer": peer, "start": start})})
-            if peer:
-                replies.append(Message(content, reply_to=self._sent[key]))
-            else:
-                replies.append(Message(Error(1, "no agent"), reply_to=self._sent[key]))
-        return replies
+    def take(self, seconds: float) -> list[tuple[int, Message]]:
+        self.now += seconds
+        return [
+            (node, self._answer(node, self._unanswered.pop(node)))
+            for node in self._unanswered.keys() - self.mute
+        ]
+
+    def _answer(self, node: int, message: Message) -> Message:
+        peer, start = self.peers[node]
+        if not peer:
+            return Message(Error(1, "no agent"), reply_to=message)
+        content = RecordDict({RECORD: ConfigRecord({"peer": peer, "start": start})})
+        return Message(content, reply_to=message)
 
 
 class Peers:
@@ -61,12 +58,9 @@ class Peers:
         self.agents: dict[str, bytes] = {}
         self.probed: list[str] = []
         self.nodes = PeerNodes(clock=lambda: self.flower.now)
-        monkeypatch.setattr(cohort.time, "sleep", self._sleep)
+        monkeypatch.setattr(cohort, "Replies", lambda grid: grid)
         for name in ("_task_id", "_run_id", "_node_id"):  # Flower's messages want to know
             monkeypatch.setattr(TaskIdentity, name, 1)
-
-    def _sleep(self, seconds: float) -> None:
-        self.flower.now += seconds
 
     def start(self, node: int, peer: str, start: bytes = b"1") -> None:
         self.flower.peers[node] = (peer, start)

@@ -1,4 +1,4 @@
-"""Flower's nodes and our peers: which node is which peer, and messages out and back."""
+"""Flower's nodes and our peers: which node is which peer, and who is there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from .records import RECORD, config_of
+from .replies import Replies
 
 log = logging.getLogger("smpcfl.flower")
 _POLL_S = 0.2
@@ -20,34 +21,6 @@ _SILENT_S = 60.0
 
 # Of the peers given, those whose agent answers, each with the start that it is in.
 Probe = Callable[[Iterable[str]], Mapping[str, bytes]]
-
-
-def exchange(
-    grid: Grid, messages: Iterable[Message], timeout: float, grace: float | None = None
-) -> dict[int, Message]:
-    """Replies by node id; whoever has not replied in `timeout` seconds is missing.
-
-    With `grace`, waiting ends so many seconds after two thirds have replied: the last ones are taken
-    for lost. Flower's own loop polls every three seconds, which would be half of a short round.
-    """
-    sent = list(messages)
-    pending = dict(zip(grid.push_messages(sent), sent, strict=True))
-    wanted = len(pending)
-    replies: dict[int, Message] = {}
-    start = time.monotonic()
-    latest = start + timeout
-    while pending and time.monotonic() < latest:
-        for reply in grid.pull_messages(list(pending)):
-            # By message: Flower's own error replies do not name the node.
-            asked = pending.pop(reply.metadata.reply_to_message_id, None)
-            if asked is not None:
-                replies[asked.metadata.dst_node_id] = reply
-        if grace is not None and 3 * len(replies) >= 2 * wanted:
-            latest = min(latest, time.monotonic() + grace)
-            grace = None
-        if pending:
-            time.sleep(_POLL_S)
-    return replies
 
 
 @dataclass(frozen=True)
@@ -67,7 +40,8 @@ class PeerNodes:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: dict[int, _Known] = {}
-        self._asked: dict[str, tuple[int, float]] = {}
+        self._asked: dict[int, float] = {}
+        self._replies: Replies | None = None
         self._silent: dict[int, float] = {}
         self._gone: set[int] = set()
 
@@ -89,26 +63,25 @@ class PeerNodes:
         self._silent |= dict.fromkeys(nodes, self._clock())
 
     def _identify(self, grid: Grid, new: set[int]) -> None:
-        self._asked = {key: item for key, item in self._asked.items() if item[0] in new}
-        unasked = new - {node for node, _ in self._asked.values()}
-        if unasked:
+        if self._replies is None:
+            self._replies = Replies(grid)
+        # One that does not answer must not hold up the others for long: it joins when it does.
+        latest = self._clock() + (_IDENTIFY_LATER_S if self._known else _IDENTIFY_S)
+        self._asked = {node: at for node, at in self._asked.items() if node in new}
+        if unasked := sorted(new - self._asked.keys()):
             log.info("asking %d new nodes who they are", len(unasked))
             ask = RecordDict({RECORD: ConfigRecord({"identify": True})})
-            messages = [
+            self._replies.send(
                 Message(content=ask, message_type=MessageType.TRAIN, dst_node_id=node)
-                for node in sorted(unasked)
-            ]
-            # One that does not answer must not hold up the others for long: it joins when it does.
-            latest = self._clock() + (_IDENTIFY_LATER_S if self._known else _IDENTIFY_S)
-            for key, message in zip(grid.push_messages(messages), messages, strict=True):
-                self._asked[key] = (message.metadata.dst_node_id, latest)
+                for node in unasked
+            )
+            self._asked |= dict.fromkeys(unasked, latest)
         while self._asked:
-            for reply in grid.pull_messages(list(self._asked)):
-                if (asked := self._asked.pop(reply.metadata.reply_to_message_id, None)) is not None:
-                    self._take(asked[0], reply)
-            if all(latest <= self._clock() for _, latest in self._asked.values()):
+            for node, reply in self._replies.take(_POLL_S):
+                if self._asked.pop(node, None) is not None:
+                    self._take(node, reply)
+            if all(at <= self._clock() for at in self._asked.values()):
                 break
-            time.sleep(_POLL_S)
 
     def _take(self, node: int, reply: Message) -> None:
         answer = None if reply.has_error() else config_of(reply.content)

@@ -31,9 +31,9 @@ from ..protocol.quantise import ModelShape, decode_update, model_digest
 from ..protocol.ticket import NORMAL, SEEDED, Deadlines, SignedTicket, Ticket, default_threshold
 from ..protocol.trailer import Trailer
 from ..report import RoundRecord
-from .cohort import exchange
 from .follow import Limits
 from .records import RECORD, config_digest, config_of, message_bytes, vector_of
+from .replies import exchange
 
 log = logging.getLogger("smpcfl.flower")
 STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"

@@ -16,9 +16,10 @@ from ..protocol.errors import LocalError, RemoteError
 from ..protocol.ticket import ADDITIVE, MODES, NORMAL, SEEDED, Deadlines
 from ..protocol.trailer import Trailer
 from ..report import RoundRecord
-from .cohort import PeerNodes, exchange
+from .cohort import PeerNodes
 from .follow import Limits
 from .records import message_bytes, split_arrays, to_numpy, to_record
+from .replies import exchange
 from .round import Outcome, SecureRound, Server
 
 log = logging.getLogger("smpcfl.flower")
