@@ -28,6 +28,8 @@ class Directory:
         self.by_mdns: dict[str, str] = {}
         self.by_registry: dict[str, str] = {}
         self.version = 0
+        self.kept_index: int | None = None  # this peer's data slice in the kept roster
+        self._name = own.name
         self._metrics = metrics
         self._cache = cache
         self._channel = rpc.channel(own, registry, Role.REGISTRY, REGISTRY)
@@ -77,6 +79,8 @@ class Directory:
             log.warning("the kept roster %s is unreadable and ignored: %s", self._cache, error)
             return
         self.by_registry = {entry.peer: entry.address for entry in roster.entries}
+        indices = {entry.peer: int(entry.index) for entry in roster.entries}
+        self.kept_index = indices.get(self._name)
         self._add([entry.certificate for entry in roster.entries])
         self._add([roster.aggregator_certificate, roster.registry_certificate])
 

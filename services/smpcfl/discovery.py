@@ -72,12 +72,19 @@ class Discovery:
         )
         await self._zeroconf.async_register_service(info, allow_name_change=False, strict=False)
 
+    async def restart(self) -> None:
+        """After a change of network: with new sockets, and a fresh look at who is there."""
+        await self.close()
+        self.found.clear()
+        await self.start()
+
     async def close(self) -> None:
         """Says goodbye for what was announced."""
         for task in self._tasks:
             task.cancel()
         if self._browser is not None:
             await self._browser.async_cancel()
+            self._browser = None
         if self._zeroconf is not None:
             await self._zeroconf.async_unregister_all_services()
             await self._zeroconf.async_close()

@@ -3,100 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from support.compose import Compose, engine_missing, wait
+
 PEERS = 8
 SERVICES = ("registry", "aggregator", "peer", "prometheus")
-
-
-def engine_missing() -> str:
-    """Why there is no Compose v2 on a Docker engine here; empty if there is."""
-    for command in (["docker", "info"], ["docker", "compose", "version"]):
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"{' '.join(command)}: {error}"
-        if done.returncode:
-            return f"{' '.join(command)}: {done.stderr.strip()[-200:]}"
-    return ""
-
 
 pytestmark = [
     pytest.mark.containers,
     pytest.mark.timeout(1200),
     pytest.mark.skipif(bool(engine_missing()), reason=f"no Docker engine: {engine_missing()}"),
 ]
-
-
-class Compose:
-    """One project, in a mode, with names of its own."""
-
-    def __init__(self, mode: str, *files: str) -> None:
-        self._base = ["docker", "compose", "-p", f"smpcfl-test-{mode}", *files]
-        # The base image's own torch, where one was put there for a machine without PyTorch's index.
-        backend = os.environ.get("TORCH_BACKEND") or ("" if base_has_wheels() else "cpu")
-        self._environment = {
-            **os.environ,
-            "SMPCFL_MODE": mode,
-            "TORCH_BACKEND": backend,
-            "SMPCFL_MIN_PEERS": str(PEERS),
-            "SMPCFL_ROUNDS": "3",
-        }
-
-    def __call__(self, *arguments: str, check: bool = True, seconds: float = 900) -> str:
-        done = subprocess.run(
-            [*self._base, *arguments],
-            cwd=ROOT,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-        assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-        return done.stdout
-
-    def wait_for_log(self, text: str, count: int = 1, seconds: float = 300) -> str:
-        def found() -> bool:
-            return self("logs", "--no-color", "aggregator").count(text) >= count
-
-        wait(found, seconds, lambda: self("logs", "--no-color", "--tail", "40"))
-        return self("logs", "--no-color", "aggregator")
-
-    def records(self) -> list[dict[str, Any]]:
-        text = self("exec", "-T", "aggregator", "cat", "/var/lib/smpcfl/records.jsonl")
-        return [json.loads(item) for item in text.splitlines()]
-
-
-def base_has_wheels() -> bool:
-    command = [
-        "docker",
-        "image",
-        "inspect",
-        "python:3.11-slim-bookworm",
-        "--format",
-        "{{.Config.Env}}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return "UV_FIND_LINKS" in done.stdout
-
-
-def wait(done: Callable[[], bool], seconds: float, describe: Callable[[], str]) -> None:
-    latest = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < latest, describe()[-6000:]
-        time.sleep(1.0)
 
 
 def query(expression: str) -> list[dict[str, Any]]:
@@ -107,7 +31,13 @@ def query(expression: str) -> list[dict[str, Any]]:
 
 
 def run_mode(mode: str, *files: str, services: tuple[str, ...] = SERVICES) -> Iterator[Compose]:
-    compose = Compose(mode, *files)
+    compose = Compose(
+        f"smpcfl-test-{mode}",
+        *files,
+        SMPCFL_MODE=mode,
+        SMPCFL_MIN_PEERS=str(PEERS),
+        SMPCFL_ROUNDS="3",
+    )
     try:
         compose("build", "registry", "aggregator", "peer")
         compose("up", "-d", "--scale", f"peer={PEERS}", *services)

@@ -53,10 +53,9 @@ class AgentClient:
                 raise AgentRefusal(reason, detail) from error
             raise LocalError(f"the agent at {self._socket} does not answer: {detail}") from error
 
-    def identity(self) -> tuple[str, tuple[str, ...]]:
-        """Peer id, and the modes that the peer's own policy allows."""
-        reply = self._stub.Identity(pb.IdentityRequest(), timeout=_CALL_S)
-        return reply.peer, tuple(reply.modes)
+    def identity(self) -> pb.IdentityReply:
+        """Peer id, the modes that the peer's own policy allows, and which start of the agent this is."""
+        return self._stub.Identity(pb.IdentityRequest(), timeout=_CALL_S)
 
     def begin(self, ticket: messages.SignedTicket) -> bool:
         """Opens the round; whether an upload was frozen in it before."""

@@ -55,14 +55,14 @@ def _handle(
     agent: AgentClient, message: Message, context: Context, call_next: ClientAppCallable
 ) -> Message:
     ours = config_of(message.content)
-    peer, modes = agent.identity()
+    own = agent.identity()
     if ours is not None and "identify" in ours:
-        identity = ConfigRecord({"peer": peer})
+        identity = ConfigRecord({"peer": own.peer, "start": own.start})
         return Message(RecordDict({RECORD: identity}), reply_to=message)
     if ours is None:
-        if NORMAL not in modes:
+        if NORMAL not in own.modes:
             raise LocalError(
-                f"this peer takes part in mode {'/'.join(modes)} only, and this"
+                f"this peer takes part in mode {'/'.join(own.modes)} only, and this"
                 f" {message.metadata.message_type} message has no ticket: nothing leaves it in the"
                 " clear (use SecureStrategy; for evaluation, set fraction_evaluate=0)"
             )

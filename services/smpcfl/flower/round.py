@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from flwr.serverapp import Grid
 from smpc.v1 import local_pb2, local_pb2_grpc
 
 from .. import identity, rpc, wire
+from ..aggregator import probe
 from ..aggregator.serial import next_serial
 from ..aggregator.unmask import Unmasking
 from ..identity import Identity
@@ -30,9 +31,9 @@ from ..protocol.quantise import ModelShape, decode_update, model_digest
 from ..protocol.ticket import NORMAL, SEEDED, Deadlines, SignedTicket, Ticket, default_threshold
 from ..protocol.trailer import Trailer
 from ..report import RoundRecord
-from .cohort import exchange
 from .follow import Limits
 from .records import RECORD, config_digest, config_of, message_bytes, vector_of
+from .replies import exchange
 from .resume import Progress
 
 log = logging.getLogger("smpcfl.flower")
@@ -100,6 +101,11 @@ class Server:
     def record(self, record: RoundRecord) -> None:
         """Hands the record to the service: for its log, its metrics and `smpcfl run`."""
         self.tell({"event": "round", "record": record.to_json()})
+
+    def probe(self, peers: Iterable[str]) -> dict[str, bytes]:
+        """Of these peers, those whose agent answers, each with the start that it is in."""
+        assert self.own is not None
+        return asyncio.run(probe.starts(self.own, self.registry, self.state, peers))
 
     def tell(self, event: dict[str, object]) -> None:
         text = json.dumps(event)
@@ -170,6 +176,7 @@ class SecureRound:
             config_digest=config_digest(content),
         )
         self.signed = SignedTicket(ticket, self._own.signer(ticket.signed_bytes))
+        self.silent: set[int] = set()  # nodes that did not reply
         self._outcome = Outcome(cohort=len(cohort))
 
     def void(self, reason: str) -> Outcome:
@@ -192,6 +199,7 @@ class SecureRound:
             replies = await asyncio.to_thread(
                 exchange, grid, messages, ticket.deadlines.upload / 1000, grace_s
             )
+            self.silent = {m.metadata.dst_node_id for m in messages} - replies.keys()
             outcome.phase_seconds["train"] = time.monotonic() - start
             if await before:
                 await unmasking.refresh()

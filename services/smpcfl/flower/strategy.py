@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -15,13 +16,15 @@ from ..protocol.errors import LocalError, RemoteError
 from ..protocol.ticket import ADDITIVE, MODES, NORMAL, SEEDED, Deadlines
 from ..protocol.trailer import Trailer
 from ..report import RoundRecord
-from .cohort import PeerNodes, exchange
+from .cohort import PeerNodes
 from .follow import Limits
 from .records import config_digest, message_bytes, split_arrays, to_numpy, to_record
+from .replies import exchange
 from .resume import arrays_of, limits_of
 from .round import Outcome, SecureRound, Server
 
 log = logging.getLogger("smpcfl.flower")
+_SAY_EVERY_S = 10.0
 _AGAIN = 3  # tries at a round in `additive`, where any lost peer voids it
 
 
@@ -178,23 +181,29 @@ class SecureStrategy(Strategy):
         for attempt in range(_AGAIN if self.mode == ADDITIVE else 1):
             if attempt:
                 log.warning("round %d is run again with who is there", number)
-            self._wait_for_peers(grid)
+            peers = self._wait_for_peers(server, grid)
             messages = list(self.inner.configure_train(number, arrays, config, grid))
             if self.mode == NORMAL:
                 return self._normal(grid, messages, timeout)
-            outcome = self._secure(server, grid, number, messages)
+            outcome = self._secure(server, grid, number, messages, peers)
             if outcome.replies:
                 break
         return outcome
 
-    def _wait_for_peers(self, grid: Grid) -> None:
-        waited = 0.0
-        while len(list(grid.get_node_ids())) < self.min_peers:
-            if waited % 10 == 0:
-                found = len(list(grid.get_node_ids()))
-                log.info("waiting for peers: %d of %d connected", found, self.min_peers)
+    def _wait_for_peers(self, server: Server, grid: Grid) -> dict[int, str]:
+        """Peer ids by node id, once there are enough; in `normal`, nobody has to say who it is."""
+        said = -math.inf
+        while True:
+            if self.mode == NORMAL:
+                found = dict.fromkeys(grid.get_node_ids(), "")
+            else:
+                found = self._nodes.present(grid, server.probe)
+            if len(found) >= self.min_peers:
+                return found
+            if time.monotonic() - said >= _SAY_EVERY_S:
+                log.info("waiting for peers: %d of %d are there", len(found), self.min_peers)
+                said = time.monotonic()
             time.sleep(0.5)
-            waited += 0.5
 
     def _normal(self, grid: Grid, messages: list[Message], timeout: float) -> Outcome:
         """Plain Flower: every update arrives in the clear."""
@@ -213,12 +222,19 @@ class SecureStrategy(Strategy):
             bytes_down=down,
         )
 
-    def _secure(self, server: Server, grid: Grid, number: int, messages: list[Message]) -> Outcome:
-        peers = self._nodes.identify(grid, [m.metadata.dst_node_id for m in messages])
+    def _secure(
+        self,
+        server: Server,
+        grid: Grid,
+        number: int,
+        messages: list[Message],
+        peers: dict[int, str],
+    ) -> Outcome:
+        messages = [m for m in messages if m.metadata.dst_node_id in peers]
+        peers = {m.metadata.dst_node_id: peers[m.metadata.dst_node_id] for m in messages}
         if len(peers) < self.min_peers:
             reason = f"{len(peers)} peers, at least {self.min_peers} are needed"
             return Outcome(reason=reason, cohort=len(peers))
-        messages = [m for m in messages if m.metadata.dst_node_id in peers]
         key, record = split_arrays(messages[0].content)
         given = to_numpy(record)
         round_ = SecureRound(
@@ -237,6 +253,8 @@ class SecureStrategy(Strategy):
         except RemoteError as error:
             log.warning("round %d is void: %s", number, error)
             return round_.void(str(error))
+        finally:
+            self._nodes.missed(round_.silent)
         assert outcome.trailer is not None
         self.limits = self.limits.after(outcome.trailer)
         outcome.replies = [self._reply(key, outcome)]

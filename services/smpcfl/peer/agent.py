@@ -76,6 +76,7 @@ class PeerAgent:
         self._driver: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self.p2p_bytes = 0
+        self.start = os.urandom(8)  # tells this process from one before it
 
     # -- the round ------------------------------------------------------------------------------
 
@@ -171,10 +172,12 @@ class PeerAgent:
                 if phase is Phase.EXCHANGE:
                     self._metrics.phase_duration.observe(self._clock() - since, phase="exchange")
                 phase, since, counted = round_.phase, self._clock(), False
+                log.debug("round %d: %s", round_.ticket.round, phase)
             # Until all count, not until the masks are taken: that is the time that training takes,
             # which tells how much data there is.
             if phase is Phase.READY and not counted and round_.all_count:
                 self._metrics.phase_duration.observe(self._clock() - since, phase="ready")
+                log.debug("round %d: all count", round_.ticket.round)
                 counted = True
             due = round_.next_event(self.now())
             if due is None:

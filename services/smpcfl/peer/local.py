@@ -29,7 +29,9 @@ class AgentService(pb_grpc.AgentServicer):
             setattr(self, name, rpc.handler(name, metrics, on_refusal=agent.log_refusal)(method))
 
     async def _identity(self, request: pb.IdentityRequest, context: Context) -> pb.IdentityReply:
-        return pb.IdentityReply(peer=self._agent.name, modes=self._agent.policy.modes)
+        return pb.IdentityReply(
+            peer=self._agent.name, modes=self._agent.policy.modes, start=self._agent.start
+        )
 
     async def _begin(self, request: messages.SignedTicket, context: Context) -> pb.BeginReply:
         round_ = self._agent.take_ticket(wire.ticket_from_proto(request), spread=True)

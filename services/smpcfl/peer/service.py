@@ -110,7 +110,7 @@ class PeerService(pb_grpc.PeerServicer):
 
     async def _identify(self, request: pb.Empty, context: Context) -> pb.Certificate:
         rpc.caller(context)
-        return pb.Certificate(der=identity.der(self._own.certificate))
+        return pb.Certificate(der=identity.der(self._own.certificate), start=self._agent.start)
 
     async def _unmask(self, request: messages.Survivors, context: Context) -> pb.UnmaskReply:
         await rpc.require(context, Role.AGGREGATOR)

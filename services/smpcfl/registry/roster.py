@@ -23,13 +23,18 @@ class Entry:
 
 
 class Roster:
-    """`now` is in seconds. Indices (which slice of the data) are kept in `path` across restarts."""
+    """`now` is in seconds. Indices (which slice of the data) are kept in `path` across restarts.
 
-    def __init__(self, path: Path) -> None:
+    `version` grows with each change. It starts at `first_version`, which has to be larger after each
+    restart: else a peer could take the new roster for the one that it knows.
+    """
+
+    def __init__(self, path: Path, first_version: int) -> None:
         self._path = path
         self._entries: dict[str, Entry] = {}
         self._indices: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
-        self.version = 1
+        self.version = first_version
+        self.aggregator_certificate = b""
 
     def register(
         self, peer: str, address: str, metrics_address: str, certificate: bytes, now: float
@@ -68,6 +73,12 @@ class Roster:
             if entry.mdns != (name in peers):
                 entry.mdns = name in peers
                 self.version += 1
+
+    def take_aggregator(self, certificate: bytes) -> None:
+        """A peer that knows the roster already has to hear of it as well."""
+        if certificate != self.aggregator_certificate:
+            self.aggregator_certificate = certificate
+            self.version += 1
 
     def remove(self, peer: str) -> None:
         if self._entries.pop(peer, None) is not None:

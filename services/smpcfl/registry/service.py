@@ -48,7 +48,6 @@ class RegistryService(pb_grpc.RegistryServicer):
         self._own = own
         self._roster = roster
         self._metrics = metrics
-        self._aggregator = b""
         # RFC 6979: the aggregator may ask again, but never gets another seed.
         self._sign = signer(own.key, deterministic=True)
         for name in ("Register", "Heartbeat", "Lookup", "Goodbye", "SignGraph"):
@@ -79,7 +78,7 @@ class RegistryService(pb_grpc.RegistryServicer):
     async def _lookup(self, request: pb.LookupRequest, context: Context) -> pb.Roster:
         role, _ = rpc.caller(context)
         if role is Role.AGGREGATOR:
-            self._aggregator = rpc.caller_certificate(context)
+            self._roster.take_aggregator(rpc.caller_certificate(context))
         return self._whole()
 
     async def _goodbye(self, request: pb.GoodbyeRequest, context: Context) -> pb.GoodbyeReply:
@@ -108,7 +107,7 @@ class RegistryService(pb_grpc.RegistryServicer):
                 )
                 for entry in entries
             ],
-            aggregator_certificate=self._aggregator,
+            aggregator_certificate=self._roster.aggregator_certificate,
             registry_certificate=identity.der(self._own.certificate),
         )
 
@@ -148,7 +147,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     """Runs the registry until `stop`."""
     authority = Authority(settings.state, settings.join)
     own = authority.own_identity(["registry", "localhost", "127.0.0.1"])
-    roster = Roster(settings.state / "indices.json")
+    roster = Roster(settings.state / "indices.json", int(time.time() * 1000))
     roster_server, enrolment_server = rpc.new_server(), rpc.new_server()
     service = RegistryService(own, roster, metrics)
     pb_grpc.add_RegistryServicer_to_server(service, roster_server)

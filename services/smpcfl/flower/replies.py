@@ -1,0 +1,88 @@
+"""Messages to nodes and their replies, so that none of them can hold up the others."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+_POLL_S = 0.2
+_POLLS_PER_S = 25.0  # of all threads together: they are what keeps the SuperLink busy
+
+Reply = tuple[int, Message]
+
+
+class Replies:
+    """Replies by node id, each awaited by a thread of its own.
+
+    Flower hands out a reply as soon as its node has begun to send it, and the call then waits for the rest:
+    for up to three minutes if the node is gone, and all other replies of that call with it.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._found: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
+        self._stop = threading.Event()
+
+    def send(self, messages: Iterable[Message]) -> None:
+        sent = list(messages)
+        pause = max(_POLL_S, len(sent) / _POLLS_PER_S)
+        for key, message in zip(self._grid.push_messages(sent), sent, strict=True):
+            arguments = (key, message.metadata.dst_node_id, pause)
+            threading.Thread(target=self._await, args=arguments, daemon=True).start()
+
+    def _await(self, key: str, node: int, pause: float) -> None:
+        try:
+            while not self._stop.is_set():
+                for reply in self._grid.pull_messages([key]):
+                    # By message: Flower's own error replies do not name the node.
+                    self._found.put((node, reply))
+                    return
+                self._stop.wait(pause)
+        except Exception as error:
+            self._found.put(error)
+
+    def take(self, seconds: float) -> list[Reply]:
+        """What has come; waits for the first as long as that. Raises what a pull raised."""
+        found: list[Reply] = []
+        try:
+            item = self._found.get(timeout=max(seconds, 0.0))
+            while True:
+                if isinstance(item, Exception):
+                    raise item
+                found.append(item)
+                item = self._found.get_nowait()
+        except queue.Empty:
+            return found
+
+    def close(self) -> None:
+        """No more replies are awaited."""
+        self._stop.set()
+
+
+def exchange(
+    grid: Grid, messages: Iterable[Message], timeout: float, grace: float | None = None
+) -> dict[int, Message]:
+    """Replies by node id; whoever has not replied in `timeout` seconds is missing.
+
+    With `grace`, waiting ends so many seconds after two thirds have replied: the last ones are taken
+    for lost. Flower's own loop polls every three seconds, which would be half of a short round.
+    """
+    sent = list(messages)
+    found: dict[int, Message] = {}
+    latest = time.monotonic() + timeout
+    replies = Replies(grid)
+    try:
+        replies.send(sent)
+        while len(found) < len(sent) and (left := latest - time.monotonic()) > 0:
+            found |= dict(replies.take(left))
+            if grace is not None and 3 * len(found) >= 2 * len(sent):
+                latest = min(latest, time.monotonic() + grace)
+                grace = None
+    finally:
+        replies.close()
+    return found

@@ -1,0 +1,121 @@
+"""Where this peer is, for the others: its entry on the registry's roster and its mDNS announcement."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+import grpc.aio
+
+from smpc.v1 import registry_pb2 as pb
+
+from .. import rpc
+from ..config import ConfigError, Settings
+from ..directory import Directory
+from ..discovery import Discovery
+from ..netinfo import Attachment, attachment, own_address
+from ..protocol.errors import Reason
+from ..waiting import wait_for
+
+log = logging.getLogger("smpcfl.peer")
+HEARTBEAT_S = 2.0
+
+
+class Presence:
+    """Keeps both up to date, also where the network is taken away and another one given."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        port: int,
+        directory: Directory,
+        discovery: Discovery,
+        attached: Callable[[], Attachment | None] = attachment,
+    ) -> None:
+        self._settings = settings
+        self._name = name
+        self._port = port
+        self._directory = directory
+        self._discovery = discovery
+        self._look = attached
+        self._attached = attached()
+        self._registered = ""  # the host that the registry knows
+        self.host = settings.advertise or own_address(settings.registry)
+
+    async def announce(self) -> None:
+        """By mDNS."""
+        await self._discovery.announce(self._name, self.host, self._port)
+
+    async def register(self, stop: asyncio.Event) -> int | None:
+        """The index of the data slice, once the registry answers; None if stopped before.
+
+        A peer that had one before goes on with that while there is no registry.
+        """
+        while not stop.is_set():
+            try:
+                return await self._register()
+            except grpc.aio.AioRpcError as error:
+                kept = self._directory.kept_index
+                if kept is not None:
+                    log.warning("no registry (%s): going on as before", error.details())
+                    return kept
+                log.info("waiting for the registry: %s", error.details())
+                await wait_for(stop, 1.0)
+        return None
+
+    async def _register(self) -> int:
+        address = f"{self.host}:{self._port}"
+        metrics_address = f"{self.host}:{self._settings.metrics_port}"
+        reply = await self._directory.registry.Register(
+            pb.RegisterRequest(address=address, metrics_address=metrics_address), timeout=5.0
+        )
+        await self._directory.lookup()
+        self._registered = self.host
+        return int(reply.index)
+
+    async def keep(self, stop: asyncio.Event) -> None:
+        """Heartbeats; registers again where the registry has forgotten this peer, or it has moved."""
+        reachable = True
+        while not stop.is_set():
+            await self._follow_network()
+            request = pb.HeartbeatRequest(roster_version=self._directory.version)
+            try:
+                if self._registered != self.host:
+                    await self._register()
+                reply = await self._directory.registry.Heartbeat(request, timeout=5.0)
+                self._directory.take(reply)
+                if not reachable:
+                    log.info("the registry is back")
+                reachable = True
+            except grpc.aio.AioRpcError as error:
+                if rpc.reason_of(error) is Reason.NOT_REGISTERED:
+                    self._registered = ""
+                    continue
+                if reachable:
+                    log.warning("no registry (%s): rounds go on without it", error.details())
+                reachable = False
+            await wait_for(stop, HEARTBEAT_S)
+
+    async def _follow_network(self) -> None:
+        """After a change of network mDNS needs new sockets, and others the new address."""
+        attached = self._look()
+        if attached is None or attached == self._attached:
+            return
+        try:
+            if not self._settings.advertise:
+                self.host = await asyncio.to_thread(own_address, self._settings.registry)
+            log.info("the network has changed: this peer is at %s:%d now", self.host, self._port)
+            await self._discovery.restart()
+            await self.announce()
+            self._attached = attached
+        except (ConfigError, OSError) as error:
+            log.warning("the network has changed, and mDNS is not back yet: %s", error)
+
+    async def goodbye(self) -> None:
+        """On mDNS and at the registry."""
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await self._directory.registry.Goodbye(pb.GoodbyeRequest(), timeout=1.0)
+        await self._discovery.close()

@@ -1,0 +1,158 @@
+"""Who is in the next round: new nodes, silent ones, and those that came back as another node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import pytest
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from smpcfl.flower import cohort
+from smpcfl.flower.cohort import PeerNodes
+from smpcfl.flower.records import RECORD
+
+
+class Flower:
+    """A grid and the replies from it: nodes answer at once who they are, but for the mute."""
+
+    def __init__(self) -> None:
+        self.peers: dict[int, tuple[str, bytes]] = {}
+        self.mute: set[int] = set()
+        self.asked: list[int] = []
+        self.now = 0.0
+        self._unanswered: dict[int, Message] = {}
+
+    def get_node_ids(self) -> list[int]:
+        return list(self.peers)
+
+    def send(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            node = message.metadata.dst_node_id
+            self.asked.append(node)
+            message.metadata.__dict__["_message_id"] = str(node)
+            self._unanswered[node] = message
+
+    def take(self, seconds: float) -> list[tuple[int, Message]]:
+        self.now += seconds
+        return [
+            (node, self._answer(node, self._unanswered.pop(node)))
+            for node in self._unanswered.keys() - self.mute
+        ]
+
+    def _answer(self, node: int, message: Message) -> Message:
+        peer, start = self.peers[node]
+        if not peer:
+            return Message(Error(1, "no agent"), reply_to=message)
+        content = RecordDict({RECORD: ConfigRecord({"peer": peer, "start": start})})
+        return Message(content, reply_to=message)
+
+
+class Peers:
+    """The nodes of `flower` under a fake clock; `agents` are those that answer a probe."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.flower = Flower()
+        self.agents: dict[str, bytes] = {}
+        self.probed: list[str] = []
+        self.nodes = PeerNodes(clock=lambda: self.flower.now)
+        monkeypatch.setattr(cohort, "Replies", lambda grid: grid)
+        for name in ("_task_id", "_run_id", "_node_id"):  # Flower's messages want to know
+            monkeypatch.setattr(TaskIdentity, name, 1)
+
+    def start(self, node: int, peer: str, start: bytes = b"1") -> None:
+        self.flower.peers[node] = (peer, start)
+        self.agents[peer] = start
+
+    def present(self) -> dict[int, str]:
+        def probe(peers: Iterable[str]) -> dict[str, bytes]:
+            asked = list(peers)
+            self.probed += asked
+            return {peer: self.agents[peer] for peer in asked if peer in self.agents}
+
+        return self.nodes.present(cast(Grid, cast(Any, self.flower)), probe)
+
+
+@pytest.fixture
+def peers(monkeypatch: pytest.MonkeyPatch) -> Peers:
+    made = Peers(monkeypatch)
+    for node, name in enumerate("abc", 1):
+        made.start(node, name)
+    return made
+
+
+def test_each_node_is_asked_once(peers: Peers) -> None:
+    assert peers.present() == {1: "a", 2: "b", 3: "c"}
+    peers.start(4, "d")
+    assert peers.present() == {1: "a", 2: "b", 3: "c", 4: "d"}
+    assert peers.flower.asked == [1, 2, 3, 4]
+    assert peers.probed == []
+
+
+def test_a_node_that_is_no_peer_is_left_out(peers: Peers) -> None:
+    peers.start(4, "")
+    assert peers.present() == {1: "a", 2: "b", 3: "c"}
+
+
+def test_a_silent_node_whose_agent_does_not_answer_is_left_out(peers: Peers) -> None:
+    peers.present()
+    del peers.agents["b"]
+    peers.nodes.missed([2])
+    assert peers.present() == {1: "a", 3: "c"}
+
+
+def test_a_silent_node_is_back_as_soon_as_its_agent_answers(peers: Peers) -> None:
+    peers.present()
+    agent = peers.agents.pop("b")
+    peers.nodes.missed([2])
+    peers.present()
+    peers.agents["b"] = agent
+    assert peers.present() == {1: "a", 2: "b", 3: "c"}
+    peers.probed.clear()
+    peers.present()
+    assert peers.probed == [], "it is not silent any more"
+
+
+def test_a_peer_that_flower_reaches_and_the_aggregator_does_not_is_tried_again(
+    peers: Peers,
+) -> None:
+    peers.present()
+    del peers.agents["b"]
+    peers.nodes.missed([2])
+    peers.flower.now += 61
+    assert peers.present() == {1: "a", 2: "b", 3: "c"}
+
+
+def test_the_node_of_an_agent_that_started_again_is_never_used_again(peers: Peers) -> None:
+    peers.present()
+    peers.nodes.missed([2])
+    peers.agents["b"] = b"2"
+    assert peers.present() == {1: "a", 3: "c"}
+    peers.start(9, "b", b"2")
+    assert peers.present() == {1: "a", 3: "c", 9: "b"}
+    peers.flower.now += 61
+    assert peers.present() == {1: "a", 3: "c", 9: "b"}
+    assert peers.flower.asked == [1, 2, 3, 9], "Flower still lists the old node for a minute"
+
+
+def test_a_peer_with_a_new_node_has_left_its_old_one(peers: Peers) -> None:
+    peers.present()
+    peers.start(9, "b", b"2")
+    assert peers.present() == {1: "a", 3: "c", 9: "b"}
+
+
+def test_a_new_node_that_does_not_answer_holds_up_one_round_only(peers: Peers) -> None:
+    peers.present()
+    peers.start(4, "d")
+    peers.flower.mute.add(4)
+    before = peers.flower.now
+    assert peers.present() == {1: "a", 2: "b", 3: "c"}
+    assert 14 <= peers.flower.now - before <= 16
+    before = peers.flower.now
+    assert peers.present() == {1: "a", 2: "b", 3: "c"}
+    assert peers.flower.now - before <= 1
+    peers.flower.mute.clear()
+    assert peers.present() == {1: "a", 2: "b", 3: "c", 4: "d"}
+    assert peers.flower.asked == [1, 2, 3, 4]

@@ -1,0 +1,152 @@
+"""How a peer tells where it is: at the registry and by mDNS, when either of them or the network changes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import grpc.aio
+import pytest
+
+from smpc.v1 import registry_pb2 as pb
+from smpcfl.config import Settings
+from smpcfl.peer import presence
+from smpcfl.peer.presence import Presence
+from smpcfl.protocol.errors import Reason
+
+UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, ())
+FORGOTTEN = (
+    grpc.StatusCode.FAILED_PRECONDITION,
+    (("smpcfl-reason", Reason.NOT_REGISTERED.value),),
+)
+
+
+class World:
+    """Registry, mDNS and network as one peer sees them; a peer stops after `beats` heartbeats."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stop = asyncio.Event()
+        self.events: list[str] = []
+        self.failures: list[tuple[Any, Any]] = []
+        self.attached: tuple[str, int | None] | None = ("10.0.0.2", 1)
+        self.kept_index: int | None = None
+        self.version = 1
+        self.registry = self
+        self.beats = 0
+        monkeypatch.setattr(presence, "HEARTBEAT_S", 0.0)
+        monkeypatch.setattr(
+            presence, "own_address", lambda towards: self.attached and self.attached[0]
+        )
+        self.presence = Presence(
+            Settings(), "a", 9300, cast(Any, self), cast(Any, self), lambda: self.attached
+        )
+
+    async def keep(self, beats: int) -> None:
+        self.beats = beats
+        self.stop.clear()
+        await self.presence.keep(self.stop)
+
+    def _fail(self) -> None:
+        if self.failures:
+            status, metadata = self.failures.pop(0)
+            raise grpc.aio.AioRpcError(status, cast(Any, ()), cast(Any, metadata), "no")
+
+    async def Register(self, request: pb.RegisterRequest, **_: float) -> pb.RegisterReply:
+        self._fail()
+        self.events.append(f"register {request.address}")
+        return pb.RegisterReply(index=4)
+
+    async def Heartbeat(self, request: pb.HeartbeatRequest, **_: float) -> pb.Roster:
+        self.beats -= 1
+        if self.beats <= 0:
+            self.stop.set()
+        self._fail()
+        self.events.append("heartbeat")
+        return pb.Roster(unchanged=True)
+
+    async def lookup(self) -> None: ...
+
+    def take(self, roster: pb.Roster) -> None: ...
+
+    async def restart(self) -> None:
+        self.events.append("mDNS restarts")
+
+    async def announce(self, name: str, host: str, port: int) -> None:
+        self.events.append(f"announce {host}:{port}")
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+async def test_a_peer_registers_once_and_sends_heartbeats(world: World) -> None:
+    assert await world.presence.register(world.stop) == 4
+    await world.keep(2)
+    assert world.events == ["register 10.0.0.2:9300", "heartbeat", "heartbeat"]
+
+
+async def test_a_registry_that_has_forgotten_the_peer_is_told_at_once(world: World) -> None:
+    await world.presence.register(world.stop)
+    world.failures.append(FORGOTTEN)
+    await world.keep(2)
+    assert world.events == ["register 10.0.0.2:9300"] * 2 + ["heartbeat"]
+
+
+async def test_a_peer_that_is_moved_says_where_it_is(world: World) -> None:
+    await world.presence.register(world.stop)
+    world.attached = None
+    await world.keep(1)
+    world.attached = ("10.0.0.9", 2)
+    await world.keep(2)
+    assert world.events == [
+        "register 10.0.0.2:9300",
+        "heartbeat",
+        "mDNS restarts",
+        "announce 10.0.0.9:9300",
+        "register 10.0.0.9:9300",
+        "heartbeat",
+        "heartbeat",
+    ]
+
+
+async def test_the_new_address_is_told_once_the_registry_is_back(world: World) -> None:
+    await world.presence.register(world.stop)
+    world.attached = ("10.0.0.9", 2)
+    world.failures += [UNAVAILABLE, UNAVAILABLE]
+    await world.keep(1)
+    assert world.events[-2:] == ["register 10.0.0.9:9300", "heartbeat"]
+
+
+async def test_mdns_gets_new_sockets_for_a_new_interface_with_the_old_address(world: World) -> None:
+    await world.presence.register(world.stop)
+    world.attached = ("10.0.0.2", 2)
+    await world.keep(1)
+    assert world.events == [
+        "register 10.0.0.2:9300",
+        "mDNS restarts",
+        "announce 10.0.0.2:9300",
+        "heartbeat",
+    ]
+
+
+async def test_a_peer_that_starts_while_there_is_no_registry_keeps_its_slice(world: World) -> None:
+    world.kept_index = 7
+    world.failures += [UNAVAILABLE]
+    assert await world.presence.register(world.stop) == 7
+    await world.keep(1)
+    assert world.events == ["register 10.0.0.2:9300", "heartbeat"]
+
+
+async def test_a_peer_without_a_slice_waits_for_the_registry(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = []
+
+    async def wait(stop: asyncio.Event, seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(presence, "wait_for", wait)
+    world.failures += [UNAVAILABLE, UNAVAILABLE]
+    assert await world.presence.register(world.stop) == 4
+    assert len(waits) == 2

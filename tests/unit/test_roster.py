@@ -1,0 +1,47 @@
+"""The registry's roster: what a peer may take for known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from smpcfl.registry.roster import ALIVE_S, Roster
+
+
+def test_a_peer_that_is_silent_leaves_and_has_to_register_again(tmp_path: Path) -> None:
+    roster = Roster(tmp_path / "indices.json", 1)
+    roster.register("a", "host:1", "host:2", b"", 0.0)
+    assert roster.heartbeat("a", ALIVE_S)
+    assert not roster.heartbeat("a", 2 * ALIVE_S + 1)
+    assert roster.entries(2 * ALIVE_S + 1) == []
+
+
+def test_a_peer_that_comes_back_elsewhere_keeps_its_slice_and_changes_the_version(
+    tmp_path: Path,
+) -> None:
+    roster = Roster(tmp_path / "indices.json", 1)
+    roster.register("a", "host:1", "host:2", b"", 0.0)
+    index = roster.register("b", "host:3", "host:4", b"", 0.0)
+    before = roster.version
+    assert roster.register("b", "other:3", "other:4", b"", 1.0) == index
+    assert roster.version > before
+    assert [entry.address for entry in roster.entries(1.0)] == ["host:1", "other:3"]
+
+
+def test_after_a_restart_no_version_is_one_of_before(tmp_path: Path) -> None:
+    before = Roster(tmp_path / "indices.json", 1_000)
+    for name in "abc":
+        before.register(name, "host:1", "host:2", b"", 0.0)
+    after = Roster(tmp_path / "indices.json", 2_000)
+    for name in "abd":
+        after.register(name, "host:1", "host:2", b"", 0.0)
+    assert after.version > before.version
+
+
+def test_the_aggregators_certificate_reaches_those_who_know_the_roster(tmp_path: Path) -> None:
+    roster = Roster(tmp_path / "indices.json", 1)
+    before = roster.version
+    roster.take_aggregator(b"certificate")
+    assert roster.version > before
+    known = roster.version
+    roster.take_aggregator(b"certificate")
+    assert roster.version == known
