@@ -90,9 +90,17 @@ class AgentClient:
         )
         return int(self._stub.Freeze(chunks, timeout=_UPLOAD_S).p2p_bytes)
 
-    def report(self, bytes_in: int, bytes_out: int, upload_seconds: float = 0.0) -> None:
+    def report(
+        self,
+        *,
+        bytes_in: int = 0,
+        bytes_out: int = 0,
+        upload_seconds: float = 0.0,
+        error: str = "",
+    ) -> None:
+        """For the peer's own metrics and log."""
         request = pb.ReportRequest(
-            bytes_in=bytes_in, bytes_out=bytes_out, upload_seconds=upload_seconds
+            bytes_in=bytes_in, bytes_out=bytes_out, upload_seconds=upload_seconds, error=error
         )
         self._stub.Report(request, timeout=_CALL_S)
 

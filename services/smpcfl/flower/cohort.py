@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from .records import RECORD, config_of
+from ..protocol.errors import RemoteError
+from .records import RECORD, identity_of
 from .replies import Replies
 
 log = logging.getLogger("smpcfl.flower")
@@ -84,11 +85,11 @@ class PeerNodes:
                 break
 
     def _take(self, node: int, reply: Message) -> None:
-        answer = None if reply.has_error() else config_of(reply.content)
-        if answer is None:
-            log.warning("node %d is no peer: %s", node, reply.error.reason)
+        try:
+            known = _Known(*identity_of(reply))
+        except RemoteError as error:
+            log.warning("node %d is no peer: %s", node, error)
             return
-        known = _Known(str(answer["peer"]), bytes(answer["start"]))  # type: ignore[arg-type]
         # A peer that started again has a new node.
         for other in [n for n, item in self._known.items() if item.peer == known.peer]:
             self._forget(other)

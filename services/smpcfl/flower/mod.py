@@ -13,7 +13,7 @@ from flwr.clientapp.typing import ClientAppCallable
 from smpc.v1 import messages_pb2 as pb
 
 from .. import wire
-from ..protocol.errors import LocalError, ProtocolError, RemoteError
+from ..protocol.errors import LocalError, ProtocolError
 from ..protocol.quantise import ModelShape, encode_update, model_digest
 from ..protocol.ticket import NORMAL, Ticket
 from .agent_client import AgentClient
@@ -43,10 +43,8 @@ def secure_mod(message: Message, context: Context, call_next: ClientAppCallable)
     try:
         with AgentClient() as agent:
             reply = _handle(agent, message, context, call_next)
-            agent.report(message_bytes(message), message_bytes(reply))
+            agent.report(bytes_in=message_bytes(message), bytes_out=message_bytes(reply))
             return reply
-    except RemoteError as error:
-        return _error(message, f"{error.reason}: {error}")
     except ProtocolError as error:
         return _error(message, str(error))
 
@@ -88,21 +86,26 @@ def _train(
     digests = model_digest(given), config_digest(message.content)
     rng = _rounding(ours, ticket, context)
     del message.content[RECORD]
-    reply = call_next(message, context)
-    if reply.has_error():
-        return reply
-    addend = encode_update(
-        ticket.quantiser,
-        given,
-        to_numpy(split_arrays(reply.content)[1]),
-        **_counters(reply),
-        rng=rng,
-    )
+    try:
+        reply = call_next(message, context)
+        if reply.has_error():
+            raise LocalError(reply.error.reason)
+        addend = encode_update(
+            ticket.quantiser,
+            given,
+            to_numpy(split_arrays(reply.content)[1]),
+            **_counters(reply),
+            rng=rng,
+        )
+    except Exception as error:
+        # What went wrong may quote this peer's examples, loss or data: it stays here.
+        agent.report(error=f"{type(error).__name__}: {error}")
+        raise LocalError("training failed on this peer: the reason is in its own log") from error
     masks, meta = agent.masks(ticket.digest, *digests)
     start = time.perf_counter()
     vector = masks.apply(addend).tobytes()
     p2p_bytes = agent.freeze(ticket.digest, vector)
-    agent.report(0, 0, time.perf_counter() - start)
+    agent.report(upload_seconds=time.perf_counter() - start)
     return _upload_reply(message, meta, vector, p2p_bytes)
 
 

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
+from ..identity import IdentityError, check_name
 from ..protocol.encoding import digest
-from ..protocol.errors import LocalError
+from ..protocol.errors import LocalError, Reason, RemoteError
 
 RECORD = "smpcfl"
 VECTOR = "smpcfl-vector"
@@ -57,14 +58,36 @@ def vector_record(vector: bytes) -> ArrayRecord:
     return ArrayRecord({VECTOR: Array(np.frombuffer(vector, np.uint8))})
 
 
-def vector_of(content: RecordDict) -> bytes:
-    """LocalError if the reply carries no upload."""
+def upload_of(reply: Message) -> tuple[bytes, bytes, int]:
+    """Serialised UploadMeta, the vector's bytes, and the bytes sent to other peers so far.
+
+    RemoteError(MALFORMED) for anything else: a node may send what it likes.
+    """
     try:
-        return content.array_records[VECTOR][VECTOR].numpy().tobytes()
-    except KeyError:
-        raise LocalError(
-            "the reply carries no upload: does the ClientApp use secure_mod?"
-        ) from None
+        ours = reply.content.config_records[RECORD]
+        meta, p2p_bytes = ours["meta"], ours["p2p-bytes"]
+        vector = reply.content.array_records[VECTOR][VECTOR].numpy()
+        if type(meta) is bytes and type(p2p_bytes) is int and vector.dtype == np.uint8:
+            return meta, vector.tobytes(), p2p_bytes
+    except Exception as error:
+        raise RemoteError(
+            Reason.MALFORMED, "no upload in the reply: does the ClientApp use secure_mod?"
+        ) from error
+    raise RemoteError(Reason.MALFORMED, "fields of another type in the upload")
+
+
+def identity_of(reply: Message) -> tuple[str, bytes]:
+    """Peer id, and which start of its agent this is. RemoteError(MALFORMED) if the node is no peer."""
+    if reply.has_error():
+        raise RemoteError(Reason.MALFORMED, str(reply.error.reason))
+    answer = config_of(reply.content) or ConfigRecord()
+    peer, start = answer.get("peer"), answer.get("start")
+    if not isinstance(peer, str) or not isinstance(start, bytes):
+        raise RemoteError(Reason.MALFORMED, "no peer id in the answer")
+    try:
+        return check_name(peer), start
+    except IdentityError as error:
+        raise RemoteError(Reason.MALFORMED, str(error)) from error
 
 
 def config_of(content: RecordDict) -> ConfigRecord | None:

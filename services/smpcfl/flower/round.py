@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import grpc
@@ -32,7 +33,7 @@ from ..protocol.ticket import NORMAL, SEEDED, Deadlines, SignedTicket, Ticket, d
 from ..protocol.trailer import Trailer
 from ..report import RoundRecord
 from .follow import Limits
-from .records import RECORD, config_digest, config_of, message_bytes, vector_of
+from .records import RECORD, config_digest, message_bytes, upload_of
 from .replies import exchange
 from .resume import Progress
 
@@ -91,6 +92,7 @@ class Server:
         own_log = logging.getLogger("smpcfl")
         if not any(isinstance(handler, _Forward) for handler in own_log.handlers):
             own_log.addHandler(_Forward(server))
+            own_log.setLevel(logging.INFO)
         progress = Progress.of(state, flower_run)
         return replace(server, run=progress.run, progress=progress) if progress else server
 
@@ -208,7 +210,6 @@ class SecureRound:
 
     def _attach(self, messages: list[Message], seed: int | None) -> None:
         ours = ConfigRecord({"ticket": wire.ticket_to_proto(self.signed).SerializeToString()})
-        ours["aggregator"] = identity.der(self._own.certificate)
         if seed is not None:
             ours["seed"] = seed
         for message in messages:
@@ -229,7 +230,8 @@ class SecureRound:
             outcome.bytes_up += unmasking.bytes_in
             outcome.bytes_down += unmasking.bytes_out
             if unmasking.p2p_bytes:
-                outcome.bytes_p2p = float(sum(unmasking.p2p_bytes.values()))
+                # Only who answers counts what it sent in agree, and not all need to answer.
+                outcome.bytes_p2p = outcome.cohort * fmean(unmasking.p2p_bytes.values())
         start = time.monotonic()
         total = state.total()
         outcome.model, outcome.trailer = decode_update(
@@ -245,11 +247,8 @@ class SecureRound:
             log.warning("%s did not upload: %s", peer, reply.error.reason)
             return
         try:
-            ours = config_of(reply.content)
-            if ours is None:
-                raise LocalError("no upload in the reply: does the ClientApp use secure_mod?")
-            self._outcome.bytes_p2p += float(ours["p2p-bytes"])  # type: ignore[arg-type]
-            meta = bytes(ours["meta"])  # type: ignore[arg-type]
-            state.upload(peer, wire.upload_from(meta, vector_of(reply.content)))
+            meta, vector, p2p_bytes = upload_of(reply)
+            state.upload(peer, wire.upload_from(meta, vector))
+            self._outcome.bytes_p2p += p2p_bytes
         except ProtocolError as error:
             log.warning("the upload of %s is left out: %s", peer, error)

@@ -237,17 +237,21 @@ class SecureStrategy(Strategy):
             return Outcome(reason=reason, cohort=len(peers))
         key, record = split_arrays(messages[0].content)
         given = to_numpy(record)
-        round_ = SecureRound(
-            server,
-            mode=self.mode,
-            number=number,
-            peers=peers,
-            given=given,
-            content=messages[0].content,
-            width=self.width,
-            limits=self.limits,
-            deadlines=self.deadlines,
-        )
+        try:
+            round_ = SecureRound(
+                server,
+                mode=self.mode,
+                number=number,
+                peers=peers,
+                given=given,
+                content=messages[0].content,
+                width=self.width,
+                limits=self.limits,
+                deadlines=self.deadlines,
+            )
+        except RemoteError as error:
+            log.warning("round %d is void: %s", number, error)
+            return Outcome(reason=str(error), cohort=len(peers))
         try:
             outcome = round_.run(grid, messages, self.seed, self.grace_s)
         except RemoteError as error:

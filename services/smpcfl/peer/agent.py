@@ -25,7 +25,7 @@ from ..waiting import wait_for
 
 log = logging.getLogger("smpcfl.peer")
 Round = PeerRound | AdditivePeerRound
-Send = Callable[[Call], Coroutine[Any, Any, tuple[PeerMessage | None, int]]]
+Send = Callable[[Call, Callable[[int], None]], Coroutine[Any, Any, PeerMessage | None]]
 
 
 class CallFailed(Exception):
@@ -49,7 +49,7 @@ class SerialStore:
 
 
 class PeerAgent:
-    """One round at a time. `send` makes a call and returns the reply and the bytes that went out."""
+    """One round at a time. `send` makes a call, and says how many bytes go out with it."""
 
     def __init__(
         self,
@@ -194,14 +194,23 @@ class PeerAgent:
 
     async def _make(self, round_: Round, call: Call) -> None:
         try:
-            reply, sent = await self._send(call)
-            self.p2p_bytes += sent
+            reply = await self._send(call, self._count)
             round_.answered(call, reply, self.now())
         except CallFailed as error:
             round_.failed(call, self.now(), error.reason)
         except RemoteError as error:
             self.refused(error)
+        except asyncio.CancelledError:
+            if self._round is not round_:
+                raise
+            round_.failed(call, self.now())  # the channel was closed under it
+        except Exception:
+            log.exception("a call to %s failed", call.to)
+            round_.failed(call, self.now())
         self.wake()
+
+    def _count(self, sent: int) -> None:
+        self.p2p_bytes += sent
 
     def refused(self, error: RemoteError) -> None:
         self._metrics.rejected.inc(reason=error.reason.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -18,7 +18,7 @@ from .. import rpc, wire
 from ..directory import Directory
 from ..identity import Identity, IdentityError, Role
 from ..metrics import Metrics
-from ..protocol.errors import Reason
+from ..protocol.errors import Reason, RemoteError
 from ..protocol.messages import (
     Acknowledge,
     AdditiveShare,
@@ -46,8 +46,8 @@ class PeerLink:
         self._channels: dict[str, tuple[str, grpc.aio.Channel]] = {}
         self._failed_address: dict[str, str] = {}
 
-    async def send(self, call: Call) -> tuple[PeerMessage | None, int]:
-        """The reply and the bytes that went out. CallFailed if there is none."""
+    async def send(self, call: Call, count: Callable[[int], None]) -> PeerMessage | None:
+        """The reply. CallFailed if there is none. `count` hears of the bytes that go out."""
         start, outcome, method = time.perf_counter(), "error", "none"
         try:
             stub = pb_grpc.PeerStub(self._channel(call.to))
@@ -55,13 +55,18 @@ class PeerLink:
                 await self._identify(stub, call.to)
             method, request, convert = _encode(call.message)
             timeout = SHARE_S if isinstance(call.message, AdditiveShare) else CALL_S
-            reply = await getattr(stub, method)(request(), timeout=timeout)
-            outcome = "ok"
             sent = _size(call.message, request)
             self._metrics.bytes.inc(sent, direction="out", channel="p2p")
+            count(sent)
+            reply = await getattr(stub, method)(request(), timeout=timeout)
             received = reply.ByteSize() + rpc.FRAME_BYTES
             self._metrics.bytes.inc(received, direction="in", channel="p2p")
-            return convert(reply), sent
+            message: PeerMessage | None = convert(reply)
+            outcome = "ok"
+            return message
+        except RemoteError as error:
+            self._metrics.rejected.inc(reason=error.reason.value)
+            raise CallFailed(f"{call.to}: {error}") from error
         except grpc.aio.AioRpcError as error:
             reason = rpc.reason_of(error)
             outcome = "refused" if reason else "error"
@@ -94,7 +99,8 @@ class PeerLink:
         known = self._channels.pop(peer, None)
         if known is not None:
             self._failed_address[peer] = known[0]
-            task = asyncio.ensure_future(known[1].close())
+            # With a grace: other calls may be under way on it.
+            task = asyncio.ensure_future(known[1].close(CALL_S))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _identify(self, stub: pb_grpc.PeerStub, peer: str) -> None:

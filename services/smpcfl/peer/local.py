@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from ..protocol.messages import Header
 from ..protocol.peer import PeerRound
 from ..rpc import Context
 from .agent import PeerAgent, Round
+
+log = logging.getLogger("smpcfl.peer")
 
 
 class AgentService(pb_grpc.AgentServicer):
@@ -85,6 +88,8 @@ class AgentService(pb_grpc.AgentServicer):
     async def _report(self, request: pb.ReportRequest, context: Context) -> pb.ReportReply:
         self._metrics.bytes.inc(request.bytes_in, direction="in", channel="flower")
         self._metrics.bytes.inc(request.bytes_out, direction="out", channel="flower")
+        if request.error:
+            log.error("training failed: %s", request.error)
         if request.upload_seconds > 0:
             self._metrics.phase_duration.observe(request.upload_seconds, phase="upload")
         return pb.ReportReply()
