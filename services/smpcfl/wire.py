@@ -28,6 +28,18 @@ from .protocol.signing import SIGNATURE_BYTES
 from .protocol.ticket import Deadlines, SignedTicket, Ticket, pack_bitmap, unpack_bitmap
 
 T = TypeVar("T")
+TAG_BYTES = 8
+
+
+def tag(ticket_digest: bytes) -> bytes:
+    """Finds the round. It proves nothing: what is signed binds the whole digest."""
+    return ticket_digest[:TAG_BYTES]
+
+
+def _whole(found: bytes, ticket_digest: bytes) -> bytes:
+    if found != tag(ticket_digest):
+        raise RemoteError(Reason.UNKNOWN_TICKET)
+    return ticket_digest
 
 
 def ticket_to_proto(signed: SignedTicket) -> pb.SignedTicket:
@@ -93,16 +105,16 @@ def exchange_from_proto(message: pb.Exchange) -> Exchange:
 
 
 def acknowledge_to_proto(item: Acknowledge) -> pb.Acknowledge:
-    return _to(pb.Acknowledge, item)
+    return pb.Acknowledge(ticket=tag(item.ticket_digest), confirmation=item.confirmation)
 
 
-def acknowledge_from_proto(message: pb.Acknowledge) -> Acknowledge:
-    return _from(Acknowledge, message)
+def acknowledge_from_proto(message: pb.Acknowledge, ticket_digest: bytes) -> Acknowledge:
+    return Acknowledge(_whole(message.ticket, ticket_digest), message.confirmation)
 
 
 def ready_to_proto(item: Ready) -> pb.Ready:
     return pb.Ready(
-        ticket_digest=item.ticket_digest,
+        ticket=tag(item.ticket_digest),
         holders=[c.holder for c in item.confirmations],
         signatures=b"".join(c.signature for c in item.confirmations),
         announcement=None
@@ -111,7 +123,7 @@ def ready_to_proto(item: Ready) -> pb.Ready:
     )
 
 
-def ready_from_proto(message: pb.Ready) -> Ready:
+def ready_from_proto(message: pb.Ready, ticket_digest: bytes) -> Ready:
     joined, size = message.signatures, SIGNATURE_BYTES
     if len(joined) != size * len(message.holders):
         raise RemoteError(
@@ -127,7 +139,7 @@ def ready_from_proto(message: pb.Ready) -> Ready:
     announcement = (
         announcement_from_proto(message.announcement) if message.HasField("announcement") else None
     )
-    return Ready(message.ticket_digest, confirmations, announcement)
+    return Ready(_whole(message.ticket, ticket_digest), confirmations, announcement)
 
 
 def ready_reply_to_proto(item: ReadyReply) -> pb.ReadyReply:
@@ -135,17 +147,27 @@ def ready_reply_to_proto(item: ReadyReply) -> pb.ReadyReply:
     return pb.ReadyReply(counted=item.counted, ready=ready)
 
 
-def ready_reply_from_proto(message: pb.ReadyReply) -> ReadyReply:
-    ready = ready_from_proto(message.ready) if message.HasField("ready") else None
+def ready_reply_from_proto(message: pb.ReadyReply, ticket_digest: bytes) -> ReadyReply:
+    ready = ready_from_proto(message.ready, ticket_digest) if message.HasField("ready") else None
     return ReadyReply(message.counted, ready)
 
 
 def agreement_to_proto(item: Agreement) -> pb.Agreement:
-    return _to(pb.Agreement, item)
+    return pb.Agreement(
+        ticket=tag(item.ticket_digest),
+        survivors_digest=item.survivors_digest,
+        peer=item.peer,
+        signature=item.signature,
+    )
 
 
-def agreement_from_proto(message: pb.Agreement) -> Agreement:
-    return _from(Agreement, message)
+def agreement_from_proto(message: pb.Agreement, ticket_digest: bytes) -> Agreement:
+    return Agreement(
+        _whole(message.ticket, ticket_digest),
+        message.survivors_digest,
+        message.peer,
+        message.signature,
+    )
 
 
 def header_to_proto(item: Header) -> pb.Header:

@@ -54,9 +54,13 @@ from ..rpc import CHUNK_BYTES, FRAME_BYTES
 NOW = 0.0  # the round is over before the first retry or deadline
 _CONFIG = bytes(32)
 _POLICY = Policy(modes=SECURE_MODES)
-_Codec = tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], PeerMessage]]
+_Codec = tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any, bytes], PeerMessage]]
 _CODECS: dict[type, _Codec] = {
-    Exchange: (messages_pb2.Exchange, wire.exchange_to_proto, wire.exchange_from_proto),
+    Exchange: (
+        messages_pb2.Exchange,
+        wire.exchange_to_proto,
+        lambda message, _: wire.exchange_from_proto(message),
+    ),
     Acknowledge: (messages_pb2.Acknowledge, wire.acknowledge_to_proto, wire.acknowledge_from_proto),
     Ready: (messages_pb2.Ready, wire.ready_to_proto, wire.ready_from_proto),
     ReadyReply: (messages_pb2.ReadyReply, wire.ready_reply_to_proto, wire.ready_reply_from_proto),
@@ -173,12 +177,12 @@ class _Round:
         with self._timed(sender, phase):
             raw = self._send(sender, call.message)
         with self._timed(call.to, phase):
-            message = _read(type(call.message), raw) if parse else call.message
+            message = _read(type(call.message), raw, self.ticket.digest) if parse else call.message
             reply = self._handle(call.to, sender, message)
             raw = self._send(call.to, reply)
         with self._timed(sender, phase):
             if parse and reply is not None:
-                reply = _read(type(reply), raw)
+                reply = _read(type(reply), raw, self.ticket.digest)
             self.rounds[sender].answered(call, reply, NOW)
 
     def _handle(self, to: str, sender: str, message: PeerMessage) -> PeerMessage | None:
@@ -292,9 +296,9 @@ def _written(message: PeerMessage | None) -> list[bytes]:
     return [write(message).SerializeToString()]
 
 
-def _read(kind: type, raw: list[bytes]) -> PeerMessage:
+def _read(kind: type, raw: list[bytes], ticket_digest: bytes) -> PeerMessage:
     if kind is AdditiveShare:
         parts = [wire.parse(peer_pb2.ShareChunk, part) for part in raw]
         return AdditiveShare(parts[0].ticket_digest, b"".join(part.data for part in parts))
     new, _, read = _CODECS[kind]
-    return read(wire.parse(new, raw[0]))
+    return read(wire.parse(new, raw[0]), ticket_digest)

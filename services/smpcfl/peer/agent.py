@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .. import wire
 from ..identity import Identity, write_private
 from ..metrics import Metrics
 from ..protocol.additive import AdditivePeerRound
@@ -131,8 +132,11 @@ class PeerAgent:
         return opened
 
     def round_of(self, ticket_digest: bytes) -> Round:
-        """The open round; RemoteError(UNKNOWN_TICKET) if it is another."""
-        if self._round is None or self._round.ticket.digest != ticket_digest:
+        """The open round, by its ticket's digest or the tag of it; RemoteError(UNKNOWN_TICKET)."""
+        if self._round is None or ticket_digest not in (
+            self._round.ticket.digest,
+            wire.tag(self._round.ticket.digest),
+        ):
             raise RemoteError(Reason.UNKNOWN_TICKET)
         return self._round
 

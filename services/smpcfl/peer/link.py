@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -137,7 +138,8 @@ def _encode(message: PeerMessage) -> tuple[str, Any, Any]:
         return "Acknowledge", lambda: acknowledge, nothing
     if isinstance(message, Ready):
         ready = wire.ready_to_proto(message)
-        return "Ready", lambda: ready, wire.ready_reply_from_proto
+        read = partial(wire.ready_reply_from_proto, ticket_digest=message.ticket_digest)
+        return "Ready", lambda: ready, read
     assert isinstance(message, Agreement)
     agreement = wire.agreement_to_proto(message)
     return "Agree", lambda: agreement, nothing

@@ -61,24 +61,24 @@ class PeerService(pb_grpc.PeerServicer):
 
     async def _acknowledge(self, request: messages.Acknowledge, context: Context) -> pb.Empty:
         peer = await rpc.require(context, Role.PEER)
-        message = wire.acknowledge_from_proto(request)
-        round_ = self._agent.seeded(message.ticket_digest)
+        round_ = self._agent.seeded(request.ticket)
+        message = wire.acknowledge_from_proto(request, round_.ticket.digest)
         round_.acknowledge(peer, message, self._agent.now())
         self._agent.wake()
         return pb.Empty()
 
     async def _ready(self, request: messages.Ready, context: Context) -> messages.ReadyReply:
         peer = await rpc.require(context, Role.PEER)
-        message = wire.ready_from_proto(request)
-        round_ = self._agent.seeded(message.ticket_digest)
+        round_ = self._agent.seeded(request.ticket)
+        message = wire.ready_from_proto(request, round_.ticket.digest)
         reply = round_.ready(peer, message, self._agent.now())
         self._agent.wake()
         return wire.ready_reply_to_proto(reply)
 
     async def _agree(self, request: messages.Agreement, context: Context) -> pb.Empty:
         await rpc.require(context, Role.PEER, Role.AGGREGATOR)
-        message = wire.agreement_from_proto(request)
-        self._agent.seeded(message.ticket_digest).agreement(message)
+        round_ = self._agent.seeded(request.ticket)
+        round_.agreement(wire.agreement_from_proto(request, round_.ticket.digest))
         self._agent.wake()
         return pb.Empty()
 
