@@ -9,10 +9,11 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from smpcfl.protocol.signing import AGGREGATOR
+from smpcfl.protocol.ticket import default_threshold
 
 HUB = -1
 # What a peer does in a round: a message handled (a request or the reply to its own), or a step of its own.
@@ -192,6 +193,28 @@ def draw(seed: int, *, horizon_s: float, modes: Sequence[str] = ("seeded",)) -> 
     kinds = rng.choices(_KINDS, _WEIGHTS, k=min(int(rng.expovariate(0.22)), 16))
     faults = tuple(kind(rng, n, unlucky, horizon_s) for kind in kinds)
     return Schedule(seed, n, faults, rng.choice(modes))
+
+
+def draw_confined(seed: int, *, horizon_s: float) -> tuple[Schedule, set[int]]:
+    """A random schedule of 5 to 8 peers and its victims, as many as such a round tolerates.
+
+    Whatever goes wrong is done to a victim, or to a message from or to one.
+    """
+    rng = random.Random(seed)
+    n = rng.randint(5, 8)
+    tolerated = n - 1 - default_threshold(n - 1)
+    victims = rng.sample(range(n), rng.randint(1, tolerated))
+    faults = []
+    for kind in rng.choices(_KINDS[:-1], _WEIGHTS[:-1], k=rng.randint(2, 14)):
+        fault, victim = kind(rng, n, victims[0], horizon_s), rng.choice(victims)
+        if isinstance(fault, Drop | Delay | Twice | Cut):
+            if not {fault.sender, fault.to} & set(victims):
+                end = "to" if fault.sender == HUB or rng.random() < 0.5 else "sender"
+                fault = replace(fault, **{end: victim})
+        else:
+            fault = replace(fault, peer=victim)
+        faults.append(fault)
+    return Schedule(seed, n, tuple(faults)), set(victims)
 
 
 def _pair(rng: random.Random, n: int, unlucky: int) -> tuple[int, int]:

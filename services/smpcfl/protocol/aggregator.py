@@ -46,6 +46,8 @@ class AggregatorRound:
         self._uploads: dict[int, Upload] = {}
         self._vectors: dict[int, RingVector] = {}
         self._chosen: dict[int, Header] = {}
+        # Cohort members outside U whose pair masks stand in the sum, with the announcement listed.
+        self._dropped: dict[int, bytes] = {}
         self._wanted: dict[int, _Found] = {}
         self._answered: set[int] = set()
         self._fixed: tuple[bytes, bytes] | None = None
@@ -96,6 +98,12 @@ class AggregatorRound:
         headers = {index: upload.header for index, upload in sorted(self._uploads.items())}
         additive = self.ticket.mode == ADDITIVE
         self._chosen = headers if additive else choose_survivors(self.ticket, headers)
+        self._dropped = {
+            index: announcement_hash
+            for header in self._chosen.values()
+            for index, announcement_hash in header.counting
+            if index not in self._chosen
+        }
         floor = len(self.ticket.cohort) if additive else self.ticket.min_survivors
         if len(self._chosen) < floor:
             raise RemoteError(
@@ -112,16 +120,6 @@ class AggregatorRound:
             assert announcement is not None
             self._wanted[index] = _Found("self", announcement)
         return [self.ticket.cohort[index] for index in self._chosen]
-
-    @property
-    def dropped(self) -> dict[int, bytes]:
-        """Cohort members outside U whose pair masks stand in the sum, with the announcement listed."""
-        return {
-            index: announcement_hash
-            for header in self._chosen.values()
-            for index, announcement_hash in header.counting
-            if index not in self._chosen
-        }
 
     def survivors_for(self, peer: str) -> Survivors:
         """The survivor set with the headers that `peer` has to check."""
@@ -147,9 +145,8 @@ class AggregatorRound:
             raise RemoteError(Reason.MALFORMED, "another round's or peer's answer", peer=peer)
         if index in self._answered:
             return
-        dropped = self.dropped
         for announcement in message.announcements:
-            if dropped.get(announcement.dealer) != announcement.hash:
+            if self._dropped.get(announcement.dealer) != announcement.hash:
                 raise RemoteError(
                     Reason.BAD_SHARE, "another announcement of the dropped", peer=peer
                 )
@@ -187,7 +184,7 @@ class AggregatorRound:
         """Whether every secret that the sum needs can be reconstructed."""
         if self.ticket.mode == ADDITIVE:
             return True
-        return self.dropped.keys() <= self._wanted.keys() and all(
+        return self._dropped.keys() <= self._wanted.keys() and all(
             len(found.shares) >= self.ticket.threshold for found in self._wanted.values()
         )
 
@@ -201,7 +198,7 @@ class AggregatorRound:
         """
         if not self.enough():
             fewest = min((len(f.shares) for f in self._wanted.values()), default=0)
-            if self.dropped.keys() - self._wanted.keys():
+            if self._dropped.keys() - self._wanted.keys():
                 fewest = 0
             raise RemoteError(
                 Reason.TOO_FEW_ANSWERS,

@@ -6,7 +6,7 @@ take a message and return the reply.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from .dealing import Secrets, check_dealt, check_ready, deal, make_ready
 from .errors import Reason, RemoteError
@@ -312,35 +312,38 @@ class PeerRound(Member):
         self._retries.look(now)
         deadlines, due = self.ticket.deadlines, list[Call]()
 
-        def call(index: int, message: PeerMessage) -> None:
-            if self._retries.start((type(message), index), now):
-                due.append(Call(self._id(index), message))
+        def is_due(kind: type, index: int) -> bool:
+            return self._retries.start((kind, index), now)
 
         if now * 1000 < deadlines.upload and self._survivors is None:
-            self._exchange_calls(call)
+            due += self._exchange_calls(is_due)
         if now * 1000 < deadlines.unmask and self._agreement is not None:
             for index in self.neighbours:
-                if index not in self._agreed_to:
-                    call(index, self._agreement)
+                if index not in self._agreed_to and is_due(Agreement, index):
+                    due.append(Call(self._id(index), self._agreement))
         return due
 
-    def _exchange_calls(self, call: Callable[[int, PeerMessage], None]) -> None:
+    def _exchange_calls(self, is_due: Callable[[type, int], bool]) -> Iterator[Call]:
+        # Asked after every message: a call that is not due is neither signed nor put together.
         secrets = self._secrets
         if secrets is None:
             return
         for index in self.neighbours:
+            to = self._id(index)
             if index in self._unoffered:
-                call(index, self.signed_ticket)
+                if is_due(SignedTicket, index):
+                    yield Call(to, self.signed_ticket)
                 continue
             if index < self.me and index not in self._announcements:
-                call(index, self.signed_ticket)
-            elif index > self.me and index not in self._confirmations:
-                call(index, Exchange(self.announcement, secrets.dealt[index]))
-            if index in self._owed:
+                if is_due(SignedTicket, index):
+                    yield Call(to, self.signed_ticket)
+            elif index > self.me and index not in self._confirmations and is_due(Exchange, index):
+                yield Call(to, Exchange(self.announcement, secrets.dealt[index]))
+            if index in self._owed and is_due(Acknowledge, index):
                 signed = confirmation_bytes(self._announcements[index].hash, self.me)
-                call(index, Acknowledge(self.ticket.digest, self._signer(signed)))
-            if self.phase is Phase.READY and index not in self._told:
-                call(index, self._own_ready(index))
+                yield Call(to, Acknowledge(self.ticket.digest, self._signer(signed)))
+            if self.phase is Phase.READY and index not in self._told and is_due(Ready, index):
+                yield Call(to, self._own_ready(index))
 
     def answered(self, call: Call, reply: PeerMessage | None, now: float) -> None:
         """The reply to a call. A reply that is refused counts as a failed call, and is raised."""
