@@ -106,6 +106,7 @@ class Member:
     name: str
     key: ec.EllipticCurvePublicKey = field(repr=False)
     der: bytes = field(repr=False)
+    since: datetime.datetime = field(repr=False)
 
 
 def check_certificate(der: bytes, ca: x509.Certificate) -> Member:
@@ -126,7 +127,7 @@ def check_certificate(der: bytes, ca: x509.Certificate) -> Member:
     named = only_role(names.get_values_for_type(x509.DNSName))
     if named is None or not isinstance(key, ec.EllipticCurvePublicKey):
         raise IdentityError("certificate without exactly one role, or without an EC key")
-    return Member(*named, key, der)
+    return Member(*named, key, der, certificate.not_valid_before_utc)
 
 
 class Members:
@@ -137,11 +138,17 @@ class Members:
         self._members: dict[str, Member] = {}
 
     def add(self, der: bytes) -> Member:
-        """IdentityError unless it is of the CA. The newest certificate of a name stands."""
+        """The member of this name; IdentityError unless `der` is of the CA.
+
+        The newest certificate of a name stands, whatever comes later.
+        """
         for known in self._members.values():
             if known.der == der:
                 return known
         member = check_certificate(der, self.ca)
+        known_member = self._members.get(member.name)
+        if known_member is not None and member.since < known_member.since:
+            return known_member
         self._members[member.name] = member
         return member
 

@@ -12,14 +12,7 @@ from smpcfl.identity import IdentityError, Role
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.registry import authority
 from smpcfl.registry.authority import Authority
-
-
-def enrol(folder: Path, hosts: list[str]) -> x509.Certificate:
-    """As a holder of the aggregator's token, for the aggregator with these hosts beside."""
-    made = Authority(folder / "state", folder / "join")
-    token = (folder / "join" / "aggregator" / "token").read_text()
-    csr = identity.signing_request(identity.new_key(), Role.AGGREGATOR, "aggregator", hosts)
-    return made.enrol(token, csr, "aggregator", "aggregator")
+from support.enrolled import Deployment
 
 
 def test_who_sees_the_ca_certificate_finds_the_token_too(
@@ -55,18 +48,22 @@ def test_who_sees_the_ca_certificate_finds_the_token_too(
 )
 def test_no_host_of_the_aggregator_may_pass_for_a_role(tmp_path: Path, host: str) -> None:
     with pytest.raises(RemoteError, match="no certificates for this host") as caught:
-        enrol(tmp_path, ["localhost", host])
+        Deployment(tmp_path).certificate(Role.AGGREGATOR, "aggregator", ["localhost", host])
     assert caught.value.reason is Reason.MALFORMED
 
 
 def test_the_aggregator_gets_its_hosts(tmp_path: Path) -> None:
     hosts = ["localhost", "Some_Host.lan", "smpcfl.example.org", "10.0.0.1"]
-    certificate = enrol(tmp_path, hosts)
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    deployment = Deployment(tmp_path)
+    der = deployment.certificate(Role.AGGREGATOR, "aggregator", hosts)
+    names = (
+        x509.load_der_x509_certificate(der)
+        .extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        .value
+    )
     assert names.get_values_for_type(x509.DNSName) == ["aggregator.aggregator.smpcfl", *hosts[:3]]
     assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == hosts[3:]
-    ca = identity.load_ca(tmp_path / "join" / "aggregator" / "ca.pem")
-    assert identity.check_certificate(identity.der(certificate), ca).role is Role.AGGREGATOR
+    assert identity.check_certificate(der, deployment.ca).role is Role.AGGREGATOR
 
 
 @pytest.mark.parametrize("second", ["b.peer.SMPCFL", "b.peer.smpcfl.", "*.peer.Smpcfl", "x.smpcfl"])
@@ -74,7 +71,7 @@ def test_a_certificate_with_a_second_role_in_any_spelling_is_nobodys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: str
 ) -> None:
     monkeypatch.setattr(authority, "_hosts", lambda request, own: [x509.DNSName(second)])
-    certificate = enrol(tmp_path, [])
-    ca = identity.load_ca(tmp_path / "join" / "aggregator" / "ca.pem")
+    deployment = Deployment(tmp_path)
+    der = deployment.certificate(Role.AGGREGATOR, "aggregator")
     with pytest.raises(IdentityError, match="exactly one role"):
-        identity.check_certificate(identity.der(certificate), ca)
+        identity.check_certificate(der, deployment.ca)
