@@ -11,7 +11,7 @@ import ipaddress
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -54,12 +54,24 @@ def tls_name(role: Role, name: str) -> str:
     return f"{name}.{role}{SUFFIX}"
 
 
+def claims_role(host: str) -> bool:
+    """Whether a DNS name is one of ours to TLS, which ignores case and a dot at the end."""
+    return SUFFIX + "." in host.lower() + "."
+
+
 def parse_tls_name(text: str) -> tuple[Role, str] | None:
-    """(role, name) of a DNS name in a certificate, None for any other name."""
+    """(role, name) of a DNS name in a certificate, None for any other name. As TLS compares them."""
+    text = text.lower().rstrip(".")
     parts = text.removesuffix(SUFFIX).split(".")
     if not text.endswith(SUFFIX) or len(parts) != 2 or parts[1] not in list(Role):
         return None
     return Role(parts[1]), parts[0]
+
+
+def only_role(names: Iterable[str]) -> tuple[Role, str] | None:
+    """(role, name) of a certificate with these DNS names; None unless one alone claims a role."""
+    claims = [name for name in names if claims_role(name)]
+    return parse_tls_name(claims[0]) if len(claims) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,7 @@ class Member:
     name: str
     key: ec.EllipticCurvePublicKey = field(repr=False)
     der: bytes = field(repr=False)
+    since: datetime.datetime = field(repr=False)
 
 
 def check_certificate(der: bytes, ca: x509.Certificate) -> Member:
@@ -111,11 +124,10 @@ def check_certificate(der: bytes, ca: x509.Certificate) -> Member:
             f"certificate valid from {certificate.not_valid_before_utc} to"
             f" {certificate.not_valid_after_utc}, not now ({now}); check the clock"
         )
-    found = [parse_tls_name(text) for text in names.get_values_for_type(x509.DNSName)]
-    named = [item for item in found if item]
-    if len(named) != 1 or not isinstance(key, ec.EllipticCurvePublicKey):
+    named = only_role(names.get_values_for_type(x509.DNSName))
+    if named is None or not isinstance(key, ec.EllipticCurvePublicKey):
         raise IdentityError("certificate without exactly one role, or without an EC key")
-    return Member(*named[0], key, der)
+    return Member(*named, key, der, certificate.not_valid_before_utc)
 
 
 class Members:
@@ -126,11 +138,17 @@ class Members:
         self._members: dict[str, Member] = {}
 
     def add(self, der: bytes) -> Member:
-        """IdentityError unless it is of the CA. The newest certificate of a name stands."""
+        """The member of this name; IdentityError unless `der` is of the CA.
+
+        The newest certificate of a name stands, whatever comes later.
+        """
         for known in self._members.values():
             if known.der == der:
                 return known
         member = check_certificate(der, self.ca)
+        known_member = self._members.get(member.name)
+        if known_member is not None and member.since < known_member.since:
+            return known_member
         self._members[member.name] = member
         return member
 

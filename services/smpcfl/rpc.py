@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from .config import PortInUse
-from .identity import Identity, Role, parse_tls_name, tls_name
+from .identity import Identity, Role, only_role, tls_name
 from .metrics import Metrics
 from .protocol.errors import ProtocolError, Reason, RemoteError
 
@@ -74,11 +74,10 @@ def pieces(data: bytes) -> Iterator[bytes]:
 def caller(context: Context) -> tuple[Role, str]:
     """Role and name from the caller's certificate."""
     names = context.auth_context().get("x509_subject_alternative_name", [])
-    found = [parse_tls_name(name.decode(errors="replace")) for name in names]
-    named = [item for item in found if item]
-    if len(named) != 1:
+    named = only_role(name.decode(errors="replace") for name in names)
+    if named is None:
         raise RemoteError(Reason.ROLE, "certificate without exactly one role")
-    return named[0]
+    return named
 
 
 def caller_certificate(context: Context) -> bytes:

@@ -16,7 +16,7 @@ from ..directory import Directory
 from ..identity import Role
 from ..metrics import Metrics
 from ..supervisor import Child, flower_environment
-from ..waiting import wait_for
+from ..waiting import until_stop, wait_for
 from . import training
 from .rounds import RoundsService, records_path
 from .runs import Runs
@@ -48,12 +48,12 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     runs = Runs(settings.state, settings.superlink_port)
     superlink = _superlink(settings)
     trainer = Trainer(settings, directory, runs, lambda: superlink.starts)
-    tasks = [asyncio.create_task(superlink.run(stop)), asyncio.create_task(trainer.run(stop))]
-    watch = asyncio.create_task(_watch_roster(directory, stop))
+    work = (superlink.run(stop), trainer.run(stop), _watch_roster(directory, stop))
+    tasks = [asyncio.create_task(item) for item in work]
     try:
-        await stop.wait()
+        await until_stop(stop, tasks)
     finally:
-        await asyncio.gather(*tasks, watch, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await local.stop(0.5)
         await directory.close()
         socket_path.unlink(missing_ok=True)

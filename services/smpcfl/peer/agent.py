@@ -128,7 +128,7 @@ class PeerAgent:
             ticket.threshold,
             ", ".join(f"{name} {value / 1000:g} s" for name, value in deadlines.items()),
         )
-        self._driver = asyncio.create_task(self._drive(opened))
+        self._driver = asyncio.create_task(self._keep_driving(opened))
         return opened
 
     def round_of(self, ticket_digest: bytes) -> Round:
@@ -165,6 +165,16 @@ class PeerAgent:
             self._round.close()
             self._round = None
         self.wake()
+
+    async def _keep_driving(self, round_: Round) -> None:
+        """A round that cannot be driven is closed: whoever waits for it is told so."""
+        try:
+            await self._drive(round_)
+        except Exception:
+            log.exception("round %d cannot go on and is closed", round_.ticket.round)
+            if self._round is round_:
+                self._driver = None
+                self.close_round()
 
     async def _drive(self, round_: Round) -> None:
         phase, since, counted = round_.phase, self._clock(), False

@@ -17,7 +17,7 @@ from smpc.v1 import peer_pb2_grpc as pb_grpc
 
 from .. import rpc, wire
 from ..directory import Directory
-from ..identity import Identity, IdentityError, Role
+from ..identity import Identity, IdentityError, Role, check_certificate
 from ..metrics import Metrics
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.messages import (
@@ -108,11 +108,12 @@ class PeerLink:
         """A certificate for a peer found by mDNS alone; the CA vouches for it."""
         reply = await stub.Identify(pb.Empty(), timeout=CALL_S)
         try:
-            member = self._directory.members.add(reply.der)
+            shown = check_certificate(reply.der, self._directory.members.ca)
         except IdentityError as error:
             raise CallFailed(f"{peer}: {error}") from error
-        if member.name != peer or member.role is not Role.PEER:
-            raise CallFailed(f"{peer} showed a certificate of {member.name}")
+        if shown.name != peer or shown.role is not Role.PEER:
+            raise CallFailed(f"{peer} showed a certificate of {shown.name}")
+        self._directory.members.add(reply.der)
 
     async def close(self) -> None:
         for _, made in self._channels.values():

@@ -17,6 +17,7 @@ from ..identity import Role
 from ..metrics import Metrics
 from ..protocol.ticket import Policy
 from ..supervisor import Child, flower_environment
+from ..waiting import until_stop
 from .agent import PeerAgent, SerialStore
 from .link import PeerLink
 from .local import AgentService, socket_path
@@ -65,7 +66,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         supernode = _supernode(settings, index, str(socket))
         tasks.append(asyncio.create_task(supernode.run(stop)))
     try:
-        await stop.wait()
+        await until_stop(stop, tasks)
     finally:
         await presence.goodbye()
         await asyncio.gather(*tasks, return_exceptions=True)

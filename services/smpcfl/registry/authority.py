@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hmac
+import re
 import secrets
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from ..protocol.signing import REGISTRY
 
 CA_YEARS = 10
 LEAF_DAYS = 90
+_HOST = re.compile(
+    r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII | re.IGNORECASE
+)  # and so no wildcard
 _BACKDATE = datetime.timedelta(minutes=5)  # clocks of peers may run a little behind
 
 
@@ -88,7 +92,7 @@ class Authority:
     ) -> x509.Certificate:
         names: list[x509.GeneralName] = [x509.DNSName(identity.tls_name(role, name))]
         if role is not Role.PEER:
-            names += _hosts(request)
+            names += _hosts(request, own=identity.tls_name(role, name))
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -132,18 +136,23 @@ class Authority:
         return path.read_text().strip()
 
 
-def _hosts(request: x509.CertificateSigningRequest) -> list[x509.GeneralName]:
-    """Host names asked for, without any that would claim a role."""
+def _hosts(request: x509.CertificateSigningRequest, own: str) -> list[x509.GeneralName]:
+    """The hosts asked for beside the name `own`; RemoteError for one that TLS could take for a role."""
     try:
         extension = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return []
-    return [
-        name
-        for name in extension.value
-        if isinstance(name, x509.IPAddress)
-        or (isinstance(name, x509.DNSName) and not name.value.endswith(identity.SUFFIX))
-    ]
+    hosts: list[x509.GeneralName] = []
+    for name in extension.value:
+        if isinstance(name, x509.IPAddress):
+            hosts.append(name)
+        elif isinstance(name, x509.DNSName) and name.value != own:
+            if not _HOST.fullmatch(name.value) or identity.claims_role(name.value):
+                raise RemoteError(
+                    Reason.MALFORMED, "no certificates for this host", found=repr(name.value)
+                )
+            hosts.append(name)
+    return hosts
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

@@ -60,6 +60,14 @@ class RegistryService(pb_grpc.RegistryServicer):
             host, _, port = address.rpartition(":")
             if not host or not port.isdigit() or len(address) > 255:
                 raise RemoteError(Reason.MALFORMED, "address", peer=peer, found=address[:255])
+        # Prometheus asks there: else a peer could have it ask any machine that it reaches.
+        host, found = (
+            item.rpartition(":")[0] for item in (request.address, request.metrics_address)
+        )
+        if found != host:
+            raise RemoteError(
+                Reason.MALFORMED, "host of the metrics", peer=peer, expected=host, found=found
+            )
         certificate = rpc.caller_certificate(context)
         index = self._roster.register(
             peer, request.address, request.metrics_address, certificate, time.monotonic()

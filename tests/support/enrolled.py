@@ -1,0 +1,29 @@
+"""Certificates of a deployment of a test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from smpcfl import identity
+from smpcfl.identity import Role
+from smpcfl.registry.authority import Authority
+
+
+class Deployment:
+    """A CA in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._join = folder / "join"
+        self.authority = Authority(folder / "state", self._join)
+        self.ca = self.authority.certificate
+        self._keys: dict[str, ec.EllipticCurvePrivateKey] = {}
+
+    def certificate(self, role: Role, name: str, hosts: Sequence[str] = ()) -> bytes:
+        """A new one, DER, as enrolment gives it."""
+        key = self._keys.setdefault(name, identity.new_key())
+        csr = identity.signing_request(key, role, name, hosts)
+        token = (self._join / role / "token").read_text()
+        return identity.der(self.authority.enrol(token, csr, role, name))

@@ -1,0 +1,49 @@
+"""A bug in a round ends that round, in sight."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from smpcfl.metrics import Metrics
+from smpcfl.peer.agent import PeerAgent, SerialStore
+from smpcfl.protocol.errors import Reason, RemoteError
+from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.ticket import SEEDED, Policy
+from support.network import keyring_of, make_ticket, peer_ids, sign, signer_of
+
+PEERS = peer_ids(3)
+
+
+async def test_a_round_that_cannot_be_driven_is_closed_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = PeerAgent(
+        cast(Any, SimpleNamespace(name=PEERS[0], signer=signer_of(PEERS[0]))),
+        Policy(modes=(SEEDED,)),
+        keyring_of(PEERS),
+        SerialStore(tmp_path / "serial"),
+        cast(Any, None),
+        Metrics("seeded"),
+    )
+
+    def broken(round_: PeerRound, now: float) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(PeerRound, "calls", broken)
+    signed = sign(replace(make_ticket(3).ticket, serial=int(time.time() * 1000)))
+    agent.take_ticket(signed)
+    with pytest.raises(RemoteError) as caught:
+        async with asyncio.timeout(5.0):
+            await agent.masks(signed.ticket.digest, b"", b"")
+    assert caught.value.reason is Reason.ROUND_CLOSED
+    assert "cannot go on and is closed" in caplog.text
+    assert "KeyError: 'a bug'" in caplog.text
+    with pytest.raises(RemoteError):
+        agent.round_of(signed.ticket.digest)

@@ -1,0 +1,39 @@
+"""What the registry takes from a peer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from smpc.v1 import registry_pb2 as pb
+from smpcfl.identity import Role
+from smpcfl.metrics import Metrics
+from smpcfl.protocol.errors import Reason, RemoteError
+from smpcfl.registry import service
+from smpcfl.registry.roster import Roster
+from smpcfl.registry.service import RegistryService, targets
+from support.enrolled import Deployment
+
+
+async def test_a_peer_is_scraped_where_it_is_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.rpc, "caller", lambda context: (Role.PEER, "peer-a"))
+    monkeypatch.setattr(service.rpc, "caller_certificate", lambda context: b"")
+    roster = Roster(tmp_path / "indices.json", 1)
+    own = Deployment(tmp_path).authority.own_identity([])
+    registry = RegistryService(own, roster, Metrics("seeded"))
+
+    async def register(address: str, metrics_address: str) -> pb.RegisterReply:
+        request = pb.RegisterRequest(address=address, metrics_address=metrics_address)
+        return await registry._register(request, cast(Any, None))
+
+    for elsewhere in ("10.0.0.9:9100", "169.254.169.254:80", "10.0.0.2.example.org:9100"):
+        with pytest.raises(RemoteError, match="host of the metrics") as caught:
+            await register("10.0.0.2:9300", elsewhere)
+        assert caught.value.reason is Reason.MALFORMED
+    assert targets(roster) == b"[]"
+    assert (await register("10.0.0.2:9300", "10.0.0.2:9100")).index == 0
+    assert b"10.0.0.2:9100" in targets(roster)
