@@ -36,6 +36,8 @@ async def run_and_follow(settings: Settings, number: int, app: Path | None) -> i
         wanted = Training(str(APP), run_config(settings, number, settings.min_peers))
     else:
         wanted = Training(str(app.resolve()), {})
+    if current is not None:
+        wanted = replace(wanted, first=current.first)
     await _submit(runs, settings, wanted)
     print(f"run {wanted.run} is submitted: {number} rounds", flush=True)
     shown = 0

@@ -47,7 +47,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
 
     runs = Runs(settings.state, settings.superlink_port)
     superlink = _superlink(settings)
-    trainer = Trainer(settings, directory, runs, lambda: superlink.starts)
+    trainer = Trainer(settings, metrics, directory, runs, lambda: superlink.starts)
     tasks = [asyncio.create_task(superlink.run(stop)), asyncio.create_task(trainer.run(stop))]
     watch = asyncio.create_task(_watch_roster(directory, stop))
     try:
