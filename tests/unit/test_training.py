@@ -280,6 +280,16 @@ async def test_a_run_that_is_refused_ends_with_the_reason(bench: Bench) -> None:
     assert (bench.kept.ended, bench.kept.reason) == (FAILED, "no such app")
 
 
+@pytest.mark.parametrize("fate", ["completed", "stopped", "failed"])
+async def test_no_rounds_are_left_however_a_run_ends(fate: str, bench: Bench) -> None:
+    bench.interrupted()
+    bench.metrics.rounds_left.set(3)
+    bench.runs.fates = [f"finished:{fate}"] * 2
+    await bench.start(looks=2)
+    assert bench.kept.ended == fate
+    assert bench.metrics.registry.get_sample_value("smpcfl_rounds_left", {"mode": "seeded"}) == 0
+
+
 async def test_it_waits_for_room_and_says_so(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -235,6 +235,7 @@ class Trainer:
             return  # `smpcfl run` has put another one there
         if not self._save(replace(found, ended=how, reason=reason)):
             return  # it is looked at again
+        self._metrics.rounds_left.set(0)
         if how == COMPLETED:
             log.info("%s is complete; start another with `smpcfl run`", found)
         elif how == STOPPED:
