@@ -80,8 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         config.add_options(service, name[0])
         service.set_defaults(run=_serve)
     again = commands.add_parser("run", help="on the aggregator: start another training run")
-    again.add_argument("--rounds", type=_positive, default=5, help="number of rounds [default 5]")
-    again.add_argument("--seed", type=int, default=None, help="seed [default: the aggregator's]")
+    again.add_argument(
+        "--rounds", type=_positive, default=None, help="number of rounds [default 5, or the app's]"
+    )
+    again.add_argument(
+        "--seed", type=int, default=None, help="seed [default: the aggregator's, or the app's]"
+    )
     again.add_argument("--app", type=Path, default=None, help="a Flower app [default: the digits]")
     again.add_argument("--state", default=None, help="the aggregator's state folder")
     again.add_argument("--superlink-port", default=None, help="port of the SuperLink [9092]")
@@ -230,9 +234,9 @@ def configure_log() -> None:
 def _run(options: argparse.Namespace) -> int:
     from .aggregator.follow import run_and_follow
 
-    given = {key: getattr(options, key) for key in ("state", "seed", "superlink_port")}
+    given = {key: getattr(options, key) for key in ("state", "superlink_port")}
     settings = config.load(os.environ, given)
-    return asyncio.run(run_and_follow(settings, options.rounds, options.app))
+    return asyncio.run(run_and_follow(settings, options.rounds, options.seed, options.app))
 
 
 def _status(options: argparse.Namespace) -> int:

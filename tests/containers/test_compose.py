@@ -31,13 +31,11 @@ def query(expression: str) -> list[dict[str, Any]]:
 
 
 def run_mode(mode: str, *files: str, services: tuple[str, ...] = SERVICES) -> Iterator[Compose]:
-    compose = Compose(
-        f"smpcfl-test-{mode}",
-        *files,
-        SMPCFL_MODE=mode,
-        SMPCFL_MIN_PEERS=str(PEERS),
-        SMPCFL_ROUNDS="3",
-    )
+    """With `files` of its own, a mode is theirs to set."""
+    environment = {"SMPCFL_MIN_PEERS": str(PEERS), "SMPCFL_ROUNDS": "3"}
+    if not files:
+        environment["SMPCFL_MODE"] = mode
+    compose = Compose(f"smpcfl-test-{mode}", *files, **environment)
     try:
         compose("build", "registry", "aggregator", "peer")
         compose("up", "-d", "--scale", f"peer={PEERS}", *services)

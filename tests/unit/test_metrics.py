@@ -259,6 +259,14 @@ def test_prometheus_configuration() -> None:
     assert used <= jobs.keys()
 
 
+@pytest.mark.parametrize("alert", ["SmpcflNoRoundCompleted", "SmpcflSurvivorsNearThreshold"])
+def test_alerts_on_a_run_end_with_it(alert: str) -> None:
+    (rule,) = (rule for rule in rules() if rule["alert"] == alert)
+    last = rule["expr"].rpartition(" and on (mode) ")[2]
+    assert "smpcfl_rounds_left" in last
+    assert last.endswith("> 0")
+
+
 def test_alerts_say_what_to_do() -> None:
     runbooks = [rule["annotations"]["runbook"] for rule in rules()]
     assert len(set(runbooks)) == len(runbooks)

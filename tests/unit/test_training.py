@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from smpcfl import storage
 from smpcfl.aggregator import trainer, training
@@ -17,6 +19,7 @@ from smpcfl.aggregator.runs import APP, Runs
 from smpcfl.aggregator.trainer import Trainer
 from smpcfl.aggregator.training import COMPLETED, FAILED, STOPPED, Training
 from smpcfl.config import Settings
+from smpcfl.metrics import Metrics
 from smpcfl.protocol.errors import LocalError
 
 RUN = 5
@@ -70,6 +73,7 @@ class Bench:
         self.settings = Settings(state=state, rounds=4)
         self.checkpoints = Checkpoints(checkpoints_path(state))
         self.superlink_starts = 1
+        self.metrics = Metrics("seeded", CollectorRegistry())
         self.peers = {f"peer-{number}": "somewhere" for number in range(5)}
 
     @property
@@ -91,7 +95,11 @@ class Bench:
         stop = asyncio.Event()
         directory = cast(Any, type("Directory", (), {"by_registry": self.peers}))
         started = Trainer(
-            self.settings, directory, cast(Runs, self.runs), lambda: self.superlink_starts
+            self.settings,
+            self.metrics,
+            directory,
+            cast(Runs, self.runs),
+            lambda: self.superlink_starts,
         )
         look, left = started._look, looks
 
@@ -129,6 +137,71 @@ async def test_what_is_over_is_not_trained_again(ended: str, bench: Bench) -> No
     await bench.start(looks=2)
     assert bench.runs.log == []
     assert bench.kept.ended == ended
+
+
+async def test_a_run_that_is_over_is_told_at_the_next_start(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.runs.fates = ["finished:completed"]
+    await bench.start(looks=1)
+    caplog.clear()
+    caplog.set_level("INFO")
+    await bench.start(looks=1)
+    assert len(bench.runs.log) == 1
+    run = bench.kept.run
+    assert f"run {run} (4 rounds, mode seeded) is complete; start another" in caplog.text
+
+
+@pytest.mark.parametrize("changed", [{"mode": "additive"}, {"rounds": 6}, {"seed": 2}], ids=str)
+async def test_other_settings_make_another_first_run(
+    changed: dict[str, Any], bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.runs.fates = ["finished:completed"]
+    await bench.start(looks=1)
+    before = bench.kept.run
+    bench.settings = replace(bench.settings, **changed)
+    caplog.set_level("INFO")
+    bench.runs.fates = ["finished:completed"]
+    await bench.start(looks=1)
+    assert [entry[0] for entry in bench.runs.log] == ["start", "start"]
+    assert bench.kept.run != before
+    assert bench.runs.configs[1]["num-rounds"] == bench.settings.rounds
+    assert bench.runs.configs[1]["seed"] == bench.settings.seed
+    assert "starting a new run: settings are now mode" in caplog.text
+    await bench.start(looks=1)
+    assert len(bench.runs.log) == 2
+
+
+async def test_smpcfl_run_does_not_count_as_other_settings(bench: Bench) -> None:
+    bench.runs.fates = ["finished:completed", "finished:completed"]
+    await bench.start(looks=1)
+    first = bench.kept.first
+    bench.runs.table["40"] = "running"
+    bench.interrupted(flower_run="40", first=first, config={"num-rounds": 9})
+    await bench.start(looks=1)
+    await bench.start(looks=1)
+    assert len(bench.runs.log) == 1 + 2, "stopped and gone on with, nothing new"
+    assert (bench.kept.run, bench.kept.ended, bench.kept.mode) == (RUN, COMPLETED, "seeded")
+
+
+async def test_a_run_cut_off_in_another_mode_gives_way_to_a_new_one(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = {"mode": "additive", "rounds": 4, "seed": 1}
+    bench.interrupted(mode="additive", first=first)
+    bench.runs.table = {"9": "running"}
+    await bench.start(looks=1)
+    assert [entry[0] for entry in bench.runs.log] == ["stop", "start"]
+    assert bench.kept.run != RUN
+    assert bench.kept.mode == "seeded"
+    assert f"run {RUN} (4 rounds, mode additive) did not finish, and cannot" in caplog.text
+
+
+async def test_a_run_cut_off_before_other_rounds_were_set_goes_on(bench: Bench) -> None:
+    bench.interrupted(mode="seeded", first={"mode": "seeded", "rounds": 9, "seed": 1})
+    await bench.start(looks=1)
+    assert bench.runs.log == [("start", "the/app", "100")]
+    assert bench.kept.run == RUN
 
 
 async def test_an_interrupted_run_goes_on_and_what_is_left_of_it_is_stopped(bench: Bench) -> None:
@@ -205,6 +278,16 @@ async def test_a_run_that_is_refused_ends_with_the_reason(bench: Bench) -> None:
     bench.runs.refusals = [LocalError("no such app")] * 3
     await bench.start(looks=1)
     assert (bench.kept.ended, bench.kept.reason) == (FAILED, "no such app")
+
+
+@pytest.mark.parametrize("fate", ["completed", "stopped", "failed"])
+async def test_no_rounds_are_left_however_a_run_ends(fate: str, bench: Bench) -> None:
+    bench.interrupted()
+    bench.metrics.rounds_left.set(3)
+    bench.runs.fates = [f"finished:{fate}"] * 2
+    await bench.start(looks=2)
+    assert bench.kept.ended == fate
+    assert bench.metrics.registry.get_sample_value("smpcfl_rounds_left", {"mode": "seeded"}) == 0
 
 
 async def test_it_waits_for_room_and_says_so(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,28 +17,38 @@ from .trainer import run_config
 from .training import COMPLETED, STOPPED, Training
 
 _POLL_S = 1.0
+_ROUNDS = 5
 
 
-async def run_and_follow(settings: Settings, number: int, app: Path | None) -> int:
-    """Exit code 0 once all rounds are done, 1 if the run failed. Ctrl-C leaves the run going."""
+async def run_and_follow(
+    settings: Settings, number: int | None, seed: int | None, app: Path | None
+) -> int:
+    """Exit code 0 once all rounds are done; LocalError if the run failed. Ctrl-C leaves it going.
+
+    `number` of rounds, `seed`: None leaves it to the settings, or to an `app`'s own configuration.
+    """
     path = rounds.records_path(settings.state)
     if not (settings.state / "superlink.db").exists():
         raise LocalError(
             f"no aggregator keeps its state in {settings.state}: run this where `smpcfl aggregator`"
             " runs (docker compose exec aggregator smpcfl run), or give --state"
         )
+    if app is None:
+        number = _ROUNDS if number is None else number
+        seeded = settings if seed is None else replace(settings, seed=seed)
+        wanted = Training(str(APP), run_config(seeded, number, settings.min_peers))
+    else:
+        wanted = Training(str(app.resolve()), app_config(app, number, seed))
     storage.check(settings.state, storage.AGGREGATOR_BYTES)
     runs = Runs(settings.state, settings.superlink_port)
     current = training.load(training.training_path(settings.state))
     if await runs.active() or (current is not None and not current.ended):
         busy = f"run {current.run}" if current is not None else "a run"
         raise LocalError(f"{busy} is still going, and peers take part in one at a time")
-    if app is None:
-        wanted = Training(str(APP), run_config(settings, number, settings.min_peers))
-    else:
-        wanted = Training(str(app.resolve()), {})
+    if current is not None:
+        wanted = replace(wanted, first=current.first)
     await _submit(runs, settings, wanted)
-    print(f"run {wanted.run} is submitted: {number} rounds", flush=True)
+    print(f"{wanted} is submitted", flush=True)
     shown = 0
     while True:
         # First how it stands, then its records: none of the last ones is missed.
@@ -53,6 +64,30 @@ async def run_and_follow(settings: Settings, number: int, app: Path | None) -> i
         if current.ended:
             raise LocalError(f"run {wanted.run} {current.ended}: {current.reason}")
         await asyncio.sleep(_POLL_S)
+
+
+def app_config(app: Path, number: int | None, seed: int | None) -> dict[str, int]:
+    """What to change in the app's own configuration; LocalError if it has no key for it."""
+    path = app / "pyproject.toml"
+    try:
+        declared = tomllib.loads(path.read_text())["tool"]["flwr"]["app"].get("config", {})
+    except (OSError, ValueError, KeyError) as error:
+        raise LocalError(f"{app} is no Flower app: {path}: {error}") from error
+    changes = {}
+    for option, value, keys in (
+        ("--rounds", number, ("num-rounds", "num-server-rounds")),
+        ("--seed", seed, ("seed",)),
+    ):
+        if value is None:
+            continue
+        key = next((key for key in keys if key in declared), None)
+        if key is None:
+            raise LocalError(
+                f"{option} {value}: the app does not declare {' or '.join(keys)} in"
+                f" [tool.flwr.app.config] of {path}; declare it there, or leave {option} out"
+            )
+        changes[key] = value
+    return changes
 
 
 async def _submit(runs: Runs, settings: Settings, wanted: Training) -> None:

@@ -47,7 +47,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
 
     runs = Runs(settings.state, settings.superlink_port)
     superlink = _superlink(settings)
-    trainer = Trainer(settings, directory, runs, lambda: superlink.starts)
+    trainer = Trainer(settings, metrics, directory, runs, lambda: superlink.starts)
     work = (superlink.run(stop), trainer.run(stop), _watch_roster(directory, stop))
     tasks = [asyncio.create_task(item) for item in work]
     try:

@@ -16,6 +16,7 @@ from ..supervisor import flower_environment
 log = logging.getLogger("smpcfl.aggregator")
 APP = Path(__file__).parent.parent / "tasks" / "digits" / "app"
 _CONNECTION = "smpcfl"
+_CALL_S = 60.0
 _ACTIVE = ("pending", "starting", "running")
 
 
@@ -63,8 +64,11 @@ class Runs:
         await self._flwr("stop", run_id, _CONNECTION, "--format", "json")
 
     async def last_words(self, run_id: str) -> str:
-        """The end of what the ServerApp printed."""
-        return (await self._output("log", run_id, _CONNECTION, "--show"))[-4000:]
+        """The end of what the ServerApp printed, or why it cannot be told."""
+        try:
+            return (await self._output("log", run_id, _CONNECTION, "--show"))[-4000:]
+        except LocalError as error:
+            return str(error)
 
     async def _flwr(self, *arguments: str) -> dict[str, Any]:
         output = await self._output(*arguments)
@@ -85,7 +89,14 @@ class Runs:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await process.communicate()
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), _CALL_S)
+        except TimeoutError:
+            raise LocalError(f"flwr {arguments[0]}: no answer within {_CALL_S:.0f} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         return output.decode(errors="replace")
 
 

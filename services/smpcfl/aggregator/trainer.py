@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from .. import storage
 from ..config import Settings
 from ..directory import Directory
+from ..metrics import Metrics
 from ..protocol.errors import LocalError
 from ..waiting import wait_for
 from . import training
@@ -36,13 +37,28 @@ def run_config(settings: Settings, rounds: int, peers: int) -> dict[str, int | f
     }
 
 
+def first_run(settings: Settings) -> dict[str, int | str]:
+    """What makes the first run; another one is made when it changes."""
+    return {"mode": settings.mode, "rounds": settings.rounds, "seed": settings.seed}
+
+
+def _listed(settings: Mapping[str, int | str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
 class Trainer:
     """`starts` counts those of the SuperLink: with it, the ServerApp of a run is gone."""
 
     def __init__(
-        self, settings: Settings, directory: Directory, runs: Runs, starts: Callable[[], int]
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        directory: Directory,
+        runs: Runs,
+        starts: Callable[[], int],
     ) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._directory = directory
         self._runs = runs
         self._starts = starts
@@ -56,44 +72,77 @@ class Trainer:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
         found = training.load(self._path)
-        if found is None:
-            if self._settings.rounds:
-                await self._first(stop)
-        elif not found.over:
-            await self._go_on(found, stop)
+        if found is not None and not found.over:
+            if found.mode in ("", self._settings.mode):
+                await self._go_on(found, stop)
+            else:
+                await self._give_up(found, stop)
+            found = training.load(self._path)
+        if self._wants_first(found):
+            await self._first(found, stop)
         while not stop.is_set():
             await wait_for(stop, _FOLLOW_S)
             if not stop.is_set():
                 await self._look(stop)
 
-    async def _first(self, stop: asyncio.Event) -> None:
-        """Once enough peers are there and no more come."""
+    def _wants_first(self, found: Training | None) -> bool:
+        """Whether it was never made, or with other settings."""
+        if found is None:
+            return self._settings.rounds > 0
+        if not found.over:
+            return False
+        wanted = first_run(self._settings)
+        if self._settings.rounds and found.first and found.first != wanted:
+            log.info(
+                "starting a new run: settings are now %s, were %s",
+                _listed(wanted),
+                _listed(found.first),
+            )
+            return True
+        how = "is complete" if found.ended == COMPLETED else "was stopped"
+        log.info("%s %s; start another with `smpcfl run`", found, how)
+        return False
+
+    async def _first(self, before: Training | None, stop: asyncio.Event) -> None:
+        """Once enough peers are there and no more come, unless another run takes `before`'s place."""
         peers = await self._settled_peers(stop)
-        if stop.is_set() or training.load(self._path) is not None:
+        if stop.is_set() or training.load(self._path) != before:
             return
         log.info("%d peers are there", peers)
         config = run_config(self._settings, self._settings.rounds, peers)
-        await self._submit(Training(str(APP), config), stop)
+        first = first_run(self._settings)
+        await self._submit(Training(str(APP), config, mode=self._settings.mode, first=first), stop)
+
+    async def _stop_what_is_left(self, stop: asyncio.Event) -> None:
+        """Flower's runs whose ServerApps died with the SuperLink, which does not know yet."""
+        while not stop.is_set():
+            try:
+                for flower_run in await self._runs.active():
+                    log.info("Flower run %s was cut off: stopping it", flower_run)
+                    await self._runs.stop(flower_run)
+                return
+            except LocalError as error:
+                log.debug("waiting for the SuperLink: %s", error)
+                await wait_for(stop, _RETRY_S)
+
+    async def _give_up(self, found: Training, stop: asyncio.Event) -> None:
+        """A run of another mode, with which the peers of this one would not go on."""
+        now = self._settings.mode
+        log.warning("%s did not finish, and cannot be gone on with in mode %s", found, now)
+        await self._stop_what_is_left(stop)
+        if not stop.is_set():
+            self._end(found, STOPPED, f"the mode was changed to {now}")
 
     async def _go_on(self, found: Training, stop: asyncio.Event) -> None:
         """With a run that was cut off, unless that was just after its end."""
         log.info(
             "run %d did not finish: going on with it as soon as the SuperLink is up", found.run
         )
-        while not stop.is_set():
-            try:
-                # Their ServerApps died with the SuperLink, which does not know yet.
-                for flower_run in await self._runs.active():
-                    log.info("Flower run %s was cut off: stopping it", flower_run)
-                    await self._runs.stop(flower_run)
-                break
-            except LocalError as error:
-                log.debug("waiting for the SuperLink: %s", error)
-                await wait_for(stop, _RETRY_S)
+        await self._stop_what_is_left(stop)
         if await self._runs.status(found.flower_run) == "finished:completed":
             self._end(found, COMPLETED)
         else:
-            await self._submit(found, stop)
+            await self._submit(self._named(found), stop)
 
     async def _submit(self, wanted: Training, stop: asyncio.Event) -> None:
         """Not before there is room: a full disk would end it at once."""
@@ -134,6 +183,10 @@ class Trainer:
         if found is None or found.ended or not found.flower_run:
             return
         if found.flower_run != self._seen:
+            named = self._named(found)
+            if named != found and not self._save(named):
+                return  # it is looked at again
+            found = named
             self._note(found)
             self._fruitless = 0
         status = await self._runs.status(found.flower_run)
@@ -150,6 +203,11 @@ class Trainer:
             else:
                 self._end(found, FAILED, f"{status}\n{words}")
 
+    def _named(self, found: Training) -> Training:
+        """With what `smpcfl run`, a process of its own, does not know of this one's settings."""
+        first = found.first or first_run(self._settings)
+        return replace(found, mode=found.mode or self._settings.mode, first=first)
+
     def _note(self, submitted: Training) -> None:
         self._seen = submitted.flower_run
         self._starts_before = self._starts()
@@ -164,18 +222,24 @@ class Trainer:
             self._fruitless += 1
         return self._fruitless < _FRUITLESS
 
+    def _save(self, changed: Training) -> bool:
+        try:
+            training.save(self._path, changed)
+        except OSError as error:
+            log.error("cannot keep what became of run %d: %s; make room", changed.run, error)
+            return False
+        return True
+
     def _end(self, found: Training, how: str, reason: str = "") -> None:
         if training.load(self._path) != found:
             return  # `smpcfl run` has put another one there
-        try:
-            training.save(self._path, replace(found, ended=how, reason=reason))
-        except OSError as error:
-            log.error("cannot note that run %d %s: %s; make room", found.run, how, error)
+        if not self._save(replace(found, ended=how, reason=reason)):
             return  # it is looked at again
+        self._metrics.rounds_left.set(0)
         if how == COMPLETED:
-            log.info("run %d is complete; start another with `smpcfl run`", found.run)
+            log.info("%s is complete; start another with `smpcfl run`", found)
         elif how == STOPPED:
-            log.info("run %d was stopped; start another with `smpcfl run`", found.run)
+            log.info("%s was stopped; start another with `smpcfl run`", found)
         else:
             log.error(
                 "run %d failed; start the aggregator again to go on with it, or another run with"

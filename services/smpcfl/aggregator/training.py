@@ -33,10 +33,20 @@ class Training:
     ended: str = ""
     reason: str = ""
     """Why it failed."""
+    mode: str = ""
+    """The deployment's. `smpcfl run` leaves it to the aggregator."""
+    first: Mapping[str, int | str] = field(default_factory=dict)
+    """The settings that make a first run, when that was last thought of; empty if not known."""
 
     @property
     def over(self) -> bool:
         return self.ended in (COMPLETED, STOPPED)
+
+    def __str__(self) -> str:
+        rounds = self.config.get("num-rounds")
+        about = [f"{rounds} rounds"] if rounds is not None else []
+        about += [f"mode {self.mode}"] if self.mode else []
+        return f"run {self.run} ({', '.join(about)})" if about else f"run {self.run}"
 
 
 def training_path(state: Path) -> Path:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from .. import __version__, report
 from ..aggregator import rounds as kept
+from ..aggregator import training
 from ..protocol.errors import LocalError
 from ..report import RoundRecord
 from .stack import Stack
@@ -54,6 +55,9 @@ def compare(
     meta = _meta(peers, rounds, seed, repeat, finals)
     json_path, html_path = report.write(directory, first, meta)
     console.print(f"report: {html_path.resolve()}\n        {json_path.resolve()}", soft_wrap=True)
+    for mode, records in first.items():
+        if all(record.outcome == "void" for record in records):
+            raise LocalError(f"{mode}: no round completed; the last one: {records[-1].reason}")
     return 0
 
 
@@ -66,11 +70,15 @@ def _train(
 
     def follow() -> bool:
         nonlocal shown
+        # First how the run stands, then its records: none of the last ones is missed.
+        run = training.load(training.training_path(stack.records.parent))
         records = kept.read(stack.records)
         for record in records[shown:]:
             shown += 1
             progress.update(task, completed=shown, description=f"{mode}: training")
             console.print(report.line(record, rounds), highlight=False)
+        if shown < rounds and run is not None and run.ended:
+            raise LocalError(f"the run {run.ended} after {shown} of {rounds} rounds: {run.reason}")
         return shown >= rounds
 
     try:

@@ -9,9 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from ..aggregator.rounds import records_path
 from ..protocol.errors import LocalError
@@ -19,6 +19,7 @@ from ..supervisor import descendants
 
 LOOPBACK = "127.0.0.1"
 _END_S = 12.0
+_ENDING: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stack:
@@ -34,8 +35,10 @@ class Stack:
 
     def __enter__(self) -> Stack:
         with contextlib.suppress(ValueError):  # not the main thread: no signal reaches it anyway
-            # Ends like Ctrl-C, and leaves as little behind.
-            signal.signal(signal.SIGTERM, _interrupt)
+            # Ends like Ctrl-C, and leaves as little behind; unless ignored, as under nohup.
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, _interrupt)
         try:
             self._start()
         except BaseException:
@@ -116,7 +119,7 @@ class Stack:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SMPCFL_")}
         if "SMPCFL_MNIST" in os.environ:
             environment["SMPCFL_MNIST"] = os.environ["SMPCFL_MNIST"]
-        with (self.folder / f"{name}.log").open("ab") as output:
+        with (self.folder / f"{name}.log").open("ab") as output, _signals_held():
             self._processes[name] = subprocess.Popen(
                 command,
                 env=environment,
@@ -155,7 +158,7 @@ class Stack:
 
     def stop(self) -> None:
         """Ends everything: the orderly way first, and after a while the other."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in _ENDING}
         with contextlib.suppress(ValueError):  # only the main thread may, and only it gets signals
             for number in before:
                 signal.signal(number, signal.SIG_IGN)
@@ -183,6 +186,28 @@ class Stack:
         for pid in below:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals that end the stack wait until after the block: none falls between a child's start and
+    its record. By handler, not by a mask: the child would inherit that, and could not be ended.
+    """
+    came: list[tuple[int, FrameType | None]] = []
+    before: dict[int, Callable[[int, FrameType | None], object]] = {}
+    try:
+        with contextlib.suppress(ValueError):  # not the main thread: no signal reaches it anyway
+            for number in _ENDING:
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    signal.signal(number, lambda number, frame: came.append((number, frame)))
+                    before[number] = handler
+        yield
+    finally:
+        for number, held in before.items():
+            signal.signal(number, held)
+    for number, frame in came:
+        before[number](number, frame)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -1,0 +1,86 @@
+"""`smpcfl run`: what it asks of the bundled app and of somebody's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smpcfl.aggregator import follow, training
+from smpcfl.aggregator.follow import app_config
+from smpcfl.aggregator.training import COMPLETED, Training
+from smpcfl.cli import main
+from smpcfl.protocol.errors import LocalError
+
+
+def an_app(folder: Path, config: str) -> Path:
+    (folder / "pyproject.toml").write_text(f"[tool.flwr.app]\npublisher = 'x'\n{config}")
+    return folder
+
+
+@pytest.mark.parametrize("key", ["num-rounds", "num-server-rounds"])
+def test_rounds_and_seed_go_to_the_keys_that_the_app_declares(key: str, tmp_path: Path) -> None:
+    app = an_app(tmp_path, f"[tool.flwr.app.config]\n{key} = 3\nseed = 0\n")
+    assert app_config(app, 7, 2) == {key: 7, "seed": 2}
+    assert app_config(app, None, None) == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "number", "seed", "text"),
+    [
+        ("", 7, None, "--rounds 7: the app does not declare num-rounds or num-server-rounds in"),
+        (
+            "[tool.flwr.app.config]\nnum-rounds = 3\n",
+            7,
+            2,
+            "--seed 2: the app does not declare seed",
+        ),
+    ],
+)
+def test_what_the_app_does_not_declare_is_refused(
+    config: str, number: int, seed: int | None, text: str, tmp_path: Path
+) -> None:
+    app = an_app(tmp_path, config)
+    with pytest.raises(LocalError) as caught:
+        app_config(app, number, seed)
+    assert text in str(caught.value)
+
+
+def test_a_folder_without_an_app_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LocalError, match=f"{tmp_path} is no Flower app"):
+        app_config(tmp_path, None, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config"),
+    [
+        ([], {"num-rounds": 5, "seed": 1}),
+        (["--rounds", "2", "--seed", "8"], {"num-rounds": 2, "seed": 8}),
+    ],
+)
+def test_the_bundled_app_is_told(
+    arguments: list[str],
+    config: dict[str, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "superlink.db").touch()
+    first = {"mode": "seeded", "rounds": 4, "seed": 1}
+    path = training.training_path(tmp_path)
+    training.save(path, Training("app", {}, 1, "9", COMPLETED, first=first))
+
+    class Idle:
+        def __init__(self, *_: Any) -> None: ...
+
+        async def active(self) -> list[str]:
+            return []
+
+    async def submit(runs: Any, settings: Any, wanted: Training) -> None:
+        assert config.items() <= wanted.config.items()
+        assert wanted.first == first, "kept, so that the next start makes no other first run"
+        training.save(path, Training(wanted.app, wanted.config, wanted.run, "10", COMPLETED))
+
+    monkeypatch.setattr(follow, "Runs", Idle)
+    monkeypatch.setattr(follow, "_submit", submit)
+    assert main(["run", "--state", str(tmp_path), *arguments]) == 0
