@@ -17,7 +17,7 @@ from ..identity import Role
 from ..metrics import Metrics
 from ..protocol.ticket import Policy
 from ..supervisor import Child, flower_environment
-from ..waiting import until_stop
+from ..waiting import or_stop, until_stop
 from .agent import PeerAgent, SerialStore
 from .link import PeerLink
 from .local import AgentService, socket_path
@@ -30,7 +30,9 @@ PORT = 9300
 
 async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Runs the peer until `stop`; then says goodbye on mDNS and at the registry."""
-    own = await enrolment.enrol(settings, Role.PEER)
+    own = await or_stop(stop, enrolment.enrol(settings, Role.PEER))
+    if own is None:
+        return
     directory = Directory(own, settings.registry, settings.state / "roster.bin", metrics)
     policy = Policy(
         modes=settings.secure_modes(),
@@ -59,7 +61,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     await discovery.start()
     presence = Presence(settings, own.name, port, directory, discovery)
     await presence.announce()
-    index = await presence.register(stop)
+    index = await or_stop(stop, presence.register(stop))
     log.info("peer %s at %s:%d, data slice %s", own.name, presence.host, port, index)
     tasks = [asyncio.create_task(presence.keep(stop))]
     if index is not None:
