@@ -60,16 +60,18 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     directory.by_mdns = discovery.found
     await discovery.start()
     presence = Presence(settings, own.name, port, directory, discovery)
-    await presence.announce()
-    index = await or_stop(stop, presence.register(stop))
-    log.info("peer %s at %s:%d, data slice %s", own.name, presence.host, port, index)
-    tasks = [asyncio.create_task(presence.keep(stop))]
-    if index is not None:
-        supernode = _supernode(settings, index, str(socket))
-        tasks.append(asyncio.create_task(supernode.run(stop)))
+    tasks: list[asyncio.Task[None]] = []
     try:
+        await presence.announce()
+        index = await or_stop(stop, presence.register(stop))
+        log.info("peer %s at %s:%d, data slice %s", own.name, presence.host, port, index)
+        tasks.append(asyncio.create_task(presence.keep(stop)))
+        if index is not None:
+            supernode = _supernode(settings, index, str(socket))
+            tasks.append(asyncio.create_task(supernode.run(stop)))
         await until_stop(stop, tasks)
     finally:
+        stop.set()
         await presence.goodbye()
         await asyncio.gather(*tasks, return_exceptions=True)
         agent.close_round()
