@@ -202,7 +202,6 @@ async def _until_signal(service: str, settings: Settings, metrics: Any) -> int:
         loop.add_signal_handler(number, stop.set)
     work = asyncio.create_task(serve(settings, metrics, stop))
     stopping = asyncio.create_task(stop.wait())
-    # A signal during start-up (waiting for the registry, say) must end it as well.
     await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not work.done():
         await asyncio.wait({work}, timeout=15.0)

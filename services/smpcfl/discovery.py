@@ -19,6 +19,7 @@ from .metrics import Metrics
 
 SERVICE = "_smpcfl._tcp.local."
 _RESOLVE_MS = 3000
+_RETRY_S = 2.0
 
 log = logging.getLogger("smpcfl.discovery")
 
@@ -38,7 +39,7 @@ class Discovery:
         self._on_change = on_change
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._resolving: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         """Listens from now on. ConfigError for an interface that this machine does not have."""
@@ -80,8 +81,8 @@ class Discovery:
 
     async def close(self) -> None:
         """Says goodbye for what was announced."""
-        for task in self._tasks:
-            task.cancel()
+        for peer in list(self._resolving):
+            self._stop_resolving(peer)
         if self._browser is not None:
             await self._browser.async_cancel()
             self._browser = None
@@ -94,22 +95,33 @@ class Discovery:
         self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
     ) -> None:
         peer = name.removesuffix("." + SERVICE)
+        self._stop_resolving(peer)
         if state_change is ServiceStateChange.Removed:
             if self.found.pop(peer, None):
                 self._note(peer)
             return
-        task = asyncio.ensure_future(self._resolve(zeroconf, name, peer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._resolving[peer] = asyncio.ensure_future(self._resolve(zeroconf, name, peer))
+
+    def _stop_resolving(self, peer: str) -> None:
+        task = self._resolving.pop(peer, None)
+        if task is not None:
+            task.cancel()
 
     async def _resolve(self, zeroconf: Zeroconf, name: str, peer: str) -> None:
-        info = AsyncServiceInfo(SERVICE, name)
-        if not await info.async_request(zeroconf, _RESOLVE_MS):
-            return
-        addresses = info.parsed_addresses(IPVersion.V4Only)
-        if addresses and info.port:
-            self.found[peer] = f"{addresses[0]}:{info.port}"
-            self._note(peer)
+        """Until the address is there, or the announcement is gone."""
+        while True:
+            try:
+                info = AsyncServiceInfo(SERVICE, name)
+                known = await info.async_request(zeroconf, _RESOLVE_MS)
+                addresses = info.parsed_addresses(IPVersion.V4Only)
+                if known and addresses and info.port:
+                    break
+                log.debug("mDNS: no address of %s yet", peer)
+            except Exception as error:
+                log.warning("mDNS: no address of %s (%r); trying again", peer, error)
+            await asyncio.sleep(_RETRY_S)
+        self.found[peer] = f"{addresses[0]}:{info.port}"
+        self._note(peer)
 
     def _note(self, peer: str) -> None:
         self._metrics.peers_discovered.set(len(self.found), via="mdns")

@@ -82,7 +82,7 @@ class Child:
                 if stop.is_set():
                     break
                 failures = 0 if loop.time() - started > _STABLE_S else failures + 1
-                pause = _RESTART_S[min(failures, len(_RESTART_S)) - 1]
+                pause = _RESTART_S[min(max(failures, 1), len(_RESTART_S)) - 1]
                 log.warning(
                     "%s exited with code %s (its log: %s); starting it again in %.0f s",
                     self.name,

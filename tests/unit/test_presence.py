@@ -10,6 +10,7 @@ import pytest
 
 from smpc.v1 import registry_pb2 as pb
 from smpcfl.config import Settings
+from smpcfl.identity import IdentityError
 from smpcfl.peer import presence
 from smpcfl.peer.presence import Presence
 from smpcfl.protocol.errors import Reason
@@ -150,3 +151,11 @@ async def test_a_peer_without_a_slice_waits_for_the_registry(
     world.failures += [UNAVAILABLE, UNAVAILABLE]
     assert await world.presence.register(world.stop) == 4
     assert len(waits) == 2
+
+
+async def test_a_refusal_is_said_and_not_waited_out(world: World) -> None:
+    world.kept_index = 7
+    refused = (("smpcfl-reason", Reason.MALFORMED.value),)
+    world.failures += [(grpc.StatusCode.FAILED_PRECONDITION, refused)]
+    with pytest.raises(IdentityError, match=r"registry:9200 refused a at 10\.0\.0\.2: no"):
+        await world.presence.register(world.stop)

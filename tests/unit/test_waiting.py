@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from smpcfl.waiting import until_stop
+from smpcfl.waiting import or_stop, until_stop
 
 
 async def wait_and_note(stop: asyncio.Event, seen: list[str]) -> None:
@@ -43,3 +43,30 @@ async def test_a_task_that_ends_does_not_stop_the_service() -> None:
     assert not waiting.done()
     stop.set()
     await waiting
+
+
+async def test_a_stop_ends_work_that_has_not_come_to_its_end() -> None:
+    stop, ended = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    waiting = asyncio.create_task(or_stop(stop, work()))
+    await asyncio.sleep(0)
+    stop.set()
+    assert await waiting is None
+    assert ended.is_set()
+
+
+async def test_work_that_ends_before_the_stop_gives_its_result_or_its_error() -> None:
+    async def work(error: Exception | None) -> int:
+        if error:
+            raise error
+        return 3
+
+    assert await or_stop(asyncio.Event(), work(None)) == 3
+    with pytest.raises(ValueError, match="no"):
+        await or_stop(asyncio.Event(), work(ValueError("no")))

@@ -16,7 +16,7 @@ from ..directory import Directory
 from ..identity import Role
 from ..metrics import Metrics
 from ..supervisor import Child, flower_environment
-from ..waiting import until_stop, wait_for
+from ..waiting import or_stop, until_stop, wait_for
 from . import training
 from .rounds import RoundsService, records_path
 from .runs import Runs
@@ -32,7 +32,9 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         metrics.rounds_left.set(settings.rounds)
     hosts = ["aggregator", "localhost", "127.0.0.1", socket.gethostname()]
     hosts += [settings.advertise] if settings.advertise else []
-    own = await enrolment.enrol(settings, Role.AGGREGATOR, hosts)
+    own = await or_stop(stop, enrolment.enrol(settings, Role.AGGREGATOR, hosts))
+    if own is None:
+        return
     identity.write_private(settings.state / "ca.pem", identity.pem(own.ca), 0o644)
     directory = Directory(own, settings.registry, settings.state / "roster.bin", metrics)
 

@@ -17,7 +17,7 @@ from ..identity import Role
 from ..metrics import Metrics
 from ..protocol.ticket import Policy
 from ..supervisor import Child, flower_environment
-from ..waiting import until_stop
+from ..waiting import or_stop, until_stop
 from .agent import PeerAgent, SerialStore
 from .link import PeerLink
 from .local import AgentService, socket_path
@@ -30,7 +30,9 @@ PORT = 9300
 
 async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Runs the peer until `stop`; then says goodbye on mDNS and at the registry."""
-    own = await enrolment.enrol(settings, Role.PEER)
+    own = await or_stop(stop, enrolment.enrol(settings, Role.PEER))
+    if own is None:
+        return
     directory = Directory(own, settings.registry, settings.state / "roster.bin", metrics)
     policy = Policy(
         modes=settings.secure_modes(),
@@ -58,16 +60,18 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     directory.by_mdns = discovery.found
     await discovery.start()
     presence = Presence(settings, own.name, port, directory, discovery)
-    await presence.announce()
-    index = await presence.register(stop)
-    log.info("peer %s at %s:%d, data slice %s", own.name, presence.host, port, index)
-    tasks = [asyncio.create_task(presence.keep(stop))]
-    if index is not None:
-        supernode = _supernode(settings, index, str(socket))
-        tasks.append(asyncio.create_task(supernode.run(stop)))
+    tasks: list[asyncio.Task[None]] = []
     try:
+        await presence.announce()
+        index = await or_stop(stop, presence.register(stop))
+        log.info("peer %s at %s:%d, data slice %s", own.name, presence.host, port, index)
+        tasks.append(asyncio.create_task(presence.keep(stop)))
+        if index is not None:
+            supernode = _supernode(settings, index, str(socket))
+            tasks.append(asyncio.create_task(supernode.run(stop)))
         await until_stop(stop, tasks)
     finally:
+        stop.set()
         await presence.goodbye()
         await asyncio.gather(*tasks, return_exceptions=True)
         agent.close_round()

@@ -15,6 +15,7 @@ from .. import rpc
 from ..config import ConfigError, Settings
 from ..directory import Directory
 from ..discovery import Discovery
+from ..identity import IdentityError
 from ..netinfo import Attachment, attachment, own_address
 from ..protocol.errors import Reason
 from ..waiting import wait_for
@@ -52,12 +53,18 @@ class Presence:
     async def register(self, stop: asyncio.Event) -> int | None:
         """The index of the data slice, once the registry answers; None if stopped before.
 
-        A peer that had one before goes on with that while there is no registry.
+        A peer that had one before goes on with that while there is no registry. IdentityError if the
+        registry refuses.
         """
         while not stop.is_set():
             try:
                 return await self._register()
             except grpc.aio.AioRpcError as error:
+                if rpc.reason_of(error) is not None:
+                    raise IdentityError(
+                        f"the registry at {self._settings.registry} refused {self._name} at"
+                        f" {self.host}: {error.details()}"
+                    ) from error
                 kept = self._directory.kept_index
                 if kept is not None:
                     log.warning("no registry (%s): going on as before", error.details())
