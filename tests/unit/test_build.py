@@ -1,8 +1,9 @@
-"""Where `make` takes torch from: not hundreds of megabytes of CUDA by accident."""
+"""Where `make` and the images take torch from: not gigabytes of CUDA by accident."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -65,3 +66,22 @@ def test_torch_is_the_cpu_build_unless_said_otherwise(
         assert f"--torch-backend={backend} " in first
     else:
         assert first.startswith("pip install")
+
+
+@pytest.mark.parametrize(
+    ("backend", "option"), [("cpu", ["--torch-backend=cpu"]), ("none", []), ("", [])]
+)
+def test_the_images_take_the_same_switch(backend: str, option: list[str], tmp_path: Path) -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    (run,) = re.findall(r"^RUN ((?:.*\\\n)*.*-r /torch\.txt.*(?:\\\n.*)*)", text, re.MULTILINE)
+    (tmp_path / "uv").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "uv").chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-c", run],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "TORCH_BACKEND": backend},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    words = done.stdout.splitlines()[0].split()
+    assert [word for word in words if word.startswith("--torch")] == option
