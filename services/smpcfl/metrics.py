@@ -23,11 +23,15 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     start_http_server,
 )
 from prometheus_client.metrics import MetricWrapperBase
 
 from .config import PortInUse
+
+# When a series was first written is when a phase ended, to the millisecond.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 MODES = ("normal", "additive", "seeded")
 PHASES = ("exchange", "ready", "train", "upload", "agree", "unmask", "sum")
@@ -161,7 +165,9 @@ class Metrics:
             "smpcfl_rejected_total", "Messages rejected, by reason", reason=None
         )
         self.peers_discovered = self._gauge(
-            "smpcfl_peers_discovered", "Other peers known, by how they were found", via=VIA
+            "smpcfl_peers_discovered",
+            "Peers known, a peer itself included, by how they were found",
+            via=VIA,
         )
         self.roster_peers = self._gauge("smpcfl_roster_peers", "Peers in the registry's roster")
         self.build_info = self._gauge(

@@ -250,7 +250,7 @@ class Trainer:
     async def _settled_peers(self, stop: asyncio.Event) -> int:
         last, since, loop = -1, 0.0, asyncio.get_running_loop()
         while not stop.is_set():
-            peers = len(self._directory.by_registry)
+            peers = self._directory.registered
             if peers != last:
                 least = self._settings.min_peers
                 log.info("waiting for peers: %d of at least %d are there", peers, least)
