@@ -38,7 +38,8 @@ $(STAMP): pyproject.toml setup.py $(wildcard proto/smpc/v1/*.proto)
 	fi; \
 	if [ "$${backend:-none}" != none ]; then \
 	  $(BIN)/pip install --quiet --disable-pip-version-check uv && \
-	  $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend="$$backend" -r $(VENV)/torch.txt; \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend="$$backend" -r $(VENV)/torch.txt || \
+	  echo "PyTorch's index of $$backend builds does not answer: torch comes from where pip finds it"; \
 	fi
 	$(BIN)/pip install --quiet --disable-pip-version-check -r $(VENV)/torch.txt --editable ".[dev]"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r $(VENV)/data.txt
