@@ -125,6 +125,19 @@ class Stack:
         path = self.folder / "online.json"
         return set(json.loads(path.read_text())) if path.exists() else set()
 
+    def said(self, service: str, text: str) -> bool:
+        """Ever, by a container of this short name."""
+        return any(text in line for line in self.log.of(f"{PROJECT}-{service}"))
+
+    def found_by_mdns(self, container: str) -> int:
+        page = (
+            "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9100/metrics').read())"
+        )
+        metrics = docker("exec", container, "python", "-c", page)
+        found = re.search(r'smpcfl_peers_discovered{[^}]*via="mdns"[^}]*} (\d+)', metrics)
+        assert found is not None, metrics
+        return int(found[1])
+
     # -- a round ----------------------------------------------------------------------------------
 
     def hold(self, points: Iterable[str]) -> None:
@@ -178,8 +191,3 @@ class Stack:
             return f"{tail}\nround {self.current}: waited {seconds} s for {what}"
 
         wait(done, seconds, describe, every=0.05)
-
-
-def address(container: str) -> str:
-    template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-    return docker("inspect", "--format", template, container).strip()
