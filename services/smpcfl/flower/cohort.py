@@ -11,12 +11,12 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from .records import RECORD, config_of
-from .replies import Replies
+from .replies import Replies, Reply
 
 log = logging.getLogger("smpcfl.flower")
 _POLL_S = 0.2
 _IDENTIFY_S = 60.0
-_IDENTIFY_LATER_S = 15.0  # once there are others to go on with
+_IDENTIFY_LATER_S = 5.0  # once there are others to go on with
 _SILENT_S = 60.0
 
 # Of the peers given, those whose agent answers, each with the start that it is in.
@@ -47,9 +47,15 @@ class PeerNodes:
 
     def present(self, grid: Grid, probe: Probe) -> dict[int, str]:
         """Peer ids by node id. Waits for the answers of new nodes, but not longer than they may take."""
+        self.ask(grid)
+        assert self._replies is not None
+        patience = _IDENTIFY_LATER_S if self._known else _IDENTIFY_S
+        now = self._clock()
+        while any(now < since + patience for since in self._asked.values()):
+            self._take(self._replies.take(_POLL_S))
+            now = self._clock()
         online = set(grid.get_node_ids())
         self._gone &= online
-        self._identify(grid, online - self._known.keys() - self._gone)
         self._look_for_silent(online, probe)
         left_out = self._gone | self._silent.keys()
         return {
@@ -58,16 +64,12 @@ class PeerNodes:
             if node in online and node not in left_out
         }
 
-    def missed(self, nodes: Iterable[int]) -> None:
-        """These were sent a message in the round that ended, and did not reply."""
-        self._silent |= dict.fromkeys(nodes, self._clock())
-
-    def _identify(self, grid: Grid, new: set[int]) -> None:
+    def ask(self, grid: Grid) -> None:
+        """Asks new nodes who they are, and takes the answers that have come."""
         if self._replies is None:
             self._replies = Replies(grid)
-        # One that does not answer must not hold up the others for long: it joins when it does.
-        latest = self._clock() + (_IDENTIFY_LATER_S if self._known else _IDENTIFY_S)
-        self._asked = {node: at for node, at in self._asked.items() if node in new}
+        new = set(grid.get_node_ids()) - self._known.keys() - self._gone
+        self._asked = {node: since for node, since in self._asked.items() if node in new}
         if unasked := sorted(new - self._asked.keys()):
             log.info("asking %d new nodes who they are", len(unasked))
             ask = RecordDict({RECORD: ConfigRecord({"identify": True})})
@@ -75,24 +77,32 @@ class PeerNodes:
                 Message(content=ask, message_type=MessageType.TRAIN, dst_node_id=node)
                 for node in unasked
             )
-            self._asked |= dict.fromkeys(unasked, latest)
-        while self._asked:
-            for node, reply in self._replies.take(_POLL_S):
-                if self._asked.pop(node, None) is not None:
-                    self._take(node, reply)
-            if all(at <= self._clock() for at in self._asked.values()):
-                break
+            self._asked |= dict.fromkeys(unasked, self._clock())
+        self._take(self._replies.take(0.0))
 
-    def _take(self, node: int, reply: Message) -> None:
-        answer = None if reply.has_error() else config_of(reply.content)
-        if answer is None:
-            log.warning("node %d is no peer: %s", node, reply.error.reason)
-            return
-        known = _Known(str(answer["peer"]), bytes(answer["start"]))  # type: ignore[arg-type]
-        # A peer that started again has a new node.
-        for other in [n for n, item in self._known.items() if item.peer == known.peer]:
-            self._forget(other)
-        self._known[node] = known
+    def lost(self, nodes: set[int], probe: Probe) -> bool:
+        """Whether no agent of these nodes answers, or only one that has started again."""
+        known = {node: self._known[node] for node in nodes if node in self._known}
+        found = probe([item.peer for item in known.values()])
+        return all(found.get(item.peer) != item.start for item in known.values())
+
+    def missed(self, nodes: Iterable[int]) -> None:
+        """These were sent a message in the round that ended, and did not reply."""
+        self._silent |= dict.fromkeys(nodes, self._clock())
+
+    def _take(self, replies: list[Reply]) -> None:
+        for node, reply in replies:
+            if self._asked.pop(node, None) is None:
+                continue
+            answer = None if reply.has_error() else config_of(reply.content)
+            if answer is None:
+                log.warning("node %d is no peer: %s", node, reply.error.reason)
+                continue
+            known = _Known(str(answer["peer"]), bytes(answer["start"]))  # type: ignore[arg-type]
+            # A peer that started again has a new node.
+            for other in [n for n, item in self._known.items() if item.peer == known.peer]:
+                self._forget(other)
+            self._known[node] = known
 
     def _look_for_silent(self, online: set[int], probe: Probe) -> None:
         now = self._clock()

@@ -33,7 +33,7 @@ from ..protocol.trailer import Trailer
 from ..report import RoundRecord
 from .follow import Limits
 from .records import RECORD, config_digest, config_of, message_bytes, vector_of
-from .replies import exchange
+from .replies import Lost, exchange
 
 log = logging.getLogger("smpcfl.flower")
 STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"
@@ -174,12 +174,16 @@ class SecureRound:
         self._outcome.reason = reason
         return self._outcome
 
-    def run(self, grid: Grid, messages: list[Message], seed: int | None, grace_s: float) -> Outcome:
+    def run(
+        self, grid: Grid, messages: list[Message], seed: int | None, grace_s: float, lost: Lost
+    ) -> Outcome:
         """RemoteError if the round is void."""
         self._attach(messages, seed)
-        return asyncio.run(self._run(grid, messages, grace_s))
+        return asyncio.run(self._run(grid, messages, grace_s, lost))
 
-    async def _run(self, grid: Grid, messages: list[Message], grace_s: float) -> Outcome:
+    async def _run(
+        self, grid: Grid, messages: list[Message], grace_s: float, lost: Lost
+    ) -> Outcome:
         outcome, ticket = self._outcome, self.signed.ticket
         outcome.bytes_down = sum(message_bytes(message) for message in messages)
         async with Unmasking(self._own, self._server.registry, self._server.state) as unmasking:
@@ -187,7 +191,7 @@ class SecureRound:
             await unmasking.refresh()
             start = time.monotonic()
             replies = await asyncio.to_thread(
-                exchange, grid, messages, ticket.deadlines.upload / 1000, grace_s
+                exchange, grid, messages, ticket.deadlines.upload / 1000, grace_s, lost
             )
             self.silent = {m.metadata.dst_node_id for m in messages} - replies.keys()
             outcome.phase_seconds["train"] = time.monotonic() - start
