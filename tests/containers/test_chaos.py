@@ -66,7 +66,7 @@ class Chaos:
         self.stack = stack
         self.up = stack.containers()
         self.rounds: list[Round] = []
-        self._nodes = stack.online()
+        self._nodes = stack.known()
         self._awaited = 0
         self._turn = 0
 
@@ -102,14 +102,14 @@ class Chaos:
             self._awaited += len(victims)
 
     def await_nodes(self, more: int = 0) -> None:
-        """Until Flower has seen the new nodes of whatever was started again."""
+        """Until whatever was started again, or anew, has said who it is."""
         self._awaited += more
         self.stack.wait(
-            lambda: len(self.stack.online() - self._nodes) >= self._awaited,
+            lambda: len(self.stack.known() - self._nodes) >= self._awaited,
             90,
-            f"{self._awaited} nodes more than {len(self._nodes)}, not {self.stack.online()}",
+            f"{self._awaited} nodes more than {len(self._nodes)}, not {self.stack.known()}",
         )
-        self._nodes |= self.stack.online()
+        self._nodes |= self.stack.known()
         self._awaited = 0
 
     # -- rounds -----------------------------------------------------------------------------------

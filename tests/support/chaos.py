@@ -82,7 +82,7 @@ class Stack:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.wait(lambda: len(self.online()) >= peers, 120)
+        self.wait(lambda: len(self.known()) >= peers, 120)
 
     def _superlink_is_there(self) -> bool:
         connect = "import socket; socket.create_connection(('127.0.0.1', 9092), 2)"
@@ -120,9 +120,9 @@ class Stack:
         found = [_IS_AT.search(text) for text in self.log.of(container)]
         return next((match[1] for match in found if match), "")
 
-    def online(self) -> set[int]:
-        """Flower's nodes, as seen between rounds."""
-        path = self.folder / "online.json"
+    def known(self) -> set[int]:
+        """Nodes that have said which peer they are, as seen between rounds."""
+        path = self.folder / "known.json"
         return set(json.loads(path.read_text())) if path.exists() else set()
 
     def said(self, service: str, text: str) -> bool:

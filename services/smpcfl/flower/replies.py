@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 
 _POLL_S = 0.2
 _LOOK_S = 1.0
-_POLLS_PER_S = 25.0  # of all threads together: they are what keeps the SuperLink busy
+_POLLS_PER_S = 12.0  # of all threads together: they are what keeps the SuperLink busy
 
 Reply = tuple[int, Message]
 # Whether none of the missing nodes will reply any more; the flag: two thirds have, it is late.

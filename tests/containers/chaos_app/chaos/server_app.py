@@ -76,7 +76,9 @@ def main(grid: Grid, context: Context) -> None:
         stage.save(f"log/{number}-model.npz", **model)
         go = stage.FOLDER / "go" / str(number + 1)
         while number < plan["rounds"] and not go.exists():
-            stage.write("online.json", json.dumps(list(grid.get_node_ids())).encode())
+            # Else new nodes would be asked in the next round only: rounds have no such pauses.
+            strategy._nodes.ask(grid)
+            stage.write("known.json", json.dumps(list(strategy._nodes._known)).encode())
             time.sleep(0.2)
         staged.round = number + 1
         return MetricRecord({})
