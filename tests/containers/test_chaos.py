@@ -121,8 +121,10 @@ class Chaos:
         stack = self.stack
         bystanders = self.others([*victims, *down])
         if phase == "ticket":
-            self.inflict(fault, victims)
+            stack.hold(["leaving"])
             stack.go()
+            stack.wait_at("leaving")
+            self.inflict(fault, victims)
         elif phase == "exchange":
             docker("pause", bystanders[0])  # nobody is through with the exchange before it goes on
             stack.go()

@@ -98,6 +98,8 @@ class Stack:
             self._run.wait()
         if hasattr(self, "log"):
             self.log.close()
+            lines = "\n".join(f"{name} | {text}" for name, text in self.log.lines)
+            (self.folder / "containers.log").write_text(lines)
         self.compose("down", "-v", "--timeout", "2", check=False)
 
     def finish(self) -> str:
