@@ -27,8 +27,6 @@ _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # gRPC's own 120 s would leave a service that was away for minutes unseen for two more.
-    ("grpc.max_reconnect_backoff_ms", 3_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 ]
@@ -57,6 +55,9 @@ def bind(
 def channel(identity: Identity, address: str, role: Role, name: str) -> grpc.aio.Channel:
     """A channel that only talks to the holder of `name`'s certificate, wherever it is."""
     options = [*_OPTIONS, ("grpc.ssl_target_name_override", tls_name(role, name))]
+    if role is Role.REGISTRY:
+        # gRPC's own 120 s would leave a registry that was away for minutes unseen for two more.
+        options.append(("grpc.max_reconnect_backoff_ms", 3_000))
     return grpc.aio.secure_channel(address, identity.channel_credentials(), options)
 
 

@@ -24,16 +24,17 @@ from support.compose import Compose, docker, engine_missing
 PEERS = 8
 SEED = 1  # of the app's strategy: the rounding follows from it
 PHASES = ("ticket", "exchange", "training", "frozen", "uploaded", "agree", "unmask")
+ELSEWHERE = "10.213.77.200"
 UPLOADED = ("uploaded", "agree", "unmask")  # whoever is lost there is still a survivor
-PLAN = {
-    "rounds": 23,
+PLAN: dict[str, Any] = {
+    "rounds": 35,
     "grace_s": 8.0,
     "deadlines_ms": {
         "exchange": 5_000,
         "ready": 8_000,
-        "upload": 30_000,
-        "agree": 36_000,
-        "unmask": 42_000,
+        "upload": 60_000,
+        "agree": 66_000,
+        "unmask": 70_000,
     },
 }
 
@@ -55,6 +56,7 @@ class Round:
     complete: bool = True
     present: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
+    surviving: set[str] = field(default_factory=set)
 
 
 class Chaos:
@@ -64,12 +66,15 @@ class Chaos:
         self.stack = stack
         self.up = stack.containers()
         self.rounds: list[Round] = []
-        self._nodes = stack.online()
+        self._nodes = stack.known()
         self._awaited = 0
         self._turn = 0
 
     def ids(self, containers: Sequence[str]) -> set[str]:
         return {self.stack.peer_id(item) for item in containers}
+
+    def others(self, containers: Sequence[str]) -> list[str]:
+        return [item for item in self.up if item not in containers]
 
     def choose(self, count: int) -> list[str]:
         """Everyone has its turn."""
@@ -97,26 +102,29 @@ class Chaos:
             self._awaited += len(victims)
 
     def await_nodes(self, more: int = 0) -> None:
-        """Until Flower has seen the new nodes of whatever was started again."""
+        """Until whatever was started again, or anew, has said who it is."""
         self._awaited += more
         self.stack.wait(
-            lambda: len(self.stack.online() - self._nodes) >= self._awaited,
+            lambda: len(self.stack.known() - self._nodes) >= self._awaited,
             90,
-            f"{self._awaited} nodes more than {len(self._nodes)}, not {self.stack.online()}",
+            f"{self._awaited} nodes more than {len(self._nodes)}, not {self.stack.known()}",
         )
-        self._nodes |= self.stack.online()
+        self._nodes |= self.stack.known()
         self._awaited = 0
 
     # -- rounds -----------------------------------------------------------------------------------
 
     def strike(
-        self, phase: str, fault: str, victims: Sequence[str], bystanders: Sequence[str]
+        self, phase: str, fault: str, victims: Sequence[str], down: Sequence[str] = ()
     ) -> Round:
-        """Starts the next round and inflicts the fault in that phase of it."""
+        """Starts the next round and inflicts the fault in that phase of it; some are down before."""
         stack = self.stack
+        bystanders = self.others([*victims, *down])
         if phase == "ticket":
-            self.inflict(fault, victims)
+            stack.hold(["leaving"])
             stack.go()
+            stack.wait_at("leaving")
+            self.inflict(fault, victims)
         elif phase == "exchange":
             docker("pause", bystanders[0])  # nobody is through with the exchange before it goes on
             stack.go()
@@ -189,7 +197,6 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, lis
         CHAOS_FOLDER=str(folder),
         SMPCFL_MODE="seeded",
         SMPCFL_ROUNDS="0",
-        SMPCFL_MIN_PEERS="3",
     )
     stack = Stack(compose, folder, PLAN)
     try:
@@ -200,33 +207,106 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, lis
 
 
 def play(stack: Stack) -> list[Round]:
+    """All rounds, one after the other."""
     chaos = Chaos(stack)
-    everyone = chaos.ids(chaos.up)
-    chaos.plain().present = everyone
+    chaos.plain().present = chaos.ids(chaos.up)
+    lose_peers_in_every_phase(chaos)
+    come_and_go(chaos)
+    lose_the_registry(chaos)
+    move(chaos)
+    lose_too_many(chaos)
+    return chaos.rounds
 
-    # Two are killed, and the next round runs without them; they are back for the one after the next two,
-    # in which one is paused and one is cut off.
+
+def lose_peers_in_every_phase(chaos: Chaos) -> None:
+    """Two are killed, and the next round runs without them. They are started again while one is paused in
+    it; in the round after, one is cut off."""
     for place, phase in enumerate(PHASES):
         chaos.await_nodes()
         killed = chaos.choose(2)
-        rest = [item for item in chaos.up if item not in killed]
-        chaos.strike(phase, "kill", killed, rest).present = everyone
+        rest = chaos.others(killed)
+        chaos.strike(phase, "kill", killed).present = chaos.ids(chaos.up)
         chaos.end()
-        for fault, shift in (("pause", 2), ("cut", 4)):
-            other = PHASES[(place + shift) % len(PHASES)]
-            victims = (
-                [rest[place % len(rest)]] if fault == "pause" else [rest[(place + 1) % len(rest)]]
-            )
-            bystanders = [item for item in rest if item not in victims]
-            done = chaos.strike(other, fault, victims, bystanders)
-            if fault == "pause":
-                done.absent = chaos.ids(killed)
-                chaos.heal("kill", killed)
-            chaos.end()
-            chaos.heal(fault, victims)
+        paused, cut = [rest[place % len(rest)]], [rest[(place + 1) % len(rest)]]
+        done = chaos.strike(PHASES[(place + 2) % len(PHASES)], "pause", paused, killed)
+        done.absent = chaos.ids(killed)
+        chaos.heal("kill", killed)
+        chaos.end()
+        chaos.heal("pause", paused)
+        chaos.strike(PHASES[(place + 4) % len(PHASES)], "cut", cut, killed)
+        chaos.end()
+        chaos.heal("cut", cut)
+
+
+def come_and_go(chaos: Chaos) -> None:
+    stack = chaos.stack
     chaos.await_nodes()
-    chaos.plain("all are back").present = everyone
-    return chaos.rounds
+    again = chaos.choose(1)
+    chaos.strike("training", "restart", again).present = chaos.ids(chaos.up)
+    chaos.end()
+    chaos.await_nodes(1)
+    chaos.plain("restarted").present = chaos.ids(chaos.up)
+
+    leaving = chaos.choose(1)
+    gone = chaos.ids(leaving)
+    chaos.strike("training", "stop", leaving)
+    (name,) = gone
+    stack.wait(lambda: stack.said("registry-1", f"peer {name} said goodbye"), 10, "a goodbye")
+    witness = chaos.others(leaving)[0]
+    stack.wait(lambda: stack.found_by_mdns(witness) == PEERS - 1, 10, "a goodbye by mDNS")
+    chaos.end()
+    docker("rm", "--volumes", *leaving)
+    chaos.up = chaos.others(leaving)
+    stack.compose("up", "-d", "--no-recreate", "--scale", f"peer={PEERS}", "peer")
+    chaos.plain("left").absent = gone
+    chaos.await_nodes(1)
+    chaos.up = stack.containers()
+    stack.wait(lambda: all(chaos.ids(chaos.up)), 30)
+
+
+def lose_the_registry(chaos: Chaos) -> None:
+    registry = f"{PROJECT}-registry-1"
+    docker("stop", registry)
+    chaos.plain("no registry").present = chaos.ids(chaos.up)
+    killed = chaos.choose(1)
+    chaos.strike("exchange", "kill", killed).present = chaos.ids(chaos.up)
+    chaos.end()
+    chaos.heal("kill", killed)
+    chaos.await_nodes()
+    chaos.plain("no registry").present = chaos.ids(chaos.up)
+    docker("start", registry)
+
+
+def move(chaos: Chaos) -> None:
+    (moved,) = chaos.choose(1)
+    chaos.inflict("cut", [moved])
+    docker("network", "connect", "--ip", ELSEWHERE, NETWORK, moved)
+
+    def known() -> bool:
+        status = chaos.stack.compose("exec", "-T", "aggregator", "smpcfl", "status")
+        return ELSEWHERE in status and status.count("yes") == PEERS
+
+    chaos.stack.wait(known, 60, f"{ELSEWHERE} on the roster, and everyone seen by mDNS")
+    done = chaos.plain("moved")
+    done.present = done.surviving = chaos.ids(chaos.up)
+
+
+def lose_too_many(chaos: Chaos) -> None:
+    first = chaos.choose(2)
+    chaos.strike("unmask", "kill", first).present = chaos.ids(chaos.up)
+    chaos.end()
+    second = chaos.others(first)[:2]
+    done = chaos.strike("training", "kill", second, first)
+    done.absent, done.complete = chaos.ids(first), False
+    chaos.end()
+    chaos.plain("too few").absent = chaos.ids([*first, *second])
+    chaos.heal("kill", [*first, *second])
+    chaos.await_nodes()
+    half = chaos.choose(PEERS // 2)
+    done = chaos.strike("agree", "kill", half)
+    done.present, done.complete = chaos.ids(chaos.up), False
+    chaos.end()
+    chaos.plain("too few").absent = chaos.ids(half)
 
 
 def test_every_round_gives_exactly_the_survivors_sum(story: tuple[Stack, list[Round]]) -> None:
@@ -254,12 +334,14 @@ def check(log: Path, done: Round, record: dict[str, Any]) -> None:
     if not done.complete:
         assert record["outcome"] == "void", (done, record)
         assert record["reason"], record
+        assert record["seconds"] * 1000 < PLAN["deadlines_ms"]["unmask"], record
         assert same(before, after), done
         return
     assert record["outcome"] == "complete", (done, record)
     survivors = json.loads((log / f"{done.number}-survivors.json").read_text())
     lost = set() if done.phase in UPLOADED else done.victims
     assert not lost & set(survivors), done
+    assert done.surviving <= set(survivors), done
     expected = model_of(log, done.number, ticket, before, survivors)
     assert same(expected, after), done
     assert not same(before, after), done

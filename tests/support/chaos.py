@@ -82,7 +82,7 @@ class Stack:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.wait(lambda: len(self.online()) >= peers, 120)
+        self.wait(lambda: len(self.known()) >= peers, 120)
 
     def _superlink_is_there(self) -> bool:
         connect = "import socket; socket.create_connection(('127.0.0.1', 9092), 2)"
@@ -98,6 +98,8 @@ class Stack:
             self._run.wait()
         if hasattr(self, "log"):
             self.log.close()
+            lines = "\n".join(f"{name} | {text}" for name, text in self.log.lines)
+            (self.folder / "containers.log").write_text(lines)
         self.compose("down", "-v", "--timeout", "2", check=False)
 
     def finish(self) -> str:
@@ -120,10 +122,23 @@ class Stack:
         found = [_IS_AT.search(text) for text in self.log.of(container)]
         return next((match[1] for match in found if match), "")
 
-    def online(self) -> set[int]:
-        """Flower's nodes, as seen between rounds."""
-        path = self.folder / "online.json"
+    def known(self) -> set[int]:
+        """Nodes that have said which peer they are, as seen between rounds."""
+        path = self.folder / "known.json"
         return set(json.loads(path.read_text())) if path.exists() else set()
+
+    def said(self, service: str, text: str) -> bool:
+        """Ever, by a container of this short name."""
+        return any(text in line for line in self.log.of(f"{PROJECT}-{service}"))
+
+    def found_by_mdns(self, container: str) -> int:
+        page = (
+            "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9100/metrics').read())"
+        )
+        metrics = docker("exec", container, "python", "-c", page)
+        found = re.search(r'smpcfl_peers_discovered{[^}]*via="mdns"[^}]*} (\d+)', metrics)
+        assert found is not None, metrics
+        return int(found[1])
 
     # -- a round ----------------------------------------------------------------------------------
 
@@ -178,8 +193,3 @@ class Stack:
             return f"{tail}\nround {self.current}: waited {seconds} s for {what}"
 
         wait(done, seconds, describe, every=0.05)
-
-
-def address(container: str) -> str:
-    template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-    return docker("inspect", "--format", template, container).strip()

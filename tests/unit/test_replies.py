@@ -12,6 +12,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
+from smpcfl.flower import replies
 from smpcfl.flower.replies import exchange
 
 
@@ -45,13 +46,17 @@ class Nodes:
             if self.what[key] == "answers"
         ]
 
-    def exchange(self, timeout: float, grace: float | None = None) -> set[str]:
+    def exchange(self, timeout: float, grace: float | None = None, lost: Any = None) -> set[str]:
         content = RecordDict({"c": ConfigRecord()})
         messages = [
             Message(content=content, message_type=MessageType.TRAIN, dst_node_id=node)
             for node in range(len(self.names))
         ]
-        found = exchange(cast(Grid, cast(Any, self)), messages, timeout, grace)
+        grid = cast(Grid, cast(Any, self))
+        if lost is None:
+            found = exchange(grid, messages, timeout, grace)
+        else:
+            found = exchange(grid, messages, timeout, grace, lost)
         return {self.names[node] for node in found}
 
 
@@ -83,6 +88,22 @@ def test_a_node_killed_while_it_sends_loses_its_own_reply_only(killed: Nodes) ->
 def test_a_silent_node_is_waited_for_until_the_deadline() -> None:
     nodes = Nodes(a="answers", b="silent", c="silent", d="silent")
     assert nodes.exchange(0.5, grace=0.1) == {"a"}
+
+
+def test_nobody_waits_for_a_node_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replies, "_LOOK_S", 0.05)
+    asked: list[tuple[set[int], bool]] = []
+    says = iter([True, False, True, True])
+
+    def lost(missing: set[int], late: bool) -> bool:
+        asked.append((missing, late))
+        return late and next(says)
+
+    nodes = Nodes(a="answers", b="answers", c="silent")
+    start = time.monotonic()
+    assert nodes.exchange(60, grace=60, lost=lost) == {"a", "b"}
+    assert time.monotonic() - start < 10
+    assert asked[-4:] == [({2}, True)] * 4, "it has to be lost twice in a row"
 
 
 def test_what_the_superlink_refuses_is_raised() -> None:

@@ -1,4 +1,4 @@
-"""Whether a peer that did not reply through Flower is still there: asks its agent directly."""
+"""Whether peers are there: asks their agents directly, because Flower is slow to see that one is gone."""
 
 from __future__ import annotations
 

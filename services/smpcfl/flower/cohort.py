@@ -12,13 +12,13 @@ from flwr.serverapp import Grid
 
 from ..protocol.errors import RemoteError
 from .records import RECORD, identity_of
-from .replies import Replies
+from .replies import Replies, Reply
 
 log = logging.getLogger("smpcfl.flower")
 _POLL_S = 0.2
 _IDENTIFY_S = 60.0
-_IDENTIFY_LATER_S = 15.0  # once there are others to go on with
-_SILENT_S = 60.0
+_IDENTIFY_LATER_S = 5.0  # once there are others to go on with
+_AWAY_S = 60.0
 
 # Of the peers given, those whose agent answers, each with the start that it is in.
 Probe = Callable[[Iterable[str]], Mapping[str, bytes]]
@@ -34,41 +34,46 @@ class PeerNodes:
     """Which node is which peer, and which of them are there for the next round.
 
     A new node is asked once; it answers with its agent's peer id. Flower takes up to a minute to see that a
-    node is gone. So whoever did not reply in a round is left out of the next ones until its agent, asked
-    directly by `probe`, answers that it is still the same, or for that minute.
+    node is gone, so before each round all agents are asked directly, by `probe`, whether they are there. A
+    peer that does not answer is left out until it does, or for that minute, if there is reason to think that
+    it would: its agent has answered before, or it did not reply in a round.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[int, _Known] = {}
-        self._asked: dict[int, float] = {}
         self._replies: Replies | None = None
-        self._silent: dict[int, float] = {}
-        self._gone: set[int] = set()
+        self._asked: dict[int, float] = {}  # when
+        self._known: dict[int, _Known] = {}
+        self._reached: set[int] = set()  # their agents have answered
+        self._away: dict[int, float] = {}  # since when
+        self._gone: set[int] = set()  # their agents have started again
 
     def present(self, grid: Grid, probe: Probe) -> dict[int, str]:
         """Peer ids by node id. Waits for the answers of new nodes, but not longer than they may take."""
+        self.ask(grid)
+        assert self._replies is not None
+        patience = _IDENTIFY_LATER_S if self._known else _IDENTIFY_S
+        now = self._clock()
+        while any(now < since + patience for since in self._asked.values()):
+            self._take(self._replies.take(_POLL_S))
+            now = self._clock()
         online = set(grid.get_node_ids())
         self._gone &= online
-        self._identify(grid, online - self._known.keys() - self._gone)
-        self._look_for_silent(online, probe)
-        left_out = self._gone | self._silent.keys()
+        self._look(online, probe)
+        now = self._clock()
+        away = {node for node, since in self._away.items() if now - since < _AWAY_S}
         return {
             node: known.peer
             for node, known in self._known.items()
-            if node in online and node not in left_out
+            if node in online and node not in away
         }
 
-    def missed(self, nodes: Iterable[int]) -> None:
-        """These were sent a message in the round that ended, and did not reply."""
-        self._silent |= dict.fromkeys(nodes, self._clock())
-
-    def _identify(self, grid: Grid, new: set[int]) -> None:
+    def ask(self, grid: Grid) -> None:
+        """Asks new nodes who they are, and takes the answers that have come."""
         if self._replies is None:
             self._replies = Replies(grid)
-        # One that does not answer must not hold up the others for long: it joins when it does.
-        latest = self._clock() + (_IDENTIFY_LATER_S if self._known else _IDENTIFY_S)
-        self._asked = {node: at for node, at in self._asked.items() if node in new}
+        new = set(grid.get_node_ids()) - self._known.keys() - self._gone
+        self._asked = {node: since for node, since in self._asked.items() if node in new}
         if unasked := sorted(new - self._asked.keys()):
             log.info("asking %d new nodes who they are", len(unasked))
             ask = RecordDict({RECORD: ConfigRecord({"identify": True})})
@@ -76,46 +81,60 @@ class PeerNodes:
                 Message(content=ask, message_type=MessageType.TRAIN, dst_node_id=node)
                 for node in unasked
             )
-            self._asked |= dict.fromkeys(unasked, latest)
-        while self._asked:
-            for node, reply in self._replies.take(_POLL_S):
-                if self._asked.pop(node, None) is not None:
-                    self._take(node, reply)
-            if all(at <= self._clock() for at in self._asked.values()):
-                break
+            self._asked |= dict.fromkeys(unasked, self._clock())
+        self._take(self._replies.take(0.0))
 
-    def _take(self, node: int, reply: Message) -> None:
-        try:
-            known = _Known(*identity_of(reply))
-        except RemoteError as error:
-            log.warning("node %d is no peer: %s", node, error)
-            return
-        # A peer that started again has a new node.
-        for other in [n for n, item in self._known.items() if item.peer == known.peer]:
-            self._forget(other)
-        self._known[node] = known
+    def lost(self, nodes: set[int], probe: Probe) -> bool:
+        """Whether all of these have answered before, and none of them does now."""
+        if not nodes <= self._reached:
+            return False
+        known = [self._known[node] for node in nodes]
+        found = probe([item.peer for item in known])
+        return all(found.get(item.peer) != item.start for item in known)
 
-    def _look_for_silent(self, online: set[int], probe: Probe) -> None:
-        now = self._clock()
-        self._silent = {
-            node: since
-            for node, since in self._silent.items()
-            if node in self._known and now - since < _SILENT_S
-        }
-        asked = {node: self._known[node] for node in self._silent if node in online}
-        if not asked:
+    def missed(self, nodes: Iterable[int]) -> None:
+        """These were sent a message in the round that ended, and did not reply."""
+        for node in set(nodes) - self._reached:
+            self._away[node] = self._clock()
+
+    def _take(self, replies: list[Reply]) -> None:
+        for node, reply in replies:
+            if self._asked.pop(node, None) is None:
+                continue
+            try:
+                known = _Known(*identity_of(reply))
+            except RemoteError as error:
+                log.warning("node %d is no peer: %s", node, error)
+                continue
+            # A peer that started again has a new node.
+            for other in [n for n, item in self._known.items() if item.peer == known.peer]:
+                self._forget(other)
+            self._known[node] = known
+
+    def _look(self, online: set[int], probe: Probe) -> None:
+        here = {node: known for node, known in self._known.items() if node in online}
+        if not here:
             return
-        found = probe([known.peer for known in asked.values()])
-        for node, known in asked.items():
+        found = dict(probe([known.peer for known in here.values()]))
+        # A busy machine may be late once.
+        doubtful = self._reached - self._away.keys()
+        again = [here[node].peer for node in doubtful & here.keys() if here[node].peer not in found]
+        if again:
+            found |= probe(again)
+        for node, known in here.items():
             if known.peer not in found:
-                log.info("%s does not answer and is left out", known.peer)
+                if node in self._reached and node not in self._away:
+                    log.info("%s does not answer and is left out", known.peer)
+                    self._away[node] = self._clock()
             elif found[known.peer] == known.start:
-                del self._silent[node]
+                self._reached.add(node)
+                self._away.pop(node, None)
             else:
                 log.info("%s has started again", known.peer)
                 self._forget(node)
 
     def _forget(self, node: int) -> None:
         del self._known[node]
-        self._silent.pop(node, None)
+        self._away.pop(node, None)
+        self._reached.discard(node)
         self._gone.add(node)

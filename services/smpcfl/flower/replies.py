@@ -5,15 +5,18 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 _POLL_S = 0.2
-_POLLS_PER_S = 25.0  # of all threads together: they are what keeps the SuperLink busy
+_LOOK_S = 1.0
+_POLLS_PER_S = 12.0  # of all threads together: they are what keeps the SuperLink busy
 
 Reply = tuple[int, Message]
+# Whether none of the missing nodes will reply any more; the flag: two thirds have, it is late.
+Lost = Callable[[set[int], bool], bool]
 
 
 class Replies:
@@ -65,24 +68,35 @@ class Replies:
 
 
 def exchange(
-    grid: Grid, messages: Iterable[Message], timeout: float, grace: float | None = None
+    grid: Grid,
+    messages: Iterable[Message],
+    timeout: float,
+    grace: float | None = None,
+    lost: Lost = lambda missing, late: False,
 ) -> dict[int, Message]:
     """Replies by node id; whoever has not replied in `timeout` seconds is missing.
 
     With `grace`, waiting ends so many seconds after two thirds have replied: the last ones are taken
-    for lost. Flower's own loop polls every three seconds, which would be half of a short round.
+    for lost. It ends before if `lost` says so twice in a row; it is asked about once a second.
     """
     sent = list(messages)
+    nodes = {message.metadata.dst_node_id for message in sent}
     found: dict[int, Message] = {}
     latest = time.monotonic() + timeout
+    in_a_row = 0
     replies = Replies(grid)
     try:
         replies.send(sent)
-        while len(found) < len(sent) and (left := latest - time.monotonic()) > 0:
-            found |= dict(replies.take(left))
-            if grace is not None and 3 * len(found) >= 2 * len(sent):
+        while nodes - found.keys() and (left := latest - time.monotonic()) > 0:
+            found |= dict(replies.take(min(left, _LOOK_S)))
+            late = 3 * len(found) >= 2 * len(sent)
+            if grace is not None and late:
                 latest = min(latest, time.monotonic() + grace)
                 grace = None
+            if missing := nodes - found.keys():
+                in_a_row = in_a_row + 1 if lost(missing, late) else 0
+                if in_a_row == 2:
+                    break
     finally:
         replies.close()
     return found

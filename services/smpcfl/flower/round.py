@@ -34,7 +34,7 @@ from ..protocol.trailer import Trailer
 from ..report import RoundRecord
 from .follow import Limits
 from .records import RECORD, config_digest, message_bytes, upload_of
-from .replies import exchange
+from .replies import Lost, exchange
 from .resume import Progress
 
 log = logging.getLogger("smpcfl.flower")
@@ -185,12 +185,16 @@ class SecureRound:
         self._outcome.reason = reason
         return self._outcome
 
-    def run(self, grid: Grid, messages: list[Message], seed: int | None, grace_s: float) -> Outcome:
+    def run(
+        self, grid: Grid, messages: list[Message], seed: int | None, grace_s: float, lost: Lost
+    ) -> Outcome:
         """RemoteError if the round is void."""
         self._attach(messages, seed)
-        return asyncio.run(self._run(grid, messages, grace_s))
+        return asyncio.run(self._run(grid, messages, grace_s, lost))
 
-    async def _run(self, grid: Grid, messages: list[Message], grace_s: float) -> Outcome:
+    async def _run(
+        self, grid: Grid, messages: list[Message], grace_s: float, lost: Lost
+    ) -> Outcome:
         outcome, ticket = self._outcome, self.signed.ticket
         outcome.bytes_down = sum(message_bytes(message) for message in messages)
         async with Unmasking(self._own, self._server.registry, self._server.state) as unmasking:
@@ -199,7 +203,7 @@ class SecureRound:
             before = asyncio.create_task(unmasking.refresh())
             start = time.monotonic()
             replies = await asyncio.to_thread(
-                exchange, grid, messages, ticket.deadlines.upload / 1000, grace_s
+                exchange, grid, messages, ticket.deadlines.upload / 1000, grace_s, lost
             )
             self.silent = {m.metadata.dst_node_id for m in messages} - replies.keys()
             outcome.phase_seconds["train"] = time.monotonic() - start

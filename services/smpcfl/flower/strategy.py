@@ -253,7 +253,13 @@ class SecureStrategy(Strategy):
             log.warning("round %d is void: %s", number, error)
             return Outcome(reason=str(error), cohort=len(peers))
         try:
-            outcome = round_.run(grid, messages, self.seed, self.grace_s)
+            outcome = round_.run(
+                grid,
+                messages,
+                self.seed,
+                self.grace_s,
+                lambda *asked: self._lost(server, grid, *asked),
+            )
         except RemoteError as error:
             log.warning("round %d is void: %s", number, error)
             return round_.void(str(error))
@@ -263,6 +269,11 @@ class SecureStrategy(Strategy):
         self.limits = self.limits.after(outcome.trailer)
         outcome.replies = [self._reply(key, outcome)]
         return outcome
+
+    def _lost(self, server: Server, grid: Grid, missing: set[int], late: bool) -> bool:
+        """Asked while replies are awaited: new nodes can say who they are in time for the next round."""
+        self._nodes.ask(grid)
+        return late and self._nodes.lost(missing, server.probe)
 
     def _reply(self, key: str, outcome: Outcome) -> Message:
         """The survivors as one client, for the inner strategy."""

@@ -76,6 +76,10 @@ class PeerLink:
             elif reason is not Reason.UNKNOWN_TICKET:
                 log.warning("%s refused %s: %s", call.to, method, error.details())
             raise CallFailed(str(error.details()), reason) from error
+        except asyncio.CancelledError:
+            # Its round was closed. A channel to a peer that is gone would go on trying to connect.
+            self._close(call.to)
+            raise
         finally:
             seconds = time.perf_counter() - start
             self._metrics.rpc_duration.observe(seconds, method=f"{method}.out", outcome=outcome)
@@ -97,12 +101,18 @@ class PeerLink:
 
     def _drop(self, peer: str) -> None:
         """The next call tries another address, if there is one."""
+        if (address := self._close(peer)) is not None:
+            self._failed_address[peer] = address
+
+    def _close(self, peer: str) -> str | None:
+        """Its address."""
         known = self._channels.pop(peer, None)
-        if known is not None:
-            self._failed_address[peer] = known[0]
-            # With a grace: other calls may be under way on it.
-            task = asyncio.ensure_future(known[1].close(CALL_S))
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if known is None:
+            return None
+        # With a grace: other calls may be under way on it.
+        task = asyncio.ensure_future(known[1].close(CALL_S))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return known[0]
 
     async def _identify(self, stub: pb_grpc.PeerStub, peer: str) -> None:
         """A certificate for a peer found by mDNS alone; the CA vouches for it."""

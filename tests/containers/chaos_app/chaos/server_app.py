@@ -48,7 +48,7 @@ class StagedRound(AggregatorRound):
 
 
 class StagedGrid:
-    """Flower's grid, which tells whose reply has arrived."""
+    """Flower's grid, which can be held before a round's messages leave, and tells whose reply has come."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
@@ -56,6 +56,12 @@ class StagedGrid:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._grid, name)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        sent = list(messages)
+        if any(message.content.array_records for message in sent):
+            stage.reach(f"{self.round}-leaving")
+        return self._grid.push_messages(sent)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         replies = list(self._grid.pull_messages(message_ids))
@@ -76,7 +82,9 @@ def main(grid: Grid, context: Context) -> None:
         stage.save(f"log/{number}-model.npz", **model)
         go = stage.FOLDER / "go" / str(number + 1)
         while number < plan["rounds"] and not go.exists():
-            stage.write("online.json", json.dumps(list(grid.get_node_ids())).encode())
+            # Else new nodes would be asked in the next round only: rounds have no such pauses.
+            strategy._nodes.ask(grid)
+            stage.write("known.json", json.dumps(list(strategy._nodes._known)).encode())
             time.sleep(0.2)
         staged.round = number + 1
         return MetricRecord({})
