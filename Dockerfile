@@ -33,6 +33,8 @@ WORKDIR /home/smpcfl
 EXPOSE 9100
 
 FROM runtime AS registry
+# Volumes are mounted there: with the folders of the image they belong to the service, not to root.
+RUN mkdir -m 700 /run/smpcfl/join/peer /run/smpcfl/join/aggregator
 COPY --from=build /opt/base /opt/base
 ENV PATH=/opt/base/bin:$PATH
 EXPOSE 9101 9200 9201

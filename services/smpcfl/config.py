@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -38,6 +40,16 @@ class PortInUse(OSError):
         )
         self.host = host
         self.port = port
+
+
+def cannot_listen(host: str, port: int, option: str, error: OSError) -> PortInUse | ConfigError:
+    """What to raise for a failed bind; `option` is the one that moves the port."""
+    if error.errno == errno.EADDRINUSE:
+        return PortInUse(host, port, option)
+    return ConfigError(
+        f"cannot listen on {host}:{port} ({error.strerror or error}): give an address of this machine"
+        f" with --host, or another port with --{option}"
+    )
 
 
 def _option(default: Any, text: str, *, services: str = "rpa") -> Any:
@@ -92,9 +104,37 @@ class Settings:
                 )
         if self.rounds < 0:
             raise ConfigError(f"rounds is {self.rounds}: at least 0")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name.endswith("port") and not 0 <= value <= 65535:
+                raise ConfigError(f"{_sources(item.name)} is {value}: a port is 0 to 65535")
+        for name in ("registry", "enrolment", "aggregator"):
+            host, _, port = getattr(self, name).rpartition(":")
+            if not host or not port.isdecimal() or not 0 < int(port) <= 65535:
+                raise ConfigError(
+                    f"{_sources(name)} is {getattr(self, name)!r}: host:port is needed, such as"
+                    f" {getattr(Settings, name)}"
+                )
+        if self.mdns not in ("all", "off") and not _is_ipv4(self.mdns):
+            raise ConfigError(
+                f"{_sources('mdns')} is {self.mdns!r}: 'all', 'off', or the IPv4 address of one of this"
+                " machine's interfaces"
+            )
 
     def secure_modes(self) -> tuple[str, ...]:
         return (self.mode,)
+
+
+def _sources(name: str) -> str:
+    return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def add_options(parser: argparse.ArgumentParser, service: str) -> None:

@@ -8,7 +8,6 @@ A number that belongs to one peer's data (its examples, loss, correct prediction
 metric: `model_accuracy` and `model_loss` are those of the global model.
 """
 
-import errno
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
@@ -28,7 +27,7 @@ from prometheus_client import (
 )
 from prometheus_client.metrics import MetricWrapperBase
 
-from .config import PortInUse
+from .config import cannot_listen
 
 # When a series was first written is when a phase ended, to the millisecond.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -178,14 +177,12 @@ class Metrics:
     def serve(self, host: str, port: int) -> tuple[WSGIServer, Thread]:
         """Serve /metrics from a daemon thread; port 0 takes a free one (`server.server_port`).
 
-        PortInUse if the port is taken; OSError if it cannot be bound otherwise.
+        PortInUse if the port is taken; ConfigError if it cannot be bound otherwise.
         """
         try:
             return start_http_server(port, host, self.registry)
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise PortInUse(host, port, "metrics-port") from error
-            raise
+            raise cannot_listen(host, port, "metrics-port", error) from error
 
     def _counter(self, name: str, text: str, **labels: Values) -> CounterFamily:
         metric = Counter(name, text, ("mode", *labels), registry=self.registry)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NoReturn, TypeAlias, TypeVar
@@ -11,7 +13,7 @@ import grpc.aio
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from .config import PortInUse
+from .config import cannot_listen
 from .identity import Identity, Role, only_role, tls_name
 from .metrics import Metrics
 from .protocol.errors import ProtocolError, Reason, RemoteError
@@ -42,14 +44,20 @@ def new_server() -> grpc.aio.Server:
 def bind(
     server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials, option: str
 ) -> int:
-    """Binds and returns the port (a free one for 0). PortInUse names the option to change."""
+    """Binds and returns the port (a free one for 0). PortInUse or ConfigError name the option."""
     try:
-        bound = server.add_secure_port(f"{host}:{port}", credentials)
+        return server.add_secure_port(f"{host}:{port}", credentials)
     except RuntimeError as error:
-        raise PortInUse(host, port, option) from error
-    if bound == 0:
-        raise PortInUse(host, port, option)
-    return bound
+        raise cannot_listen(host, port, option, _why_not(host, port)) from error
+
+
+def _why_not(host: str, port: int) -> OSError:
+    """What keeps from listening there: gRPC does not say."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        return error
+    return OSError(errno.EADDRINUSE, "in use a moment ago")
 
 
 def channel(identity: Identity, address: str, role: Role, name: str) -> grpc.aio.Channel:
@@ -61,9 +69,9 @@ def channel(identity: Identity, address: str, role: Role, name: str) -> grpc.aio
     return grpc.aio.secure_channel(address, identity.channel_credentials(), options)
 
 
-def local_channel(socket: str) -> grpc.Channel:
+def local_channel(path: str) -> grpc.Channel:
     """Blocking channel to a service on this machine's Unix socket."""
-    return grpc.insecure_channel(f"unix:{socket}", _OPTIONS)
+    return grpc.insecure_channel(f"unix:{path}", _OPTIONS)
 
 
 def pieces(data: bytes) -> Iterator[bytes]:

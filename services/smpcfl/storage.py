@@ -1,7 +1,8 @@
-"""Whether a state folder can be written, before anything depends on it."""
+"""Whether a folder can take what a service keeps there, before anything depends on it."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,14 +13,18 @@ MIB = 2**20
 LEAST_BYTES = 1 * MIB
 AGGREGATOR_BYTES = 64 * MIB  # Flower's database, and three checkpoints of the model on their way
 _PROBE_BYTES = 64 * 1024
+_SOCKET_BYTES = 100  # the least that a system takes is 103
 
 
 class StorageError(LocalError):
     """A folder that cannot be written, or has too little room."""
 
 
-def check(folder: Path, least_bytes: int) -> None:
-    """StorageError, with the remedy, unless `folder` takes a file and has `least_bytes` free."""
+def check(folder: Path, least_bytes: int, option: str = "state") -> None:
+    """StorageError, with the remedy, unless `folder` takes a file and has `least_bytes` free.
+
+    `option` is the one that chooses the folder.
+    """
     probe = folder / ".writable"
     try:
         # An empty file may still fit where nothing else does.
@@ -28,10 +33,28 @@ def check(folder: Path, least_bytes: int) -> None:
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise StorageError(
-            f"cannot write to the state folder {folder}: {error.strerror}; choose another with --state"
+            f"cannot write to the {option} folder {folder}: {error.strerror}; choose another with"
+            f" --{option}"
         ) from error
     if free < least_bytes:
         raise StorageError(
-            f"the state folder {folder} has {free / MIB:.0f} MiB free, at least"
-            f" {least_bytes / MIB:.0f} MiB are needed: make room, or choose another with --state"
+            f"the {option} folder {folder} has {free / MIB:.0f} MiB free, at least"
+            f" {least_bytes / MIB:.0f} MiB are needed: make room, or choose another with --{option}"
         )
+
+
+def socket_path(state: Path, name: str) -> Path:
+    """For a Unix socket, in a folder that nobody else may enter: its own mode is not ours to set.
+
+    StorageError if it would be too long.
+    """
+    path = state / "run" / f"{name}.sock"
+    if len(os.fsencode(path.absolute())) > _SOCKET_BYTES:
+        raise StorageError(
+            f"{path.absolute()} is too long for a Unix socket ({_SOCKET_BYTES} bytes): choose a shorter"
+            " folder with --state"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.chmod(path.parent, 0o700)
+    path.unlink(missing_ok=True)
+    return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -84,6 +85,12 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
         (("peer",), {"SMPCFL_MIN_COHROT": "3"}, "did you mean SMPCFL_MIN_COHORT?"),
         (("peer", "--min-cohort", "2"), {}, "min_cohort is 2: at least 3"),
         (("peer", "--metrics-port", "many"), {}, "--metrics-port is 'many'"),
+        (("peer", "--metrics-port", "99999"), {}, "--metrics-port (SMPCFL_METRICS_PORT) is 99999"),
+        (("registry", "--targets-port", "99999"), {}, "a port is 0 to 65535"),
+        (("peer", "--mdns", "eth77"), {}, "--mdns (SMPCFL_MDNS) is 'eth77'"),
+        (("peer", "--registry", "registry"), {}, "is 'registry': host:port is needed"),
+        (("peer",), {"SMPCFL_ENROLMENT": "registry:0"}, "SMPCFL_ENROLMENT) is 'registry:0'"),
+        (("peer", "--aggregator", ":9092"), {}, "is ':9092': host:port is needed"),
         (("demo", "--peers", "2"), {}, "a cohort of 2 keeps no secret"),
         (("compare", "--modes", "seeded,plain"), {}, "unknown mode 'plain'"),
         (("peer", "--state", "/proc/nowhere"), {}, "cannot write to the state folder"),
@@ -97,6 +104,45 @@ def test_wrong_usage_is_said_clearly(
     result = smpcfl(*arguments, **environment)
     assert result.returncode != 0
     assert text in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("service", ["registry", "peer", "aggregator"])
+def test_an_address_of_another_machine_is_not_a_port_in_use(tmp_path: Path, service: str) -> None:
+    result = smpcfl(service, "--state", str(tmp_path), "--host", "203.0.113.9")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        f"smpcfl {service}: cannot listen on 203.0.113.9:9100 (Cannot assign requested address):"
+        " give an address of this machine with --host"
+    )
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("service", "folder", "text"),
+    [
+        (
+            "registry",
+            {"join": "/proc/no"},
+            "cannot write to the join folder /proc/no/peer: .* --join",
+        ),
+        ("peer", {"state": "s" * 100}, "is too long for a Unix socket .* --state"),
+        ("aggregator", {"state": "s" * 100}, "is too long for a Unix socket .* --state"),
+    ],
+)
+def test_a_folder_that_does_not_do_is_named_with_its_option(
+    tmp_path: Path, service: str, folder: dict[str, str], text: str
+) -> None:
+    options = {"state": "state", "join": "join", "host": LOOPBACK, "mdns": "off"} | folder
+    for key in ("state", "join"):
+        options[key] = str(tmp_path / options[key])
+    metrics, superlink = free_ports(2)
+    options["metrics-port"] = str(metrics)
+    if service == "aggregator":
+        options["superlink-port"] = str(superlink)
+    result = smpcfl(service, *(f"--{key}={value}" for key, value in options.items()))
+    assert result.returncode == 1
+    assert re.search(f"smpcfl {service}: .*{text}", result.stderr.splitlines()[-1])
     assert "Traceback" not in result.stderr
 
 

@@ -11,7 +11,7 @@ import grpc.aio
 from smpc.v1 import local_pb2_grpc
 
 from .. import enrolment, identity, storage
-from ..config import PortInUse, Settings
+from ..config import Settings, cannot_listen
 from ..directory import Directory
 from ..identity import Role
 from ..metrics import Metrics
@@ -27,6 +27,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     """Runs the aggregator until `stop`."""
     storage.check(settings.state, storage.AGGREGATOR_BYTES)
     _check_port(settings)
+    socket_path = storage.socket_path(settings.state, "rounds")
     found = training.load(training.training_path(settings.state))
     if found is None:
         metrics.rounds_left.set(settings.rounds)
@@ -38,9 +39,6 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     identity.write_private(settings.state / "ca.pem", identity.pem(own.ca), 0o644)
     directory = Directory(own, settings.registry, settings.state / "roster.bin", metrics)
 
-    socket_path = settings.state / "run" / "rounds.sock"
-    socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    socket_path.unlink(missing_ok=True)
     local = grpc.aio.server()
     service = RoundsService(records_path(settings.state), metrics)
     local_pb2_grpc.add_RoundsServicer_to_server(service, local)
@@ -68,7 +66,9 @@ def _check_port(settings: Settings) -> None:
         try:
             probe.bind((settings.host, settings.superlink_port))
         except OSError as error:
-            raise PortInUse(settings.host, settings.superlink_port, "superlink-port") from error
+            raise cannot_listen(
+                settings.host, settings.superlink_port, "superlink-port", error
+            ) from error
 
 
 def _superlink(settings: Settings) -> Child:

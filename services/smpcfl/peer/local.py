@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
@@ -98,14 +96,3 @@ class AgentService(pb_grpc.AgentServicer):
 def _meta(round_: Round, header: Header) -> messages.UploadMeta:
     announcement = round_.announcement if isinstance(round_, PeerRound) else None
     return wire.upload_meta_to_proto(header, announcement)
-
-
-def socket_path(folder: Path) -> Path:
-    """Inside a folder that nobody else may enter: the socket's own mode is not ours to set."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.chmod(folder, 0o700)
-    path = folder / "agent.sock"
-    if len(str(path)) > 100:
-        raise ValueError(f"{path} is too long for a Unix socket (100 characters): choose --state")
-    path.unlink(missing_ok=True)
-    return path

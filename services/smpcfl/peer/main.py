@@ -9,7 +9,7 @@ import grpc.aio
 
 from smpc.v1 import local_pb2_grpc, peer_pb2_grpc
 
-from .. import enrolment, rpc
+from .. import enrolment, rpc, storage
 from ..config import Settings
 from ..directory import Directory
 from ..discovery import Discovery
@@ -20,7 +20,7 @@ from ..supervisor import Child, flower_environment
 from ..waiting import or_stop, until_stop
 from .agent import PeerAgent, SerialStore
 from .link import PeerLink
-from .local import AgentService, socket_path
+from .local import AgentService
 from .presence import Presence
 from .service import PeerService
 
@@ -30,6 +30,7 @@ PORT = 9300
 
 async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Runs the peer until `stop`; then says goodbye on mDNS and at the registry."""
+    socket = storage.socket_path(settings.state, "agent")
     own = await or_stop(stop, enrolment.enrol(settings, Role.PEER))
     if own is None:
         return
@@ -51,7 +52,6 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     port = rpc.bind(server, settings.host, port, own.server_credentials(), "port")
     local = grpc.aio.server()
     local_pb2_grpc.add_AgentServicer_to_server(AgentService(agent, metrics), local)
-    socket = socket_path(settings.state / "run")
     local.add_insecure_port(f"unix:{socket}")
     await server.start()
     await local.start()

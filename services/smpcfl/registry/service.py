@@ -15,8 +15,8 @@ import grpc.aio
 from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
-from .. import identity, rpc
-from ..config import PortInUse, Settings
+from .. import identity, rpc, storage
+from ..config import Settings, cannot_listen
 from ..discovery import Discovery
 from ..identity import Identity, Role
 from ..metrics import Metrics
@@ -146,13 +146,15 @@ def serve_targets(host: str, port: int, roster: Roster) -> ThreadingHTTPServer:
     try:
         server = ThreadingHTTPServer((host, port), Handler)
     except OSError as error:
-        raise PortInUse(host, port, "targets-port") from error
+        raise cannot_listen(host, port, "targets-port", error) from error
     Thread(target=server.serve_forever, daemon=True).start()
     return server
 
 
 async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Runs the registry until `stop`."""
+    for role in (Role.PEER, Role.AGGREGATOR):
+        storage.check(settings.join / role, storage.LEAST_BYTES, "join")
     authority = Authority(settings.state, settings.join)
     own = authority.own_identity(["registry", "localhost", "127.0.0.1"])
     roster = Roster(settings.state / "indices.json", int(time.time() * 1000))
