@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from smpcfl.aggregator import follow, training
+from smpcfl.aggregator import follow, rounds, training
 from smpcfl.aggregator.follow import app_config
 from smpcfl.aggregator.training import COMPLETED, Training
 from smpcfl.cli import main
+from smpcfl.config import Settings
 from smpcfl.protocol.errors import LocalError
+from smpcfl.report import RoundRecord
+
+
+def a_record(**members: Any) -> RoundRecord:
+    given = {
+        "mode": "seeded",
+        "outcome": "complete",
+        "cohort": 5,
+        "survivors": 5,
+        "dropouts": 0,
+        "accuracy": None,
+        "loss": None,
+        "train_loss": None,
+        "bytes_up": 0.0,
+        "bytes_down": 0.0,
+        "bytes_p2p": 0.0,
+        "seconds": 1.0,
+        "phase_seconds": {},
+    }
+    return RoundRecord(**given, **members)
 
 
 def an_app(folder: Path, config: str) -> Path:
@@ -84,3 +106,28 @@ def test_the_bundled_app_is_told(
     monkeypatch.setattr(follow, "Runs", Idle)
     monkeypatch.setattr(follow, "_submit", submit)
     assert main(["run", "--state", str(tmp_path), *arguments]) == 0
+
+
+@pytest.mark.parametrize(("done", "takes_it"), [(4, True), (3, False)])
+async def test_a_run_after_its_last_round_is_waited_for(
+    done: int, takes_it: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = training.training_path(tmp_path)
+    going = Training("app", {"num-rounds": 4}, 1, "9")
+    training.save(path, going)
+    rounds.records_path(tmp_path).write_text(a_record(run=1, round=done).to_json() + "\n")
+
+    async def asleep(_: float) -> None:
+        training.save(path, replace(going, ended=COMPLETED))
+
+    class Idle:
+        async def active(self) -> list[str]:
+            return []
+
+    monkeypatch.setattr("smpcfl.aggregator.follow.asyncio.sleep", asleep)
+    last = follow._last_one(cast(Any, Idle()), Settings(state=tmp_path))
+    if takes_it:
+        assert await last == replace(going, ended=COMPLETED)
+    else:
+        with pytest.raises(LocalError, match="run 1 is still going"):
+            await last

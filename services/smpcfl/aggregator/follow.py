@@ -17,6 +17,7 @@ from .trainer import run_config
 from .training import COMPLETED, STOPPED, Training
 
 _POLL_S = 1.0
+_POLLS = 20
 _ROUNDS = 5
 
 
@@ -41,10 +42,7 @@ async def run_and_follow(
         wanted = Training(str(app.resolve()), app_config(app, number, seed))
     storage.check(settings.state, storage.AGGREGATOR_BYTES)
     runs = Runs(settings.state, settings.superlink_port)
-    current = training.load(training.training_path(settings.state))
-    if await runs.active() or (current is not None and not current.ended):
-        busy = f"run {current.run}" if current is not None else "a run"
-        raise LocalError(f"{busy} is still going, and peers take part in one at a time")
+    current = await _last_one(runs, settings)
     if current is not None:
         wanted = replace(wanted, first=current.first)
     await _submit(runs, settings, wanted)
@@ -64,6 +62,27 @@ async def run_and_follow(
         if current.ended:
             raise LocalError(f"run {wanted.run} {current.ended}: {current.reason}")
         await asyncio.sleep(_POLL_S)
+
+
+async def _last_one(runs: Runs, settings: Settings) -> Training | None:
+    """The last run, which is over; LocalError if it still goes on.
+
+    After its last round it takes Flower and the aggregator some seconds to end it.
+    """
+    for _ in range(_POLLS):
+        active = await runs.active()
+        current = training.load(training.training_path(settings.state))
+        if not active and (current is None or current.ended):
+            return current
+        records = rounds.read(rounds.records_path(settings.state))
+        if current is None or not records:
+            break
+        last = (current.run, current.config.get("num-rounds"))
+        if (records[-1].run, records[-1].round) != last:
+            break
+        await asyncio.sleep(_POLL_S)
+    busy = f"run {current.run}" if current is not None else "a run"
+    raise LocalError(f"{busy} is still going, and peers take part in one at a time")
 
 
 def app_config(app: Path, number: int | None, seed: int | None) -> dict[str, int]:
