@@ -111,6 +111,24 @@ def test_a_pair_with_one_way_loss_costs_at_most_one_peer(one: int, other: int) -
     assert set(BY_ALL) - set(members(network)) <= {one, other}
 
 
+def test_a_ready_that_does_not_get_through_makes_no_one_sided_pair() -> None:
+    """7 is ready before 0, and tells it; 0 cannot tell 7, so it does not count it either."""
+    late = Delay(0, 3, 1, 1.2)  # its exchange with 3, after the ticket
+    network, outcome = played(late, Cut(0, 7, 0.75))
+    assert outcome == "complete"
+    assert members(network) == BY_ALL
+    assert 7 not in network.uploads[network.ticket.cohort[0]].header.counts
+
+
+def test_whoever_lacks_confirmations_does_not_claim_to_be_ready() -> None:
+    """Three of seven neighbours out of reach: four confirmations, where five are the threshold."""
+    cuts = [Cut(*pair) for other in (0, 1, 7) for pair in ((VICTIM, other), (other, VICTIM))]
+    network, outcome = played(*cuts)
+    assert outcome == "complete"
+    assert members(network) == OTHERS
+    assert Reason.TOO_FEW_CONFIRMATIONS not in {error.reason for _, error in network.errors}
+
+
 def test_two_pairs_cut_and_one_peer_lost() -> None:
     cuts = [Cut(0, 1), Cut(1, 0), Cut(2, 3), Cut(3, 2)]
     network, outcome = played(*cuts, Crash(7, "exchange", 2))

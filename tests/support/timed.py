@@ -90,7 +90,7 @@ class Timed(Network):
         )
         self._fixed = False
         self._queue: list[tuple[float, int, str, Callable[..., None], tuple[Any, ...]]] = []
-        self._events = 0
+        self._events, self._most = 0, 1000 * len(self.ticket.cohort) ** 2
         self._started: dict[str, float] = {}
         self._wakes: dict[str, float] = {}
         self._restarted: set[str] = set()
@@ -120,6 +120,7 @@ class Timed(Network):
                 heapq.heappush(self._queue, (resumed, order, party, act, arguments))
                 continue
             self.now = time
+            assert self._events < self._most, "the round does not come to an end"
             act(party, *arguments)
         if self.void is not None:
             raise self.void
