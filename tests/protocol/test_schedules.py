@@ -1,13 +1,12 @@
 """Random schedules of drops, duplicates, reorderings, delays, pauses and crashes: exact or void, always.
 
-SCHEDULES says how many (1,000; CI runs 20,000), SCHEDULES_SEED where to begin (anywhere), so that the
-seeds of a failure can be run again.
+SCHEDULES says how many (1,000; CI runs 20,000), SCHEDULES_SEED where to begin (1), so that the seeds of a
+failure can be run again.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 from collections import Counter
 from typing import Any
 
@@ -38,7 +37,7 @@ from support.invariants import play
 from support.timed import SHORT, timed
 
 COUNT = int(os.environ.get("SCHEDULES", "1000"))
-FIRST = int(os.environ.get("SCHEDULES_SEED", secrets.randbits(31)))
+FIRST = int(os.environ.get("SCHEDULES_SEED", "1"))
 BLOCK = 500
 MODES = 9 * (SEEDED,) + (ADDITIVE,)
 
