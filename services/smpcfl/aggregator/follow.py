@@ -13,7 +13,7 @@ from .main import run_config
 from .runs import APP, Runs
 
 _POLL_S = 1.0
-_STATUS_EVERY = 5
+_STATUS_EVERY = 20  # Flower's command line takes more than a second of processor time
 
 
 async def run_and_follow(settings: Settings, number: int, app: Path | None) -> int:
@@ -37,7 +37,7 @@ async def run_and_follow(settings: Settings, number: int, app: Path | None) -> i
             shown += 1
             print(line(record, number), flush=True)
         polls += 1
-        if polls % _STATUS_EVERY == 0:
+        if polls % _STATUS_EVERY == 0 or shown >= number:
             status = await runs.status(run_id)
             if status == "finished:completed":
                 for record in rounds.read(path)[before + shown :]:
