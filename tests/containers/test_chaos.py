@@ -253,7 +253,9 @@ def come_and_go(chaos: Chaos) -> None:
     (name,) = gone
     stack.wait(lambda: stack.said("registry-1", f"peer {name} said goodbye"), 10, "a goodbye")
     witness = chaos.others(leaving)[0]
-    stack.wait(lambda: stack.found_by_mdns(witness) == PEERS - 1, 10, "a goodbye by mDNS")
+    stack.wait(
+        lambda: stack.found_by_mdns(witness) == PEERS - 1, 20, "a goodbye by mDNS", every=1.0
+    )
     chaos.end()
     docker("rm", "--volumes", *leaving)
     chaos.up = chaos.others(leaving)
@@ -261,7 +263,7 @@ def come_and_go(chaos: Chaos) -> None:
     chaos.plain("left").absent = gone
     chaos.await_nodes(1)
     chaos.up = stack.containers()
-    stack.wait(lambda: all(chaos.ids(chaos.up)), 30)
+    stack.wait(lambda: all(chaos.ids(chaos.up)), 30, "the new peer's name")
 
 
 def lose_the_registry(chaos: Chaos) -> None:
@@ -286,7 +288,7 @@ def move(chaos: Chaos) -> None:
         status = chaos.stack.compose("exec", "-T", "aggregator", "smpcfl", "status")
         return ELSEWHERE in status and status.count("yes") == PEERS
 
-    chaos.stack.wait(known, 60, f"{ELSEWHERE} on the roster, and everyone seen by mDNS")
+    chaos.stack.wait(known, 60, f"{ELSEWHERE} on the roster, and everyone seen by mDNS", 1.0)
     done = chaos.plain("moved")
     done.present = done.surviving = chaos.ids(chaos.up)
 

@@ -71,8 +71,9 @@ class Stack:
         self.compose("build", "registry", "aggregator", "peer")
         self.compose("up", "-d", "--scale", f"peer={peers}", "registry", "aggregator", "peer")
         self.log = Log(self.compose)
-        self.wait(lambda: all(self.peer_id(item) for item in self.containers()), 120)
-        self.wait(self._superlink_is_there, 60)
+        containers = self.containers()
+        self.wait(lambda: all(map(self.peer_id, containers)), 240, "the peers")
+        self.wait(self._superlink_is_there, 180, "the SuperLink", every=2.0)
         run = ("exec", "-T", "aggregator", "smpcfl", "run")
         self._run = subprocess.Popen(
             [*self.compose.command, *run, "--app", "/chaos-app", "--rounds", str(self.rounds)],
@@ -82,7 +83,7 @@ class Stack:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.wait(lambda: len(self.known()) >= peers, 120)
+        self.wait(lambda: len(self.known()) >= peers, 240, "the nodes")
 
     def _superlink_is_there(self) -> bool:
         connect = "import socket; socket.create_connection(('127.0.0.1', 9092), 2)"
@@ -160,10 +161,10 @@ class Stack:
     def reached(self, point: str) -> bool:
         return (self.folder / "at" / f"{self.current}-{point}").exists()
 
-    def wait_at(self, point: str, seconds: float = 40) -> None:
+    def wait_at(self, point: str, seconds: float = 120) -> None:
         self.wait(lambda: self.reached(point), seconds, point)
 
-    def wait_phase(self, container: str, text: str, seconds: float = 40) -> None:
+    def wait_phase(self, container: str, text: str, seconds: float = 120) -> None:
         """Until the peer's log says so of the round that goes on."""
         wanted = f"round {self.current}{text}"
 
@@ -172,7 +173,7 @@ class Stack:
 
         self.wait(said, seconds, f"{container}: {wanted!r}")
 
-    def wait_end(self, seconds: float = 90) -> None:
+    def wait_end(self, seconds: float = 150) -> None:
         path = self.folder / "log" / f"{self.current}-model.npz"
         self.wait(path.exists, seconds, f"the end of round {self.current}")
 
@@ -186,10 +187,12 @@ class Stack:
         ticket: dict[str, Any] = json.loads(path.read_text())
         return ticket
 
-    def wait(self, done: Callable[[], bool], seconds: float, what: str = "") -> None:
+    def wait(
+        self, done: Callable[[], bool], seconds: float, what: str = "", every: float = 0.05
+    ) -> None:
         def describe() -> str:
             assert self._run is None or self._run.poll() is None, "the run has ended"
             tail = "\n".join(f"{name} | {text}" for name, text in self.log.lines[-60:])
             return f"{tail}\nround {self.current}: waited {seconds} s for {what}"
 
-        wait(done, seconds, describe, every=0.05)
+        wait(done, seconds, describe, every)

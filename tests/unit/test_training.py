@@ -117,7 +117,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    for name in ("_SETTLE_S", "_RETRY_S", "_FOLLOW_S", "_NO_ROOM_S"):
+    for name in ("_SETTLE_S", "_RETRY_S", "_FOLLOW_S", "_ASK_S", "_NO_ROOM_S"):
         monkeypatch.setattr(trainer, name, 0.0)
     return Bench(tmp_path)
 

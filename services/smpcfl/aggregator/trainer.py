@@ -22,6 +22,7 @@ log = logging.getLogger("smpcfl.aggregator")
 _SETTLE_S = 4.0
 _RETRY_S = 2.0
 _FOLLOW_S = 5.0
+_ASK_S = 20.0  # Flower's command line takes more than a second of processor time
 _NO_ROOM_S = 30.0
 _REFUSALS = 3
 _FRUITLESS = 2
@@ -68,6 +69,7 @@ class Trainer:
         self._starts_before = 0
         self._done_before = 0
         self._fruitless = 0
+        self._asked = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
@@ -189,6 +191,11 @@ class Trainer:
             found = named
             self._note(found)
             self._fruitless = 0
+        done = self._checkpoints.newest_round(found.run) == found.config.get("num-rounds")
+        now = asyncio.get_running_loop().time()
+        if not done and now - self._asked < _ASK_S:
+            return
+        self._asked = now
         status = await self._runs.status(found.flower_run)
         if status == "finished:completed":
             self._end(found, COMPLETED)

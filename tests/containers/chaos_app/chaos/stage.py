@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 FOLDER = Path("/chaos")
-_PATIENCE_S = 60.0
+_PATIENCE_S = 150.0
 
 
 def reach(point: str, text: str = "") -> None:
