@@ -33,6 +33,7 @@ class Directory:
         self._name = own.name
         self._metrics = metrics
         self._cache = cache
+        self._kept = b""
         self._channel = rpc.channel(own, registry, Role.REGISTRY, REGISTRY)
         self.registry = pb_grpc.RegistryStub(self._channel)
         self._load()
@@ -59,8 +60,12 @@ class Directory:
             self._metrics.peers_discovered.set(len(roster.entries), via="registry")
         certificates = [entry.certificate for entry in roster.entries]
         self._add([*certificates, roster.aggregator_certificate, roster.registry_certificate])
+        content = roster.SerializeToString()
+        if content == self._kept:
+            return
         try:
-            write_private(self._cache, roster.SerializeToString())
+            write_private(self._cache, content)
+            self._kept = content
         except OSError as error:
             log.warning("cannot keep the roster in %s: %s", self._cache, error)
 

@@ -18,13 +18,7 @@ log = logging.getLogger("smpcfl.supervisor")
 _RESTART_S = (1.0, 2.0, 5.0, 10.0)
 _STABLE_S = 30.0
 _TERM_S = 5.0
-# Asks Linux to kill this process when its parent is gone, and becomes the command.
-_TETHER = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() == int(sys.argv[1]):
-    os.execvp(sys.argv[2], sys.argv[2:])
-"""
+_EXECUTOR = "flower-superexec"
 
 
 def flower_environment(home: Path) -> dict[str, str]:
@@ -46,20 +40,21 @@ def flower_environment(home: Path) -> dict[str, str]:
 class Child:
     """One daemon in a session of its own, started again with a growing pause when it exits.
 
-    On Linux it is killed when this process is, however that ends: it would hold its port and its
-    files against the next start. (Flower's own children watch their parents.) `starts` counts.
+    And when it has lost its executor, without which no app runs: Flower's daemons start one each, and
+    do not notice when it dies. `starts` counts.
     """
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], log_path: Path
     ) -> None:
         self.name = name
+        self.starts = 0
         self._command = list(command)
         self._environment = dict(environment)
         self._log_path = log_path
         self._process: asyncio.subprocess.Process | None = None
         self._groups: set[int] = set()
-        self.starts = 0
+        self._executors: set[int] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`. Returns after all of its process groups are gone."""
@@ -76,6 +71,9 @@ class Child:
                 ]
                 while not any(task.done() for task in waiting):
                     self._note_groups()
+                    if self._lost_executor():
+                        log.warning("%s has lost its %s", self.name, _EXECUTOR)
+                        self._process.kill()
                     await asyncio.wait(waiting, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
                 for task in waiting:
                     task.cancel()
@@ -97,12 +95,10 @@ class Child:
 
     async def _start(self) -> None:
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
-        tether: list[str] = []
-        if sys.platform == "linux":
-            tether = [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid())]
+        daemon = [sys.executable, "-m", "smpcfl.daemon", str(os.getpid())]
         with self._log_path.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *tether,
+                *daemon,
                 *self._command,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -111,6 +107,7 @@ class Child:
                 start_new_session=True,
             )
         self._groups = {self._process.pid}
+        self._executors = set()
         self.starts += 1
 
     def _note_groups(self) -> None:
@@ -119,6 +116,12 @@ class Child:
             self._groups |= {
                 os.getpgid(pid) for pid in descendants(self._process.pid) if _exists(pid)
             }
+
+    def _lost_executor(self) -> bool:
+        assert self._process is not None
+        started = {pid for pid in children(self._process.pid) if _EXECUTOR in command_of(pid)}
+        self._executors |= started
+        return any(_EXECUTOR not in command_of(pid) for pid in self._executors)
 
     def _kill(self, number: signal.Signals) -> None:
         for group in self._groups - {os.getpgid(0)}:
@@ -141,13 +144,28 @@ class Child:
 def descendants(pid: int) -> list[int]:
     """Process ids of the children of `pid`, and theirs."""
     found: list[int] = []
-    try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += [int(child), *descendants(int(child))]
-    except (OSError, ValueError):
-        pass
+    for child in children(pid):
+        found += [child, *descendants(child)]
     return found
+
+
+def children(pid: int) -> list[int]:
+    """Process ids; none where the system does not tell."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):  # it ended since
+                text = Path(f"/proc/{pid}/task/{thread}/children").read_text()
+                found += map(int, text.split())
+    return found
+
+
+def command_of(pid: int) -> str:
+    """Its command line, words divided by NUL; empty once it is dead, reaped or not."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _exists(pid: int) -> bool:

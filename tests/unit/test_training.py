@@ -316,7 +316,11 @@ async def test_one_started_by_smpcfl_run_is_followed_and_gone_on_with(bench: Ben
     assert (bench.kept.run, bench.kept.ended) == (RUN, COMPLETED)
 
 
-def test_a_server_app_learns_whether_its_run_is_kept(tmp_path: Path) -> None:
+def test_a_server_app_learns_whether_its_run_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, where there is nothing to wait for."""
+    monkeypatch.delattr(training.time, "sleep")
     path = training.training_path(tmp_path)
     assert training.of_flower_run(path, "9") is None
     training.save(path, Training("app", {}, RUN, flower_run="9"))

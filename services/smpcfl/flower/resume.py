@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -18,6 +19,8 @@ from .follow import Limits
 from .records import to_numpy, to_record
 
 log = logging.getLogger("smpcfl.flower")
+_LAST_TRIES = 60
+_LAST_WAIT_S = 10.0
 _started: set[str] = set()
 
 
@@ -78,20 +81,26 @@ class Progress:
     def keep(self, number: int, arrays: ArrayRecord, limits: Limits, record: str) -> None:
         """After a round. Says so loudly if it cannot be written, and training goes on.
 
+        After the last round there is nothing to go on with: it waits for room, up to ten minutes.
         LocalError if another Flower run has taken over: this one ends.
         """
         current = training.load(self._training)
         if current is None or current.flower_run != self._flower_run:
             raise LocalError("another Flower run carries this training now: this one ends")
-        try:
-            self._checkpoints.save(self._checkpoint(number, arrays, limits, record))
-        except OSError as error:
-            log.error(
-                "NO CHECKPOINT of round %d: %s. Training goes on, but if the aggregator stops now,"
-                " this round is lost: make room",
-                number,
-                error,
-            )
+        checkpoint = self._checkpoint(number, arrays, limits, record)
+        for _ in range(_LAST_TRIES if number == self._rounds else 1):
+            try:
+                self._checkpoints.save(checkpoint)
+                return
+            except OSError as error:
+                log.error(
+                    "NO CHECKPOINT of round %d: %s. Training goes on, but if the aggregator stops now,"
+                    " this round is lost: make room",
+                    number,
+                    error,
+                )
+            if number == self._rounds:
+                time.sleep(_LAST_WAIT_S)
 
     def _checkpoint(
         self, number: int, arrays: ArrayRecord, limits: Limits, record: str

@@ -90,6 +90,7 @@ class Server:
         registry = os.environ.get(REGISTRY_VARIABLE, "registry:9200")
         server = cls(state, own, registry, secrets.randbits(63))
         own_log = logging.getLogger("smpcfl")
+        own_log.setLevel(logging.INFO)
         if not any(isinstance(handler, _Forward) for handler in own_log.handlers):
             own_log.addHandler(_Forward(server))
             own_log.setLevel(logging.INFO)
