@@ -93,7 +93,6 @@ class Server:
         own_log.setLevel(logging.INFO)
         if not any(isinstance(handler, _Forward) for handler in own_log.handlers):
             own_log.addHandler(_Forward(server))
-            own_log.setLevel(logging.INFO)
         progress = Progress.of(state, flower_run)
         return replace(server, run=progress.run, progress=progress) if progress else server
 
