@@ -59,7 +59,7 @@ def test_three_peers_train_and_find_each_other_by_mdns(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_ctrl_c_ends_all(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "smpcfl", "demo", "--peers", "3", "--report", str(tmp_path)]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     demo = subprocess.Popen(
