@@ -26,8 +26,8 @@ SEED = 1  # of the app's strategy: the rounding follows from it
 PHASES = ("ticket", "exchange", "training", "frozen", "uploaded", "agree", "unmask")
 ELSEWHERE = "10.213.77.200"
 UPLOADED = ("uploaded", "agree", "unmask")  # whoever is lost there is still a survivor
+ROUNDS = 35
 PLAN: dict[str, Any] = {
-    "rounds": 35,
     "grace_s": 8.0,
     "deadlines_ms": {
         "exchange": 5_000,
@@ -190,7 +190,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, lis
         SMPCFL_MODE="seeded",
         SMPCFL_ROUNDS="0",
     )
-    stack = Stack(compose, folder, PLAN)
+    stack = Stack(compose, folder, ROUNDS, PLAN)
     try:
         stack.start(PEERS)
         yield stack, play(stack)

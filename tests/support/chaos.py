@@ -54,10 +54,10 @@ class Log:
 class Stack:
     """Peers are named by their containers; `peer_id` tells the peer in one."""
 
-    def __init__(self, compose: Compose, folder: Path, plan: dict[str, Any]) -> None:
+    def __init__(self, compose: Compose, folder: Path, rounds: int, plan: dict[str, Any]) -> None:
         self.compose = compose
         self.folder = folder
-        self.rounds = int(plan["rounds"])
+        self.rounds = rounds
         self.current = 0
         for name in ("at", "hold", "go", "log"):
             (folder / name).mkdir()
@@ -197,9 +197,15 @@ class Stack:
     def wait(
         self, done: Callable[[], bool], seconds: float, what: str = "", every: float = 0.05
     ) -> None:
+        def done_or_over() -> bool:
+            if done():
+                return True
+            if self._run is not None and self._run.poll() is not None:
+                raise AssertionError(f"the run has ended: {self._run.communicate()[0]}")
+            return False
+
         def describe() -> str:
-            assert self._run is None or self._run.poll() is None, "the run has ended"
             tail = "\n".join(f"{name} | {text}" for name, text in self.log.lines[-60:])
             return f"{tail}\nround {self.current}: waited {seconds} s for {what}"
 
-        wait(done, seconds, describe, every)
+        wait(done_or_over, seconds, describe, every)

@@ -80,6 +80,7 @@ class StagedGrid:
 def main(grid: Grid, context: Context) -> None:
     secure_round.AggregatorRound = StagedRound  # type: ignore[misc]
     plan = json.loads((stage.FOLDER / "plan.json").read_text())
+    rounds = int(context.run_config["num-rounds"])
     staged = StagedGrid(grid)
 
     state = Path(os.environ[STATE_VARIABLE])
@@ -94,7 +95,7 @@ def main(grid: Grid, context: Context) -> None:
         model = {name: array.numpy() for name, array in arrays.items()}
         stage.save(f"log/{number}-model.npz", **model)
         go = stage.FOLDER / "go" / str(number + 1)
-        while number < plan["rounds"] and not go.exists():
+        while number < rounds and not go.exists():
             if (stage.FOLDER / "wanted").exists():
                 present = strategy._nodes.present(grid, probe)
                 stage.write("present.json", json.dumps(list(present.values())).encode())
@@ -114,6 +115,6 @@ def main(grid: Grid, context: Context) -> None:
     strategy.start(
         staged,  # type: ignore[arg-type]
         ArrayRecord({name: Array(array) for name, array in initial.items()}),
-        num_rounds=plan["rounds"],
+        num_rounds=rounds,
         evaluate_fn=between,
     )
