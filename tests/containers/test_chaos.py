@@ -26,8 +26,8 @@ SEED = 1  # of the app's strategy: the rounding follows from it
 PHASES = ("ticket", "exchange", "training", "frozen", "uploaded", "agree", "unmask")
 ELSEWHERE = "10.213.77.200"
 UPLOADED = ("uploaded", "agree", "unmask")  # whoever is lost there is still a survivor
+ROUNDS = 35
 PLAN: dict[str, Any] = {
-    "rounds": 35,
     "grace_s": 8.0,
     "deadlines_ms": {
         "exchange": 5_000,
@@ -66,8 +66,6 @@ class Chaos:
         self.stack = stack
         self.up = stack.containers()
         self.rounds: list[Round] = []
-        self._nodes = stack.known()
-        self._awaited = 0
         self._turn = 0
 
     def ids(self, containers: Sequence[str]) -> set[str]:
@@ -99,18 +97,12 @@ class Chaos:
                 docker("network", "connect", NETWORK, victim)
         elif victims:
             docker("start", *victims)
-            self._awaited += len(victims)
 
-    def await_nodes(self, more: int = 0) -> None:
-        """Until whatever was started again, or anew, has said who it is."""
-        self._awaited += more
-        self.stack.wait(
-            lambda: len(self.stack.known() - self._nodes) >= self._awaited,
-            90,
-            f"{self._awaited} nodes more than {len(self._nodes)}, not {self.stack.known()}",
-        )
-        self._nodes |= self.stack.known()
-        self._awaited = 0
+    def await_all(self) -> set[str]:
+        """Until everyone is back; their peer ids."""
+        everyone = self.ids(self.up)
+        self.stack.await_present(everyone)
+        return everyone
 
     # -- rounds -----------------------------------------------------------------------------------
 
@@ -198,7 +190,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, lis
         SMPCFL_MODE="seeded",
         SMPCFL_ROUNDS="0",
     )
-    stack = Stack(compose, folder, PLAN)
+    stack = Stack(compose, folder, ROUNDS, PLAN)
     try:
         stack.start(PEERS)
         yield stack, play(stack)
@@ -222,10 +214,10 @@ def lose_peers_in_every_phase(chaos: Chaos) -> None:
     """Two are killed, and the next round runs without them. They are started again while one is paused in
     it; in the round after, one is cut off."""
     for place, phase in enumerate(PHASES):
-        chaos.await_nodes()
+        everyone = chaos.await_all()
         killed = chaos.choose(2)
         rest = chaos.others(killed)
-        chaos.strike(phase, "kill", killed).present = chaos.ids(chaos.up)
+        chaos.strike(phase, "kill", killed).present = everyone
         chaos.end()
         paused, cut = [rest[place % len(rest)]], [rest[(place + 1) % len(rest)]]
         done = chaos.strike(PHASES[(place + 2) % len(PHASES)], "pause", paused, killed)
@@ -240,12 +232,12 @@ def lose_peers_in_every_phase(chaos: Chaos) -> None:
 
 def come_and_go(chaos: Chaos) -> None:
     stack = chaos.stack
-    chaos.await_nodes()
+    everyone = chaos.await_all()
     again = chaos.choose(1)
-    chaos.strike("training", "restart", again).present = chaos.ids(chaos.up)
+    chaos.strike("training", "restart", again).present = everyone
     chaos.end()
-    chaos.await_nodes(1)
-    chaos.plain("restarted").present = chaos.ids(chaos.up)
+    chaos.await_all()
+    chaos.plain("restarted").present = everyone
 
     leaving = chaos.choose(1)
     gone = chaos.ids(leaving)
@@ -261,21 +253,21 @@ def come_and_go(chaos: Chaos) -> None:
     chaos.up = chaos.others(leaving)
     stack.compose("up", "-d", "--no-recreate", "--scale", f"peer={PEERS}", "peer")
     chaos.plain("left").absent = gone
-    chaos.await_nodes(1)
     chaos.up = stack.containers()
     stack.wait(lambda: all(chaos.ids(chaos.up)), 30, "the new peer's name")
 
 
 def lose_the_registry(chaos: Chaos) -> None:
+    everyone = chaos.await_all()
     registry = f"{PROJECT}-registry-1"
     docker("stop", registry)
-    chaos.plain("no registry").present = chaos.ids(chaos.up)
+    chaos.plain("no registry").present = everyone
     killed = chaos.choose(1)
-    chaos.strike("exchange", "kill", killed).present = chaos.ids(chaos.up)
+    chaos.strike("exchange", "kill", killed).present = everyone
     chaos.end()
     chaos.heal("kill", killed)
-    chaos.await_nodes()
-    chaos.plain("no registry").present = chaos.ids(chaos.up)
+    chaos.await_all()
+    chaos.plain("no registry").present = everyone
     docker("start", registry)
 
 
@@ -289,13 +281,15 @@ def move(chaos: Chaos) -> None:
         return ELSEWHERE in status and status.count("yes") == PEERS
 
     chaos.stack.wait(known, 60, f"{ELSEWHERE} on the roster, and everyone seen by mDNS", 1.0)
+    everyone = chaos.await_all()
     done = chaos.plain("moved")
-    done.present = done.surviving = chaos.ids(chaos.up)
+    done.present = done.surviving = everyone
 
 
 def lose_too_many(chaos: Chaos) -> None:
     first = chaos.choose(2)
-    chaos.strike("unmask", "kill", first).present = chaos.ids(chaos.up)
+    everyone = chaos.await_all()
+    chaos.strike("unmask", "kill", first).present = everyone
     chaos.end()
     second = chaos.others(first)[:2]
     done = chaos.strike("training", "kill", second, first)
@@ -303,10 +297,10 @@ def lose_too_many(chaos: Chaos) -> None:
     chaos.end()
     chaos.plain("too few").absent = chaos.ids([*first, *second])
     chaos.heal("kill", [*first, *second])
-    chaos.await_nodes()
+    everyone = chaos.await_all()
     half = chaos.choose(PEERS // 2)
     done = chaos.strike("agree", "kill", half)
-    done.present, done.complete = chaos.ids(chaos.up), False
+    done.present, done.complete = everyone, False
     chaos.end()
     chaos.plain("too few").absent = chaos.ids(half)
 
@@ -359,7 +353,7 @@ def model_of(
     total = None
     for peer in survivors:
         kept = load(log / f"{number}-{peer}.npz")
-        context = SimpleNamespace(node_config={"partition-id": int(kept["partition"])})
+        context = SimpleNamespace(node_id=0, node_config={"partition-id": int(kept["partition"])})
         addend = encode_update(
             quantiser,
             before,

@@ -54,10 +54,10 @@ class Log:
 class Stack:
     """Peers are named by their containers; `peer_id` tells the peer in one."""
 
-    def __init__(self, compose: Compose, folder: Path, plan: dict[str, Any]) -> None:
+    def __init__(self, compose: Compose, folder: Path, rounds: int, plan: dict[str, Any]) -> None:
         self.compose = compose
         self.folder = folder
-        self.rounds = int(plan["rounds"])
+        self.rounds = rounds
         self.current = 0
         for name in ("at", "hold", "go", "log"):
             (folder / name).mkdir()
@@ -83,7 +83,7 @@ class Stack:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.wait(lambda: len(self.known()) >= peers, 240, "the nodes")
+        self.await_present(map(self.peer_id, containers), 240)
 
     def _superlink_is_there(self) -> bool:
         connect = "import socket; socket.create_connection(('127.0.0.1', 9092), 2)"
@@ -123,10 +123,17 @@ class Stack:
         found = [_IS_AT.search(text) for text in self.log.of(container)]
         return next((match[1] for match in found if match), "")
 
-    def known(self) -> set[int]:
-        """Nodes that have said which peer they are, as seen between rounds."""
-        path = self.folder / "known.json"
-        return set(json.loads(path.read_text())) if path.exists() else set()
+    def await_present(self, peers: Iterable[str], seconds: float = 120) -> None:
+        """Between rounds, until the aggregator would take these into the next one."""
+        path, wanted = self.folder / "present.json", set(peers)
+
+        def present() -> bool:
+            return path.exists() and wanted <= set(json.loads(path.read_text()))
+
+        path.unlink(missing_ok=True)
+        (self.folder / "wanted").touch()
+        self.wait(present, seconds, f"{wanted}")
+        (self.folder / "wanted").unlink()
 
     def said(self, service: str, text: str) -> bool:
         """Ever, by a container of this short name."""
@@ -190,9 +197,15 @@ class Stack:
     def wait(
         self, done: Callable[[], bool], seconds: float, what: str = "", every: float = 0.05
     ) -> None:
+        def done_or_over() -> bool:
+            if done():
+                return True
+            if self._run is not None and self._run.poll() is not None:
+                raise AssertionError(f"the run has ended: {self._run.communicate()[0]}")
+            return False
+
         def describe() -> str:
-            assert self._run is None or self._run.poll() is None, "the run has ended"
             tail = "\n".join(f"{name} | {text}" for name, text in self.log.lines[-60:])
             return f"{tail}\nround {self.current}: waited {seconds} s for {what}"
 
-        wait(done, seconds, describe, every)
+        wait(done_or_over, seconds, describe, every)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,10 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 import smpcfl.flower.round as secure_round
+from smpcfl import identity
+from smpcfl.aggregator.probe import starts
 from smpcfl.flower import SecureStrategy
+from smpcfl.flower.round import REGISTRY_VARIABLE, STATE_VARIABLE
 from smpcfl.protocol.aggregator import AggregatorRound
 from smpcfl.protocol.ticket import Deadlines
 
@@ -74,18 +80,26 @@ class StagedGrid:
 def main(grid: Grid, context: Context) -> None:
     secure_round.AggregatorRound = StagedRound  # type: ignore[misc]
     plan = json.loads((stage.FOLDER / "plan.json").read_text())
+    rounds = int(context.run_config["num-rounds"])
     staged = StagedGrid(grid)
+
+    state = Path(os.environ[STATE_VARIABLE])
+    own = identity.load(state, identity.load_ca(state / "ca.pem"))
+    assert own is not None
+
+    def probe(peers: Iterable[str]) -> dict[str, bytes]:
+        return asyncio.run(starts(own, os.environ[REGISTRY_VARIABLE], state, peers))
 
     def between(number: int, arrays: ArrayRecord) -> MetricRecord:
         """After a round: keeps the model, and waits until the test lets the next one start."""
         model = {name: array.numpy() for name, array in arrays.items()}
         stage.save(f"log/{number}-model.npz", **model)
         go = stage.FOLDER / "go" / str(number + 1)
-        while number < plan["rounds"] and not go.exists():
-            # Else new nodes would be asked in the next round only: rounds have no such pauses.
-            strategy._nodes.ask(grid)
-            stage.write("known.json", json.dumps(list(strategy._nodes._known)).encode())
-            time.sleep(0.2)
+        while number < rounds and not go.exists():
+            if (stage.FOLDER / "wanted").exists():
+                present = strategy._nodes.present(grid, probe)
+                stage.write("present.json", json.dumps(list(present.values())).encode())
+            time.sleep(0.1)
         staged.round = number + 1
         return MetricRecord({})
 
@@ -101,6 +115,6 @@ def main(grid: Grid, context: Context) -> None:
     strategy.start(
         staged,  # type: ignore[arg-type]
         ArrayRecord({name: Array(array) for name, array in initial.items()}),
-        num_rounds=plan["rounds"],
+        num_rounds=rounds,
         evaluate_fn=between,
     )
