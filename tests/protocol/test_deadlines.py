@@ -323,7 +323,7 @@ def test_who_has_the_ticket_from_the_aggregator_offers_it_before_anything_else(m
     network = Network(make_ticket(3, mode=mode)).until("start")
     peer, sign = PEERS[1], network.signer_of(PEERS[1])
     round_: Round = (
-        AdditivePeerRound(network.signed, peer, sign, entropy_from(0), spread=True)
+        AdditivePeerRound(network.signed, peer, sign, entropy_from(0), spread=0.0)
         if mode == ADDITIVE
         else PeerRound(
             network.signed,
@@ -332,7 +332,7 @@ def test_who_has_the_ticket_from_the_aggregator_offers_it_before_anything_else(m
             sign,
             network.keyring,
             entropy_from(0),
-            spread=True,
+            spread=0.0,
         )
     )
     offers = round_.calls(0.0)
@@ -359,3 +359,21 @@ def test_ready_messages_stop_once_the_survivors_are_known() -> None:
     kinds = {type(c.message) for c in round_.calls(network.now + 9)}
     assert kinds == {Agreement}
     assert Ready not in kinds
+
+
+def test_who_is_offered_the_ticket_offers_it_no_more() -> None:
+    network = Network(make_ticket(3)).until("start")
+    peer = PEERS[1]
+    round_ = PeerRound(
+        network.signed,
+        peer,
+        network.policy,
+        network.signer_of(peer),
+        network.keyring,
+        entropy_from(0),
+        spread=0.5,
+    )
+    assert round_.calls(0.49) == []
+    round_.offered()
+    (call,) = round_.calls(0.49)
+    assert isinstance(call.message, Exchange)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import asdict
@@ -25,6 +26,7 @@ from ..protocol.ticket import ADDITIVE, Admission, Policy, SignedTicket
 from ..waiting import wait_for
 
 log = logging.getLogger("smpcfl.peer")
+SPREAD_S = 0.5
 Round = PeerRound | AdditivePeerRound
 Send = Callable[[Call, Callable[[int], None]], Coroutine[Any, Any, PeerMessage | None]]
 
@@ -95,13 +97,17 @@ class PeerAgent:
         )
         if not fresh:
             assert self._round is not None
+            if not spread:
+                self._round.offered()
             return self._round
         self._serials.accept(signed.ticket.serial)
         self.close_round()
         ticket = signed.ticket
+        # Several peers may have it from the aggregator at the same moment; one is enough to spread it.
+        delay = random.uniform(0.0, SPREAD_S) if spread else None
         if ticket.mode == ADDITIVE:
             opened: Round = AdditivePeerRound(
-                signed, self.name, self._signer, os.urandom, spread=spread
+                signed, self.name, self._signer, os.urandom, spread=delay
             )
         else:
             opened = PeerRound(
@@ -111,7 +117,7 @@ class PeerAgent:
                 self._signer,
                 self._keyring,
                 os.urandom,
-                spread=spread,
+                spread=delay,
             )
         self._round, self._started, self.p2p_bytes = opened, self._clock(), 0
         self._metrics.round.set(ticket.round)

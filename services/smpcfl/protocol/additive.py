@@ -31,7 +31,7 @@ class AdditivePeerRound(Member):
         signer: Signer,
         entropy: Callable[[int], bytes],
         *,
-        spread: bool = False,
+        spread: float | None = None,
     ) -> None:
         super().__init__(signed_ticket, me, signer, spread=spread)
         # 32 fresh bytes for each share: expanded when it is sent, so memory does not grow with n*m.

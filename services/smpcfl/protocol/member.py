@@ -13,12 +13,17 @@ from .ticket import SignedTicket
 class Member:
     """`me` is a peer id of the ticket's cohort. `now` is in seconds since this peer first saw the ticket.
 
-    With `spread` the ticket is offered to each neighbour before anything else is sent to it: whoever has
-    the ticket from the aggregator does so, whoever was offered it need not.
+    With `spread` the ticket is offered to each neighbour, after so many seconds, before anything else is
+    sent to it: whoever has the ticket from the aggregator does so, whoever was offered it need not.
     """
 
     def __init__(
-        self, signed_ticket: SignedTicket, me: str, signer: Signer, *, spread: bool = False
+        self,
+        signed_ticket: SignedTicket,
+        me: str,
+        signer: Signer,
+        *,
+        spread: float | None = None,
     ) -> None:
         self.signed_ticket = signed_ticket
         self.ticket = signed_ticket.ticket
@@ -28,7 +33,11 @@ class Member:
         self.header: Header | None = None
         self._signer = signer
         self._retries = Retries()
-        self._unoffered = set(self.neighbours) if spread else set[int]()
+        self._unoffered = set[int]()
+        if spread is not None:
+            self._unoffered.update(self.neighbours)
+            for index in self.neighbours:
+                self._retries.defer((SignedTicket, index), spread)
         self._frozen: bytes | None = None
 
     # -- the upload -------------------------------------------------------------------------------
@@ -66,6 +75,10 @@ class Member:
         return self._frozen
 
     # -- the clock and the network ----------------------------------------------------------------
+
+    def offered(self) -> None:
+        """Another peer offers the ticket around: this one need not."""
+        self._unoffered.clear()
 
     def failed(self, call: Call, now: float, reason: Reason | None = None) -> None:
         """The call got no usable reply. Who does not know the ticket is offered it first."""

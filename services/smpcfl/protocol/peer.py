@@ -54,7 +54,7 @@ class PeerRound(Member):
         keyring: Keyring,
         entropy: Callable[[int], bytes],
         *,
-        spread: bool = False,
+        spread: float | None = None,
     ) -> None:
         super().__init__(signed_ticket, me, signer, spread=spread)
         self._policy = policy
@@ -74,7 +74,7 @@ class PeerRound(Member):
         self._answer: Answer | None = None
         self._secrets: Secrets | None = self._deal(entropy)
         for index in self.neighbours:
-            if index < self.me and not spread:
+            if index < self.me and spread is None:
                 self._retries.defer((SignedTicket, index), OFFER_AFTER_S)
 
     # -- exchange -------------------------------------------------------------------------------
