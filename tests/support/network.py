@@ -186,7 +186,7 @@ class Network:
         for peer in sorted(self.alive):
             self.rounds[peer] = self._round(peer)
 
-    def _round(self, peer: str, **options: bool) -> Round:
+    def _round(self, peer: str, **options: float | None) -> Round:
         entropy = entropy_from((self.seed, peer, self.ticket.serial))
         signer = self.signer_of(peer)
         if self.ticket.mode == ADDITIVE:

@@ -182,13 +182,13 @@ class Timed(Network):
         if peer not in self.alive or peer in self._restarted:
             return
         try:
-            self._act(peer, "ticket", lambda: self._open(peer, spread=True))
+            self._act(peer, "ticket", lambda: self._open(peer, spread=0.0))
         except Crashed:
             return
         self._at(self.now + TRAINING_S + self._script.training_late[peer], peer, self._trained)
         self._wake(peer)
 
-    def _open(self, peer: str, *, spread: bool) -> None:
+    def _open(self, peer: str, *, spread: float | None) -> None:
         if peer in self._restarted:
             raise RemoteError(Reason.STALE_SERIAL)
         if peer not in self.rounds:
@@ -272,7 +272,10 @@ class Timed(Network):
 
     def _receive(self, to: str, sender: str, message: PeerMessage) -> PeerMessage | None:
         if isinstance(message, SignedTicket):
-            self._open(to, spread=False)
+            known = self.rounds.get(to)
+            self._open(to, spread=None)
+            if known is not None:
+                known.offered()
             return None
         if to not in self.rounds:
             raise RemoteError(Reason.UNKNOWN_TICKET)
