@@ -177,7 +177,7 @@ def dealt(round_: PeerRound, index: int) -> Any:
 def test_the_bytes_of_an_additive_round_are_full_size_shares_in_chunks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("smpcfl.bench.rounds.CHUNK_BYTES", 100)
+    monkeypatch.setattr("smpcfl.rpc.CHUNK_BYTES", 100)
     figures = play(ADDITIVE, 3, 80)  # 160 bytes, and 64 of trailer
     digest = bytes(32)
     chunks = [

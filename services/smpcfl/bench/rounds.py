@@ -49,7 +49,7 @@ from ..protocol.ticket import (
     Ticket,
     default_threshold,
 )
-from ..rpc import CHUNK_BYTES, FRAME_BYTES
+from ..rpc import FRAME_BYTES, pieces
 
 NOW = 0.0  # the round is over before the first retry or deadline
 _CONFIG = bytes(32)
@@ -287,9 +287,7 @@ def _written(message: PeerMessage | None) -> list[bytes]:
     if message is None:
         return [peer_pb2.Empty().SerializeToString()]
     if isinstance(message, AdditiveShare):
-        vector = message.vector
-        chunks = [vector[at : at + CHUNK_BYTES] for at in range(0, len(vector), CHUNK_BYTES)]
-        parts = [peer_pb2.ShareChunk(data=chunk) for chunk in chunks]
+        parts = [peer_pb2.ShareChunk(data=piece) for piece in pieces(message.vector)]
         parts[0].ticket_digest = message.ticket_digest
         return [part.SerializeToString() for part in parts]
     _, write, _ = _CODECS[type(message)]
