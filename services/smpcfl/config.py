@@ -22,6 +22,7 @@ PREFIX = "SMPCFL_"
 OTHER_VARIABLES = {
     "SMPCFL_MNIST",
     "SMPCFL_AGENT",
+    "SMPCFL_TOKEN",
     "SMPCFL_AGGREGATOR_STATE",
 }
 
@@ -73,6 +74,12 @@ class Settings:
     port: int = _option(0, "gRPC port (registry 9200, peer 9300, 0: the usual one)", services="rp")
     enrolment_port: int = _option(9201, "port for enrolment", services="r")
     targets_port: int = _option(9101, "port of Prometheus' list of peers", services="r")
+    certificate_hours: float = _option(
+        24.0, "life of certificates, which are renewed after two thirds of it", services="r"
+    )
+    token_hours: float = _option(
+        24.0, "life of the join tokens in the join folder, replaced after half of it", services="r"
+    )
     peer_id: str = _option("", "name of this peer (default: made at the first start)", services="p")
     min_cohort: int = _option(3, "smallest cohort that this peer joins", services="p")
     min_survivors: int = _option(3, "fewest survivors that this peer accepts", services="p")
@@ -104,6 +111,11 @@ class Settings:
                 )
         if self.rounds < 0:
             raise ConfigError(f"rounds is {self.rounds}: at least 0")
+        for name in ("certificate_hours", "token_hours"):
+            if not 0.005 <= getattr(self, name) <= 24 * 365:
+                raise ConfigError(
+                    f"{_sources(name)} is {getattr(self, name)}: 0.005 (18 s) to 8760 (a year)"
+                )
         for item in fields(self):
             value = getattr(self, item.name)
             if item.name.endswith("port") and not 0 <= value <= 65535:
@@ -172,4 +184,5 @@ def _parse(name: str, text: str, source: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise ConfigError(f"{source} is {text!r}: a whole number is needed") from None
+        number = "a number" if kind is float else "a whole number"
+        raise ConfigError(f"{source} is {text!r}: {number} is needed") from None

@@ -27,6 +27,10 @@ def main(parent: int, command: list[str]) -> None:
     scripts = tuple(entry_points(group="console_scripts", name=command[0]))
     if not scripts:
         os.execvp(command[0], command)
+    if command[0] == "flower-superlink":
+        from .aggregator import gate
+
+        gate.install()
     sys.argv = command
     threading.excepthook = _thread_failed
     code: object = 1

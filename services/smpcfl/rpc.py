@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,6 +19,10 @@ from .identity import Identity, Role, only_role, tls_name
 from .metrics import Metrics
 from .protocol.errors import ProtocolError, Reason, RemoteError
 
+# TLS 1.3 alone: gRPC in Python offers no lower bound for the version. This names a suite of TLS 1.2 that
+# fits no certificate here, all of which are of EC keys; those of TLS 1.3 are not affected.
+os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES256-GCM-SHA384"
+
 FRAME_BYTES = 5  # gRPC's length prefix of every message
 CHUNK_BYTES = 1 << 20
 _REASON = "smpcfl-reason"
@@ -31,6 +36,9 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # Now and then a connection is made anew, and with it the check of both certificates.
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 120_000),
 ]
 
 T = TypeVar("T")
@@ -87,6 +95,11 @@ def caller(context: Context) -> tuple[Role, str]:
     if named is None:
         raise RemoteError(Reason.ROLE, "certificate without exactly one role")
     return named
+
+
+def host_of(context: Context) -> str:
+    """The caller's host, by its connection: `ipv4:10.0.0.2` of `ipv4:10.0.0.2:41234`."""
+    return str(context.peer()).rpartition(":")[0]
 
 
 def caller_certificate(context: Context) -> bytes:

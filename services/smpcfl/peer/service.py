@@ -10,7 +10,7 @@ from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 
 from .. import identity, rpc, wire
-from ..identity import Identity, Role
+from ..identity import Identity, Members, Role
 from ..metrics import Metrics
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.errors import Reason, RemoteError
@@ -20,9 +20,10 @@ from .agent import PeerAgent
 
 
 class PeerService(pb_grpc.PeerServicer):
-    def __init__(self, own: Identity, agent: PeerAgent, metrics: Metrics) -> None:
+    def __init__(self, own: Identity, agent: PeerAgent, members: Members, metrics: Metrics) -> None:
         self._own = own
         self._agent = agent
+        self._members = members
         self._metrics = metrics
         for name in ("Offer", "Exchange", "Acknowledge", "Ready", "Agree", "Share", "Identify"):
             method = self._counted(getattr(self, f"_{name.lower()}"), "p2p")
@@ -37,6 +38,9 @@ class PeerService(pb_grpc.PeerServicer):
             if hasattr(request, "ByteSize"):  # streams count their chunks themselves
                 received = request.ByteSize() + rpc.FRAME_BYTES
                 self._metrics.bytes.inc(received, direction="in", channel=channel)
+            _, name = rpc.caller(context)
+            if name in self._members.revoked:
+                raise RemoteError(Reason.REVOKED, peer=name)
             reply = await method(request, context)
             sent = reply.ByteSize() + rpc.FRAME_BYTES
             self._metrics.bytes.inc(sent, direction="out", channel=channel)

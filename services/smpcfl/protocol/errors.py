@@ -47,6 +47,8 @@ class Reason(StrEnum):
     DEADLINE = "deadline"
     ROLE = "role"
     BAD_TOKEN = "bad_token"
+    RATE_LIMITED = "rate_limited"
+    REVOKED = "revoked"
     NAME_TAKEN = "name_taken"
     NOT_REGISTERED = "not_registered"
 

@@ -35,6 +35,7 @@ class Roster:
         self._indices: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
         self.version = first_version
         self.aggregator_certificate = b""
+        self.revoked: frozenset[str] = frozenset()
 
     def register(
         self, peer: str, address: str, metrics_address: str, certificate: bytes, now: float
@@ -79,6 +80,22 @@ class Roster:
         if certificate != self.aggregator_certificate:
             self.aggregator_certificate = certificate
             self.version += 1
+
+    def renew(self, peer: str, certificate: bytes) -> None:
+        entry = self._entries.get(peer)
+        if entry is not None:
+            entry.certificate = certificate
+            self.version += 1
+
+    def revoke(self, peers: frozenset[str]) -> frozenset[str]:
+        """These are revoked, and no others; returns those that are so anew."""
+        new = peers - self.revoked
+        if peers != self.revoked:
+            self.revoked = peers
+            self.version += 1
+        for peer in new:
+            self.remove(peer)
+        return new
 
     def remove(self, peer: str) -> None:
         if self._entries.pop(peer, None) is not None:
