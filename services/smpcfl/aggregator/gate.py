@@ -194,5 +194,4 @@ def _follow_certificate(context: ssl.SSLContext, state: Path, never: threading.E
         changed = certificate.stat().st_mtime_ns
         if changed != seen:
             context.load_cert_chain(certificate, key)
-            log.info("the renewed certificate is in use")
             seen = changed

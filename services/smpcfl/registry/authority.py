@@ -166,6 +166,16 @@ class Authority:
         )
 
 
+def registry_state(folder: Path) -> Path:
+    """`folder`, if a registry keeps its state there; LocalError else."""
+    if not (folder / "ca-key.pem").exists():
+        raise LocalError(
+            f"no registry keeps its state in {folder}: run this where `smpcfl registry` runs"
+            " (docker compose exec registry smpcfl ...), or give --state"
+        )
+    return folder
+
+
 def revoke(state: Path, name: str) -> None:
     """Puts out peer `name`, in the registry's folder `state`: its certificate, its id and its key, for good.
 

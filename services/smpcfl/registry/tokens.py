@@ -56,11 +56,11 @@ class Tokens:
 
     def spend(self, path: Path, name: str) -> None:
         """After its use. RemoteError(BAD_TOKEN) if somebody else was faster with a one-time token."""
-        if json.loads(path.read_bytes())["once"]:
-            try:
+        try:
+            if json.loads(path.read_bytes())["once"]:
                 path.unlink()
-            except FileNotFoundError:
-                raise RemoteError(Reason.BAD_TOKEN, "this join token was used", peer=name) from None
+        except FileNotFoundError:
+            raise RemoteError(Reason.BAD_TOKEN, "this join token was used", peer=name) from None
 
     def drop_unbound(self, role: Role) -> None:
         """Forgets the tokens for `role` that any peer id may use."""
