@@ -257,7 +257,7 @@ def configure_log() -> None:
         force=True,
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    for name in ("zeroconf", "grpc"):  # else each packet and each call is a line
+    for name in ("zeroconf", "grpc", "httpx"):  # else each packet and each call is a line
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

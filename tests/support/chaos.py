@@ -19,7 +19,7 @@ from support.compose import ROOT, Compose, docker, wait
 PROJECT = "smpcfl-chaos"
 NETWORK = f"{PROJECT}_default"
 _LINE = re.compile(r"(?:\x1b\[2K)?(\S+)\s+\| (.*)")
-_IS_AT = re.compile(r"peer (\S+) at ")
+_IS_AT = re.compile(r"peer (peer-\S+) at ")
 
 
 class Log:
