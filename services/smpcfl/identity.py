@@ -210,7 +210,10 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    try:
+        key: object = serialization.load_pem_private_key(path.read_bytes(), None)
+    except Exception as error:  # of many kinds: a passphrase, an unknown curve, OpenSSL's own
+        raise IdentityError(f"{path} holds no private key that can be read: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise IdentityError(f"{path} holds no EC private key")
     return key
@@ -224,7 +227,7 @@ def load_ca(path: Path) -> x509.Certificate:
         raise IdentityError(
             f"no CA certificate at {path}: copy ca.pem and the token from the registry's join folder"
         ) from None
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise IdentityError(f"{path} is no PEM certificate: {error}") from error
 
 
@@ -233,7 +236,12 @@ def load(folder: Path, ca: x509.Certificate) -> Identity | None:
     key_path, certificate_path = folder / "key.pem", folder / "certificate.pem"
     if not (key_path.exists() and certificate_path.exists()):
         return None
-    certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
+    except (ValueError, x509.InvalidVersion) as error:
+        raise IdentityError(
+            f"{certificate_path} is no PEM certificate ({error}): remove it to get another"
+        ) from error
     try:
         member = check_certificate(der(certificate), ca)
     except IdentityError:
