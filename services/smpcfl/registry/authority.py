@@ -58,18 +58,17 @@ class Authority:
             raise RemoteError(Reason.BAD_TOKEN, f"join token for role {role}", peer=name)
         try:
             request = x509.load_der_x509_csr(csr)
-        except ValueError as error:
+            key, good = request.public_key(), request.is_signature_valid
+        except Exception as error:  # of many kinds, as requests may hold what nobody has heard of
             raise RemoteError(Reason.MALFORMED, f"signing request: {error}", peer=name) from error
-        if not request.is_signature_valid or not isinstance(
-            request.public_key(), ec.EllipticCurvePublicKey
-        ):
+        if not good or not isinstance(key, ec.EllipticCurvePublicKey):
             raise RemoteError(Reason.MALFORMED, "signing request", peer=name)
         if role == Role.PEER:
             try:
                 identity.check_name(name)
             except IdentityError as error:
                 raise RemoteError(Reason.MALFORMED, str(error)) from error
-            self._claim(name, request.public_key())
+            self._claim(name, key)
         elif name != Role.AGGREGATOR.value:
             raise RemoteError(Reason.MALFORMED, "the aggregator's name is 'aggregator'", found=name)
         return self._issue(request, Role(role), name)
@@ -142,6 +141,8 @@ def _hosts(request: x509.CertificateSigningRequest, own: str) -> list[x509.Gener
         extension = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return []
+    except Exception as error:
+        raise RemoteError(Reason.MALFORMED, f"signing request: {error}") from error
     hosts: list[x509.GeneralName] = []
     for name in extension.value:
         if isinstance(name, x509.IPAddress):
