@@ -40,9 +40,14 @@ class IdentityError(LocalError):
     """A key, certificate or token that is missing or does not fit."""
 
 
+def is_name(name: str) -> bool:
+    """Whether it is a peer id: up to 42 a-z, 0-9 and inner hyphens, and not a role's name."""
+    return _NAME.fullmatch(name) is not None and name not in (AGGREGATOR, REGISTRY)
+
+
 def check_name(name: str) -> str:
-    """A peer id: up to 42 lower-case letters, digits and inner hyphens, and not a role's name."""
-    if not _NAME.fullmatch(name) or name in (AGGREGATOR, REGISTRY):
+    """The name if it is a peer id; else IdentityError."""
+    if not is_name(name):
         raise IdentityError(
             f"{name!r} is no peer id: up to 42 of a-z, 0-9 and inner hyphens, and neither"
             f" {AGGREGATOR!r} nor {REGISTRY!r}"
