@@ -122,7 +122,7 @@ class Settings:
                 raise ConfigError(f"{_sources(item.name)} is {value}: a port is 0 to 65535")
         for name in ("registry", "enrolment", "aggregator"):
             host, _, port = getattr(self, name).rpartition(":")
-            if not host or not port.isdecimal() or not 0 < int(port) <= 65535:
+            if not host or not is_port(port):
                 raise ConfigError(
                     f"{_sources(name)} is {getattr(self, name)!r}: host:port is needed, such as"
                     f" {getattr(Settings, name)}"
@@ -139,6 +139,10 @@ class Settings:
 
 def _sources(name: str) -> str:
     return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
+
+
+def is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65535
 
 
 def _is_ipv4(text: str) -> bool:

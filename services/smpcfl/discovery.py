@@ -15,11 +15,13 @@ from zeroconf import IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from .config import ConfigError
+from .identity import is_name
 from .metrics import Metrics
 
 SERVICE = "_smpcfl._tcp.local."
 _RESOLVE_MS = 3000
 _RETRY_S = 2.0
+_MOST = 4096  # names that are followed: anybody in the network may announce any number
 
 log = logging.getLogger("smpcfl.discovery")
 
@@ -99,6 +101,11 @@ class Discovery:
         if state_change is ServiceStateChange.Removed:
             if self.found.pop(peer, None):
                 self._note(peer)
+            return
+        if not is_name(peer):
+            return
+        if peer not in self.found and len(self.found) + len(self._resolving) >= _MOST:
+            log.warning("mDNS: more than %d names are announced, %s is left out", _MOST, peer)
             return
         self._resolving[peer] = asyncio.ensure_future(self._resolve(zeroconf, name, peer))
 

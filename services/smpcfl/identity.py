@@ -41,9 +41,14 @@ class IdentityError(LocalError):
     """A key, certificate or token that is missing or does not fit."""
 
 
+def is_name(name: str) -> bool:
+    """Whether it is a peer id: up to 42 a-z, 0-9 and inner hyphens, and not a role's name."""
+    return _NAME.fullmatch(name) is not None and name not in (AGGREGATOR, REGISTRY)
+
+
 def check_name(name: str) -> str:
-    """A peer id: up to 42 lower-case letters, digits and inner hyphens, and not a role's name."""
-    if not _NAME.fullmatch(name) or name in (AGGREGATOR, REGISTRY):
+    """The name if it is a peer id; else IdentityError."""
+    if not is_name(name):
         raise IdentityError(
             f"{name!r} is no peer id: up to 42 of a-z, 0-9 and inner hyphens, and neither"
             f" {AGGREGATOR!r} nor {REGISTRY!r}"
@@ -243,7 +248,10 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    try:
+        key: object = serialization.load_pem_private_key(path.read_bytes(), None)
+    except Exception as error:  # of many kinds: a passphrase, an unknown curve, OpenSSL's own
+        raise IdentityError(f"{path} holds no private key that can be read: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise IdentityError(f"{path} holds no EC private key")
     return key
@@ -257,7 +265,7 @@ def load_ca(path: Path) -> x509.Certificate:
         raise IdentityError(
             f"no CA certificate at {path}: copy ca.pem and the token from the registry's join folder"
         ) from None
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise IdentityError(f"{path} is no PEM certificate: {error}") from error
 
 
@@ -266,7 +274,12 @@ def load(folder: Path, ca: x509.Certificate) -> Identity | None:
     key_path, certificate_path = folder / "key.pem", folder / "certificate.pem"
     if not (key_path.exists() and certificate_path.exists()):
         return None
-    certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
+    except (ValueError, x509.InvalidVersion) as error:
+        raise IdentityError(
+            f"{certificate_path} is no PEM certificate ({error}): remove it to get another"
+        ) from error
     try:
         member = check_certificate(der(certificate), ca)
     except IdentityError:

@@ -54,7 +54,10 @@ class RoundRecord:
     @classmethod
     def from_json(cls, text: str) -> "RoundRecord":
         """The inverse of `to_json`. ValueError, naming the key: unknown, missing or wrong type."""
-        members = json.loads(text)
+        try:
+            members = json.loads(text)
+        except RecursionError:
+            raise ValueError("a round record is not nested like that") from None
         if not isinstance(members, dict):
             raise ValueError("a round record must be a JSON object")
         if unknown := sorted(members.keys() - _READERS.keys()):

@@ -13,11 +13,12 @@ MIB = 2**20
 LEAST_BYTES = 1 * MIB
 AGGREGATOR_BYTES = 64 * MIB  # Flower's database, and three checkpoints of the model on their way
 _PROBE_BYTES = 64 * 1024
+_DIGITS = 20  # of the largest number of 64 bits
 _SOCKET_BYTES = 100  # the least that a system takes is 103
 
 
 class StorageError(LocalError):
-    """A folder that cannot be written, or has too little room."""
+    """A folder that cannot be written or has too little room, or a file there that is damaged."""
 
 
 def check(folder: Path, least_bytes: int, option: str = "state") -> None:
@@ -41,6 +42,17 @@ def check(folder: Path, least_bytes: int, option: str = "state") -> None:
             f"the {option} folder {folder} has {free / MIB:.0f} MiB free, at least"
             f" {least_bytes / MIB:.0f} MiB are needed: make room, or choose another with --{option}"
         )
+
+
+def read_number(path: Path) -> int:
+    """The whole number that `path` keeps, 0 if there is none yet. StorageError for anything else."""
+    try:
+        text = path.read_bytes().strip()
+    except FileNotFoundError:
+        return 0
+    if not text.isdigit() or len(text) > _DIGITS:
+        raise StorageError(f"{path} is damaged: it holds {text[:40]!r}, and no whole number")
+    return int(text)
 
 
 def socket_path(state: Path, name: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, TypeVar
 
 from smpc.v1 import messages_pb2 as pb
@@ -25,7 +25,14 @@ from .protocol.messages import (
     Upload,
 )
 from .protocol.signing import SIGNATURE_BYTES
-from .protocol.ticket import Deadlines, SignedTicket, Ticket, pack_bitmap, unpack_bitmap
+from .protocol.ticket import (
+    MAX_COHORT,
+    Deadlines,
+    SignedTicket,
+    Ticket,
+    pack_bitmap,
+    unpack_bitmap,
+)
 
 T = TypeVar("T")
 TAG_BYTES = 8
@@ -65,6 +72,7 @@ def ticket_from_proto(message: pb.SignedTicket) -> SignedTicket:
     values: dict[str, Any] = {
         field.name: getattr(source, field.name) for field in pb.Ticket.DESCRIPTOR.fields
     }
+    _at_most(MAX_COHORT, "cohort", source.cohort)
     values["cohort"] = tuple(source.cohort)
     try:
         values["deadlines"] = Deadlines(
@@ -231,11 +239,14 @@ def survivors_to_proto(item: Survivors, ticket: Ticket) -> pb.Survivors:
 
 def survivors_from_proto(message: pb.Survivors, ticket: Ticket) -> Survivors:
     size = len(ticket.cohort)
+    _at_most(size, "headers", message.headers)
+    _at_most(size, "announcement hashes", message.others)
     hashes = {c.index: c.announcement_hash for c in message.others}
     hashes |= {header.sender: header.announcement_hash for header in message.headers}
     headers = []
     for header in message.headers:
         counting = unpack_bitmap(header.counting, size)
+        _at_most(ticket.degree, "counting", counting)
         if not hashes.keys() >= set(counting):
             raise RemoteError(Reason.BAD_HEADER, "announcement hash missing")
         headers.append(
@@ -268,8 +279,10 @@ def answer_to_proto(item: Answer) -> pb.Answer:
 
 def answer_from_proto(message: pb.Answer) -> Answer:
     def shares(found: Any) -> tuple[ShownShare, ...]:
+        _at_most(MAX_COHORT, "shares", found)
         return tuple(ShownShare(s.dealer, Secret(s.share), s.sibling, tuple(s.path)) for s in found)
 
+    _at_most(MAX_COHORT, "announcements", message.announcements)
     return Answer(
         message.ticket_digest,
         message.holder,
@@ -287,6 +300,12 @@ def parse(kind: Callable[[], T], raw: bytes) -> T:
     except Exception as error:
         raise RemoteError(Reason.MALFORMED, str(error)) from error
     return message
+
+
+def _at_most(bound: int, what: str, items: Sized) -> None:
+    """Before anything is made of them: an item takes more room in memory than on the wire."""
+    if len(items) > bound:
+        raise RemoteError(Reason.MALFORMED, what, expected=f"<= {bound}", found=len(items))
 
 
 def _shown(share: ShownShare) -> pb.ShownShare:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import ExtensionOID
 
 from smpcfl import identity
 from smpcfl.identity import IdentityError, Role
@@ -64,6 +67,23 @@ def test_the_aggregator_gets_its_hosts(tmp_path: Path) -> None:
     assert names.get_values_for_type(x509.DNSName) == ["aggregator.aggregator.smpcfl", *hosts[:3]]
     assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == hosts[3:]
     assert identity.check_certificate(der, deployment.ca).role is Role.AGGREGATOR
+
+
+@pytest.mark.parametrize(
+    "extension", [b"", b"\xff" * 20, b"\x30\x03\x82\x01\xff", b"\x30\x02\x99\x00"]
+)
+def test_a_request_with_names_that_cannot_be_read_is_refused(
+    tmp_path: Path, extension: bytes
+) -> None:
+    names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, extension)
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    request = request.add_extension(names, critical=False)
+    csr = request.sign(identity.new_key(), SHA256()).public_bytes(serialization.Encoding.DER)
+    authority = Deployment(tmp_path).authority
+    token = (tmp_path / "join" / "aggregator" / "token").read_text()
+    with pytest.raises(RemoteError, match="signing request") as caught:
+        authority.enrol(token, csr, "aggregator", "aggregator")
+    assert caught.value.reason is Reason.MALFORMED
 
 
 @pytest.mark.parametrize("second", ["b.peer.SMPCFL", "b.peer.smpcfl.", "*.peer.Smpcfl", "x.smpcfl"])

@@ -37,8 +37,10 @@ def change(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(discovery, "AsyncServiceInfo", Info)
     monkeypatch.setattr(discovery, "_RETRY_S", 0.0)
 
-    def changed(listening: Discovery, state: ServiceStateChange) -> None:
-        listening._changed(cast(Any, None), SERVICE, f"peer-a.{SERVICE}", state)
+    def changed(
+        listening: Discovery, state: ServiceStateChange, name: str = f"peer-a.{SERVICE}"
+    ) -> None:
+        listening._changed(cast(Any, None), SERVICE, name, state)
 
     return changed
 
@@ -69,3 +71,25 @@ async def test_a_peer_that_has_gone_is_not_asked_for_any_more(
     await asyncio.wait({task}, timeout=5.0)
     assert task.cancelled()
     assert listening.found == {}
+
+
+async def test_no_more_names_are_followed_than_can_be(
+    monkeypatch: pytest.MonkeyPatch, change: Any
+) -> None:
+    monkeypatch.setattr(Info, "answers", [])
+    monkeypatch.setattr(discovery, "_MOST", 10)
+    listening = Discovery("off", Metrics("seeded"))
+    for number in range(100):
+        change(listening, ServiceStateChange.Added, f"peer-{number}.{SERVICE}")
+    assert len(listening._resolving) == 10
+    change(listening, ServiceStateChange.Removed, f"peer-0.{SERVICE}")
+    change(listening, ServiceStateChange.Added, f"peer-99.{SERVICE}")
+    assert "peer-99" in listening._resolving
+    await listening.close()
+
+
+@pytest.mark.parametrize("name", ["", "aggregator", "Peer A", "a\n12:00:00 INFO", "ü", "a" * 60])
+async def test_what_is_no_peer_id_is_not_followed(change: Any, name: str) -> None:
+    listening = Discovery("off", Metrics("seeded"))
+    change(listening, ServiceStateChange.Added, f"{name}.{SERVICE}")
+    assert listening._resolving == {}

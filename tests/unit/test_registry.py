@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from smpc.v1 import registry_pb2 as pb
+from smpcfl.config import ConfigError, Settings
 from smpcfl.identity import Role
 from smpcfl.metrics import Metrics
 from smpcfl.protocol.errors import Reason, RemoteError
@@ -37,3 +38,18 @@ async def test_a_peer_is_scraped_where_it_is_and_nowhere_else(
     assert targets(roster) == b"[]"
     assert (await register("10.0.0.2:9300", "10.0.0.2:9100")).index == 0
     assert b"10.0.0.2:9100" in targets(roster)
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "²", "٣", "9" * 5000])
+async def test_an_address_needs_a_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: str
+) -> None:
+    monkeypatch.setattr(service.rpc, "caller", lambda context: (Role.PEER, "peer-a"))
+    authority = Deployment(tmp_path).authority
+    roster = Roster(tmp_path / "indices.json", 1)
+    registry = RegistryService(authority.own_identity([]), authority, roster, Metrics("seeded"))
+    request = pb.RegisterRequest(address=f"a:{port}", metrics_address=f"a:{port}")
+    with pytest.raises(RemoteError, match="address"):
+        await registry._register(request, cast(Any, None))
+    with pytest.raises(ConfigError, match="host:port is needed"):
+        Settings(registry=f"a:{port}")

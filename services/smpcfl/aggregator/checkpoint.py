@@ -77,6 +77,13 @@ class Checkpoint:
         body = memoryview(data)[:-_HASH_BYTES]
         if hashlib.sha256(body).digest() != data[-_HASH_BYTES:]:
             raise Damaged("its checksum is wrong: it was cut short or changed")
+        try:
+            return cls._read(body)
+        except Exception as error:
+            raise Damaged(f"its checksum is right, but not what it holds: {error!r}") from error
+
+    @classmethod
+    def _read(cls, body: memoryview) -> Checkpoint:
         start = len(_MAGIC) + _LENGTH.size
         (length,) = _LENGTH.unpack_from(body, len(_MAGIC))
         members = json.loads(bytes(body[start : start + length]))

@@ -48,7 +48,7 @@ class RoundsService(pb_grpc.RoundsServicer):
                 log.log(level, "%s", event["message"])
             else:
                 self._take(RoundRecord.from_json(event["record"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no event: {error}")
         return pb.ReportReply()
 
@@ -125,9 +125,9 @@ def observe(metrics: Metrics, record: RoundRecord) -> None:
 def read(path: Path) -> list[RoundRecord]:
     """All records kept; a line torn by a crash is left out."""
     records = []
-    for text in path.read_text().splitlines() if path.exists() else ():
+    for text in path.read_bytes().splitlines() if path.exists() else ():
         try:
-            records.append(RoundRecord.from_json(text))
+            records.append(RoundRecord.from_json(text.decode()))
         except ValueError:
             log.warning("a torn line in %s is left out", path)
     return records

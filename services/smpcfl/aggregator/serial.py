@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from ..identity import write_private
+from ..storage import read_number
 
 log = logging.getLogger("smpcfl.aggregator")
 
@@ -17,7 +18,7 @@ def next_serial(path: Path) -> int:
     With a disk that is full it is the clock's alone, said loudly: peers refuse what is not above the
     highest that they accepted, so the worst is a void round.
     """
-    last = int(path.read_text()) if path.exists() else 0
+    last = read_number(path)
     serial = max(last + 1, int(time.time() * 1000))
     try:
         write_private(path, str(serial).encode())

@@ -10,7 +10,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from ..identity import write_private
@@ -19,6 +19,7 @@ from .runs import Runs
 
 COMPLETED, STOPPED, FAILED = "completed", "stopped", "failed"
 _POLL_S = 0.1
+_KINDS = {"run": int, "config": dict, "first": dict}  # of the members that are no text
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,15 @@ def training_path(state: Path) -> Path:
 def load(path: Path) -> Training | None:
     """None if there was none yet. LocalError for a file that is not ours."""
     try:
-        return Training(**json.loads(path.read_text()))
+        found = Training(**json.loads(path.read_bytes()))
+        for item in fields(Training):
+            value = getattr(found, item.name)
+            if type(value) is not _KINDS.get(item.name, str):
+                raise TypeError(f"{item.name} is {value!r}")
+        return found
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise LocalError(
             f"{path} is unreadable ({error}): remove it to give up the run that it stands for"
         ) from error

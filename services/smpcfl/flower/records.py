@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -66,14 +67,27 @@ def upload_of(reply: Message) -> tuple[bytes, bytes, int]:
     try:
         ours = reply.content.config_records[RECORD]
         meta, p2p_bytes = ours["meta"], ours["p2p-bytes"]
-        vector = reply.content.array_records[VECTOR][VECTOR].numpy()
-        if type(meta) is bytes and type(p2p_bytes) is int and vector.dtype == np.uint8:
-            return meta, vector.tobytes(), p2p_bytes
+        vector = _bytes_of(reply.content.array_records[VECTOR][VECTOR])
+        if type(meta) is bytes and type(p2p_bytes) is int and vector is not None:
+            return meta, vector, p2p_bytes
     except Exception as error:
         raise RemoteError(
             Reason.MALFORMED, "no upload in the reply: does the ClientApp use secure_mod?"
         ) from error
     raise RemoteError(Reason.MALFORMED, "fields of another type in the upload")
+
+
+def _bytes_of(array: Array) -> bytes | None:
+    """The inverse of `vector_record`; None for an array of anything else.
+
+    `Array.numpy` makes room for as much as the header says before it sees how much there is.
+    """
+    stream = io.BytesIO(array.data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        return None
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    data = stream.read()
+    return data if dtype == np.uint8 and shape == (len(data),) else None
 
 
 def identity_of(reply: Message) -> tuple[str, bytes]:

@@ -23,6 +23,7 @@ from ..protocol.peer import PeerRound
 from ..protocol.phases import Phase
 from ..protocol.signing import Keyring
 from ..protocol.ticket import ADDITIVE, Admission, Policy, SignedTicket
+from ..storage import read_number
 from ..waiting import wait_for
 
 log = logging.getLogger("smpcfl.peer")
@@ -44,7 +45,7 @@ class SerialStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.highest = int(path.read_text()) if path.exists() else 0
+        self.highest = read_number(path)
 
     def accept(self, serial: int) -> None:
         write_private(self._path, str(serial).encode())

@@ -145,6 +145,8 @@ class AggregatorRound:
             raise RemoteError(Reason.MALFORMED, "another round's or peer's answer", peer=peer)
         if index in self._answered:
             return
+        if max(len(message.self_shares), len(message.pair_shares)) > self.ticket.degree:
+            raise RemoteError(Reason.MALFORMED, "more shares than neighbours", peer=peer)
         for announcement in message.announcements:
             if self._dropped.get(announcement.dealer) != announcement.hash:
                 raise RemoteError(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+_LONGEST = 300  # characters of what an error says
+
 
 class Reason(StrEnum):
     """Why a message, ticket or round was refused. Bounded: it labels `smpcfl_rejected_total`."""
@@ -86,4 +88,9 @@ class RemoteError(ProtocolError):
             text += f" (peer {peer})"
         if expected is not None or found is not None:
             text += f"; expected {expected}, found {found}"
-        super().__init__(text)
+        super().__init__(_clean(text))
+
+
+def _clean(text: str) -> str:
+    """It may quote what another party sent, and goes into logs: one line of bounded length."""
+    return "".join(c if c.isprintable() else "?" for c in text[:_LONGEST])

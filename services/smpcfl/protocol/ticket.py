@@ -278,6 +278,8 @@ def pack_bitmap(members: Sequence[int], size: int) -> bytes:
     """One bit for each cohort index, least significant first."""
     bits = 0
     for member in members:
+        if not 0 <= member < size:
+            raise RemoteError(Reason.MALFORMED, "bitmap", expected=f"< {size}", found=member)
         bits |= 1 << member
     return bits.to_bytes((size + 7) // 8, "little")
 

@@ -126,7 +126,8 @@ class Authority:
     def revoked(self) -> frozenset[str]:
         """Peer ids; `revoke` may have been called by another process."""
         folder = self._state / REVOKED
-        return frozenset(os.listdir(folder)) if folder.exists() else frozenset()
+        found = os.listdir(folder) if folder.exists() else ()
+        return frozenset(name for name in found if not name.startswith("."))  # one is being written
 
     def _check_not_revoked(self, name: str, request: x509.CertificateSigningRequest) -> None:
         """By id, and by key: whoever was revoked does not come back under another id."""
@@ -206,12 +207,12 @@ def _check_name(role: str, name: str) -> None:
 def _load_request(csr: bytes, name: str) -> x509.CertificateSigningRequest:
     try:
         request = x509.load_der_x509_csr(csr)
-        key = request.public_key()
-    except Exception as error:
+        key, good = request.public_key(), request.is_signature_valid
+    except Exception as error:  # of many kinds, as requests may hold what nobody has heard of
         raise RemoteError(Reason.MALFORMED, f"signing request: {error}", peer=name) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise RemoteError(Reason.MALFORMED, "signing request without a P-256 key", peer=name)
-    if not request.is_signature_valid:
+    if not good:
         raise RemoteError(Reason.MALFORMED, "signature of the signing request", peer=name)
     return request
 
@@ -232,6 +233,8 @@ def _hosts(request: x509.CertificateSigningRequest, own: str) -> list[x509.Gener
         extension = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return []
+    except Exception as error:
+        raise RemoteError(Reason.MALFORMED, f"signing request: {error}") from error
     hosts: list[x509.GeneralName] = []
     for name in extension.value:
         if isinstance(name, x509.IPAddress):

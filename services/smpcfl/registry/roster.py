@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..identity import write_private
+from ..storage import StorageError
 
 ALIVE_S = 10.0  # three heartbeats of a peer, and a little
 
@@ -32,7 +33,7 @@ class Roster:
     def __init__(self, path: Path, first_version: int) -> None:
         self._path = path
         self._entries: dict[str, Entry] = {}
-        self._indices: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        self._indices = _kept(path)
         self.version = first_version
         self.aggregator_certificate = b""
         self.revoked: frozenset[str] = frozenset()
@@ -110,3 +111,15 @@ class Roster:
         """The living, by peer id."""
         self.expire(now)
         return [self._entries[name] for name in sorted(self._entries)]
+
+
+def _kept(path: Path) -> dict[str, int]:
+    try:
+        found = json.loads(path.read_bytes())
+        if all(type(index) is int and index >= 0 for index in found.values()):
+            return dict(found)
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    raise StorageError(f"{path} is unreadable: remove it, and peers get data slices anew")

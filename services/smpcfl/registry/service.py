@@ -15,7 +15,7 @@ from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
 from .. import identity, rpc, storage
-from ..config import Settings, cannot_listen
+from ..config import Settings, cannot_listen, is_port
 from ..discovery import Discovery
 from ..identity import Identity, Role
 from ..metrics import Metrics
@@ -90,7 +90,7 @@ class RegistryService(pb_grpc.RegistryServicer):
         peer = await rpc.require(context, Role.PEER)
         for address in (request.address, request.metrics_address):
             host, _, port = address.rpartition(":")
-            if not host or not port.isdigit() or len(address) > 255:
+            if not host or not is_port(port) or len(address) > 255:
                 raise RemoteError(Reason.MALFORMED, "address", peer=peer, found=address[:255])
         # Prometheus asks there: else a peer could have it ask any machine that it reaches.
         host, found = (
