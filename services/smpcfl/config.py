@@ -9,6 +9,7 @@ import argparse
 import difflib
 import errno
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from .protocol.errors import LocalError
 from .protocol.ticket import MODES
 
 PREFIX = "SMPCFL_"
+ANY_APP, BUNDLED_APP = "any", "bundled"
 # Read elsewhere: by the training app, or by Compose.
 OTHER_VARIABLES = {
     "SMPCFL_MNIST",
@@ -85,6 +87,12 @@ class Settings:
     min_survivors: int = _option(3, "fewest survivors that this peer accepts", services="p")
     max_complete: int = _option(256, "largest cohort with a complete graph", services="p")
     min_degree: int = _option(20, "least degree above max_complete", services="p")
+    apps: str = _option(
+        BUNDLED_APP,
+        "Flower apps that this peer runs, with commas: 'bundled', SHA-256 hashes (`smpcfl run --app` shows"
+        " them), or 'any'",
+        services="p",
+    )
     supernode_port: int = _option(
         9094, "port of the SuperNode's own API, on loopback", services="p"
     )
@@ -120,6 +128,12 @@ class Settings:
             value = getattr(self, item.name)
             if item.name.endswith("port") and not 0 <= value <= 65535:
                 raise ConfigError(f"{_sources(item.name)} is {value}: a port is 0 to 65535")
+        for app in self.apps.split(","):
+            if app not in (ANY_APP, BUNDLED_APP) and not re.fullmatch("[0-9a-f]{64}", app):
+                raise ConfigError(
+                    f"{_sources('apps')} has {app!r}: 'bundled', 'any', or 64 hexadecimal digits,"
+                    " with commas between them"
+                )
         for name in ("registry", "enrolment", "aggregator"):
             host, _, port = getattr(self, name).rpartition(":")
             if not host or not is_port(port):

@@ -109,6 +109,7 @@ def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Ch
         **flower_environment(home),
         "SMPCFL_AGENT": socket,
         "SMPCFL_MODE": settings.mode,
+        "SMPCFL_APPS": settings.apps,
     }
     return Child(
         "SuperNode",
