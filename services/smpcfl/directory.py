@@ -80,7 +80,8 @@ class Directory:
             log.warning("cannot keep the roster in %s: %s", self._cache, error)
 
     def _take_members(self, roster: pb.Roster) -> None:
-        if new := frozenset(roster.revoked) - self.members.revoked:
+        new = frozenset(roster.revoked) - self.members.revoked
+        if new and self._metrics is not None:  # a service: others live for one round
             log.warning("revoked: %s", ", ".join(sorted(new)))
         self.members.revoked = frozenset(roster.revoked)
         certificates = [

@@ -191,6 +191,14 @@ class Members:
         return member.role is expected and verify(member.key, message, signature)
 
 
+def newest(one: bytes, other: bytes) -> bytes:
+    """Of two certificates of the same holder, DER; either may be empty."""
+    if one == other or not one or not other:
+        return one or other
+    since = [x509.load_der_x509_certificate(der).not_valid_before_utc for der in (one, other)]
+    return one if since[0] > since[1] else other
+
+
 def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 

@@ -78,8 +78,12 @@ def channel(identity: Identity, address: str, role: Role, name: str) -> grpc.aio
 
 
 def local_channel(path: str) -> grpc.Channel:
-    """Blocking channel to a service on this machine's Unix socket."""
-    return grpc.insecure_channel(f"unix:{path}", _OPTIONS)
+    """Blocking channel to a service on this machine's Unix socket.
+
+    Without pings: a socket file needs none, and a call that waits for a minute would be ended for them.
+    """
+    options = [item for item in _OPTIONS if item[0].endswith("_message_length")]
+    return grpc.insecure_channel(f"unix:{path}", options)
 
 
 def pieces(data: bytes) -> Iterator[bytes]:

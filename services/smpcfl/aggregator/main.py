@@ -44,6 +44,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     local_pb2_grpc.add_RoundsServicer_to_server(service, local)
     local.add_insecure_port(f"unix:{socket_path}")
     await local.start()
+    socket_path.chmod(0o600)
 
     runs = Runs(settings.state, settings.superlink_port)
     superlink = _superlink(settings)

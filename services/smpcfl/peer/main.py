@@ -58,6 +58,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     local.add_insecure_port(f"unix:{socket}")
     await server.start()
     await local.start()
+    socket.chmod(0o600)
 
     discovery = Discovery(settings.mdns, metrics, lambda peer: agent.wake())
     directory.by_mdns = discovery.found

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..identity import write_private
+from ..identity import newest, write_private
 from ..storage import StorageError
 
 ALIVE_S = 10.0  # three heartbeats of a peer, and a little
@@ -48,6 +48,7 @@ class Roster:
         entry = Entry(peer, address, metrics_address, certificate, index, now)
         if known is not None:
             entry.mdns = known.mdns
+            entry.certificate = newest(known.certificate, certificate)
         self._entries[peer] = entry
         self.version += 1
         return index
@@ -77,7 +78,11 @@ class Roster:
                 self.version += 1
 
     def take_aggregator(self, certificate: bytes) -> None:
-        """A peer that knows the roster already has to hear of it as well."""
+        """A peer that knows the roster already has to hear of it as well.
+
+        One of the aggregator's processes may go on with an older one for a while.
+        """
+        certificate = newest(self.aggregator_certificate, certificate)
         if certificate != self.aggregator_certificate:
             self.aggregator_certificate = certificate
             self.version += 1
