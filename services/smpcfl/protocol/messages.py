@@ -272,6 +272,11 @@ class Survivors:
             raise RemoteError(Reason.MALFORMED, "headers not of survivors, ascending")
 
 
+def node_bytes(node: int, start: bytes) -> bytes:
+    """What a peer signs to say that Flower's `node` is its own; `start`: of its agent."""
+    return canonical("node", node, start)
+
+
 def agreement_bytes(survivors_digest: bytes, peer: int) -> bytes:
     return canonical("agreement", survivors_digest, peer)
 
