@@ -128,6 +128,9 @@ def _add_membership(commands: Any) -> None:
         " the file `token` in its join folder, beside ca.pem.",
     )
     token.add_argument("--peer", default="", metavar="ID", help="for this peer id only")
+    token.add_argument(
+        "--reopen", action="store_true", help="after a revocation: a token in the join folder again"
+    )
     token.add_argument("--hours", type=_hours, default=24.0, help="life of the token [24]")
     token.add_argument("--state", default=None, help="the registry's state folder")
     token.set_defaults(run=_token)
@@ -135,8 +138,8 @@ def _add_membership(commands: Any) -> None:
         "revoke",
         help="on the registry: put a peer out, at once and for good",
         description="The peer's certificate, id and key no longer count, from the next heartbeat of each"
-        " of the others on, within some seconds. Join tokens that are not for one peer id are replaced, as"
-        " the peer may have kept one.",
+        " of the others on, within some seconds. Join tokens that are not for one peer id no"
+        " longer count, as the peer may have kept one.",
     )
     revoke.add_argument("peer", metavar="PEER", help="peer id, as `smpcfl status` shows it")
     revoke.add_argument("--state", default=None, help="the registry's state folder")
@@ -283,24 +286,29 @@ def _status(options: argparse.Namespace) -> int:
 def _token(options: argparse.Namespace) -> int:
     import time
 
-    from .identity import Role, check_name
-    from .registry.authority import TOKENS, registry_state
-    from .registry.tokens import Tokens
+    from .identity import check_name
+    from .registry.authority import make_token, registry_state, reopen
 
-    settings = config.load(os.environ, {"state": options.state})
+    state = registry_state(config.load(os.environ, {"state": options.state}).state)
+    if options.reopen:
+        reopen(state)
+        print("the registry writes the join token of the join folder again")
+        return 0
     name = check_name(options.peer) if options.peer else ""
-    tokens = Tokens(registry_state(settings.state) / TOKENS)
-    until = time.time() + options.hours * 3600.0
-    print(tokens.make(Role.PEER, until, name=name, once=True))
+    print(make_token(state, name, time.time() + options.hours * 3600.0))
     return 0
 
 
 def _revoke(options: argparse.Namespace) -> int:
     from .registry.authority import registry_state, revoke
 
-    settings = config.load(os.environ, {"state": options.state})
-    revoke(registry_state(settings.state), options.peer)
-    print(f"{options.peer} is revoked")
+    state = registry_state(config.load(os.environ, {"state": options.state}).state)
+    revoke(state, options.peer)
+    print(
+        f"{options.peer} is revoked. The join folder's token for peers is withdrawn: take the folder away"
+        " from that peer, then `smpcfl token --reopen`; or give each new machine a token of its own with"
+        " `smpcfl token`"
+    )
     return 0
 
 

@@ -27,7 +27,7 @@ def main(parent: int, command: list[str]) -> None:
     scripts = tuple(entry_points(group="console_scripts", name=command[0]))
     if not scripts:
         os.execvp(command[0], command)
-    _prepare(command[0])
+    _prepare(command)
     sys.argv = command
     threading.excepthook = _thread_failed
     code: object = 1
@@ -40,13 +40,13 @@ def main(parent: int, command: list[str]) -> None:
     _exit(code if isinstance(code, int) else int(code is not None))
 
 
-def _prepare(name: str) -> None:
+def _prepare(command: list[str]) -> None:
     """What we add to Flower's daemons."""
-    if name == "flower-superlink":
+    if command[0] == "flower-superlink":
         from .aggregator import gate
 
-        gate.install()
-    elif name == "flower-supernode":
+        gate.install(command)
+    elif command[0] == "flower-supernode":
         from .peer import apps
 
         apps.install(os.environ["SMPCFL_APPS"])

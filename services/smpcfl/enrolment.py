@@ -19,7 +19,7 @@ from smpc.v1 import registry_pb2_grpc as pb_grpc
 from . import identity, rpc
 from .config import Settings
 from .directory import Directory
-from .identity import Identity, IdentityError, Role
+from .identity import BACKDATE, Identity, IdentityError, Role
 from .metrics import Metrics
 from .protocol.signing import AGGREGATOR, REGISTRY
 from .waiting import wait_for
@@ -27,7 +27,8 @@ from .waiting import wait_for
 log = logging.getLogger("smpcfl.enrolment")
 _ATTEMPT_S = 5.0
 _PATIENCE_S = 60.0
-_RETRY_S = 10.0
+_RETRY_S = 5.0
+_LOOK_S = 60.0
 TOKEN_VARIABLE = "SMPCFL_TOKEN"
 
 
@@ -42,6 +43,11 @@ async def enrol(settings: Settings, role: Role, hosts: Sequence[str] = ()) -> Id
     ca = identity.load_ca(ca_path)
     kept = identity.load(settings.state, ca)
     if kept is not None and kept.role is role:
+        if role is Role.PEER and settings.peer_id not in ("", kept.name):
+            raise IdentityError(
+                f"{settings.state} is that of peer {kept.name}, not {settings.peer_id}: give each peer a"
+                " state folder of its own, or leave the id out"
+            )
         return kept
     token = _read_token(settings.join / "token", given)
     key_path = settings.state / "key.pem"
@@ -66,24 +72,32 @@ async def keep_renewed(
     stop: asyncio.Event,
     hosts: Sequence[str] = (),
 ) -> None:
-    """Renews the certificate of `own` in good time until `stop`. Rounds and connections go on meanwhile."""
+    """Renews the certificate of `own` in good time until `stop`. Rounds and connections go on meanwhile.
+
+    IdentityError once it has lapsed: a service that is started again enrols again.
+    """
+    early = random.uniform(0.0, 0.1)  # else those that started together all come at once
     while not stop.is_set():
-        metrics.certificate_expiry.set(own.certificate.not_valid_after_utc.timestamp())
-        left = (identity.renewal(own.certificate) - identity.now()).total_seconds()
-        # Spread over a tenth, as those that started together would all come at once.
-        await wait_for(stop, max(left, 0.0) * random.uniform(0.9, 1.0))
-        if stop.is_set():
-            return
-        try:
-            await _renew(own, settings, directory, hosts)
-        except (grpc.aio.AioRpcError, OSError) as error:
-            said = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
-            log.warning(
-                "the certificate, good until %s, is not renewed yet: %s",
-                own.certificate.not_valid_after_utc,
-                said,
+        certificate = own.certificate
+        metrics.certificate_expiry.set(certificate.not_valid_after_utc.timestamp())
+        life = certificate.not_valid_after_utc - certificate.not_valid_before_utc - BACKDATE
+        due = identity.renewal(certificate) - life * early
+        if identity.now() > certificate.not_valid_after_utc:
+            raise IdentityError(
+                f"the certificate lapsed at {certificate.not_valid_after_utc}, and the registry at"
+                f" {settings.registry} has not renewed it: start again, with a join token that is good"
             )
+        if identity.now() >= due:
+            try:
+                await _renew(own, settings, directory, hosts)
+            except (grpc.aio.AioRpcError, OSError) as error:
+                said = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
+                until = certificate.not_valid_after_utc
+                log.warning("the certificate, good until %s, is not renewed yet: %s", until, said)
             await wait_for(stop, _RETRY_S)
+        else:
+            # In short steps, by the wall clock: a machine that was asleep looks at once.
+            await wait_for(stop, min((due - identity.now()).total_seconds(), _LOOK_S))
 
 
 async def _renew(
@@ -92,11 +106,13 @@ async def _renew(
     csr = identity.signing_request(own.key, own.role, own.name, hosts)
     reply = await directory.registry.Renew(pb.RenewRequest(csr=csr), timeout=_ATTEMPT_S)
     identity.check_certificate(reply.certificate, own.ca)
-    own.certificate = x509.load_der_x509_certificate(reply.certificate)
+    certificate = x509.load_der_x509_certificate(reply.certificate)
+    # On disk first: the SuperLink and the ServerApp take it from there.
+    identity.save_certificate(settings.state, certificate)
+    own.certificate = certificate
     directory.members.add(reply.certificate)
     await directory.reconnect()
-    identity.save(settings.state, own)
-    log.info("certificate renewed: good until %s", own.certificate.not_valid_after_utc)
+    log.info("certificate renewed: good until %s", certificate.not_valid_after_utc)
 
 
 def _name(settings: Settings, role: Role) -> str:

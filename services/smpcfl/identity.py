@@ -292,13 +292,20 @@ def load(folder: Path, ca: x509.Certificate) -> Identity | None:
         member = check_certificate(der(certificate), ca)
     except IdentityError:
         return None
-    return Identity(member.role, member.name, load_key(key_path), certificate, ca)
+    key = load_key(key_path)
+    if member.key != key.public_key():
+        return None
+    return Identity(member.role, member.name, key, certificate, ca)
 
 
 def save(folder: Path, identity: Identity) -> None:
     """Key (readable by its owner alone) and certificate, each written whole or not at all."""
     write_private(folder / "key.pem", key_pem(identity.key))
-    write_private(folder / "certificate.pem", pem(identity.certificate))
+    save_certificate(folder, identity.certificate)
+
+
+def save_certificate(folder: Path, certificate: x509.Certificate) -> None:
+    write_private(folder / "certificate.pem", pem(certificate))
 
 
 def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:

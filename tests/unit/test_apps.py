@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from flwr.app import Message, RecordDict
 from flwr.cli.build import build_fab_from_disk
+from flwr.cli.config_utils import get_fab_metadata
 from flwr.supercore.fab import Fab
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal as supernode
@@ -28,11 +29,16 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(TaskIdentity, name, 1)
 
 
+NAMED = get_fab_metadata(build_fab_from_disk(BUNDLED))
+
+
 class Ran(Exception):
     """Flower got as far as to look into the app."""
 
 
-def receive(monkeypatch: pytest.MonkeyPatch, content: bytes, **claims: Any) -> Message | None:
+def receive(
+    monkeypatch: pytest.MonkeyPatch, content: bytes, named: tuple[str, str] = NAMED, **claims: Any
+) -> Message | None:
     """The error that a SuperNode answers when it is sent this bundle; Ran if it takes it."""
     replies: list[Message] = []
 
@@ -48,7 +54,9 @@ def receive(monkeypatch: pytest.MonkeyPatch, content: bytes, **claims: Any) -> M
         object_store=None,  # type: ignore[arg-type]
         node_config={},
         receive=lambda: (message, None),  # type: ignore[arg-type, return-value]
-        get_run=lambda run: SimpleNamespace(fab_hash=fab.hash_str),  # type: ignore[arg-type, return-value]
+        get_run=lambda run: SimpleNamespace(  # type: ignore[arg-type, return-value]
+            fab_hash=fab.hash_str, fab_id=named[0], fab_version=named[1]
+        ),
         get_fab=lambda fab_hash, run: fab,
         pull_object=lambda run, name: b"",
         confirm_message_received=lambda run, name: None,
@@ -76,6 +84,16 @@ def test_the_bundled_app_is_run_and_another_is_not(
     assert reply is not None
     assert apps.hash_of(app) in reply.error.reason
     assert "SMPCFL_APPS" in reply.error.reason
+
+
+@pytest.mark.parametrize("named", [("/", "/../evil"), (NAMED[0], "9.9.9"), ("x/y", NAMED[1])])
+def test_the_superlink_does_not_choose_the_folder_that_the_app_is_loaded_from(
+    monkeypatch: pytest.MonkeyPatch, named: tuple[str, str]
+) -> None:
+    apps.install("bundled")
+    reply = receive(monkeypatch, build_fab_from_disk(BUNDLED), named)
+    assert reply is not None
+    assert reply.has_error()
 
 
 def test_an_app_is_allowed_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class SuperLink:
         monkeypatch.setenv("SMPCFL_AGGREGATOR_STATE", str(self.state))
         monkeypatch.setattr(extensions, "get_middleware", extensions.get_middleware)
         monkeypatch.setattr(gate.uvicorn.config, "create_ssl_context", None)
-        gate.install()
+        gate.install(["flower-superlink", "--host", "0.0.0.0"])
         self.app = create_app()
         self.app.state.enable_supernode_auth = True
 
@@ -108,6 +108,24 @@ async def test_a_node_counts_once_a_peer_has_signed_for_its_key(superlink: Super
     assert superlink.nodes() == {"peer-a": public_pem(key)}
     assert await superlink.reaches_flower(key)
     assert not await superlink.reaches_flower(identity.new_key())
+
+
+async def test_a_machines_own_address_is_local_only_if_the_superlink_listens_on_it_alone(
+    superlink: SuperLink,
+) -> None:
+    path, own = "/v1/control/list-runs", ("10.0.0.1", 40000)
+    assert (await superlink.post(path, client=own)).status_code == 403
+    gate.install(["flower-superlink", "--host", "10.0.0.1"])
+    superlink.app = create_app()
+    assert "own machine" not in (await superlink.post(path, client=own)).text
+
+
+async def test_nobody_takes_the_node_key_of_another_peer(superlink: SuperLink) -> None:
+    key = identity.new_key()
+    await superlink.post(PATH, superlink.node_key("peer-a", key))
+    reply = await superlink.post(PATH, superlink.node_key("peer-b", key))
+    assert (reply.status_code, reply.text) == (403, "another peer's node has this key")
+    assert superlink.nodes() == {"peer-a": public_pem(key)}
 
 
 async def test_a_peer_that_starts_again_has_one_node(superlink: SuperLink) -> None:

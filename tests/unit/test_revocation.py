@@ -17,8 +17,8 @@ from smpcfl.identity import IdentityError, Members, Role
 from smpcfl.metrics import Metrics
 from smpcfl.protocol.errors import LocalError, Reason, RemoteError
 from smpcfl.protocol.signing import signer
-from smpcfl.registry import service
-from smpcfl.registry.authority import Authority, revoke
+from smpcfl.registry import authority, service
+from smpcfl.registry.authority import Authority, make_token, registry_state, reopen, revoke
 from smpcfl.registry.ca import load_or_make_ca
 from smpcfl.registry.limiter import FAILURES
 from smpcfl.registry.roster import Roster
@@ -91,9 +91,16 @@ def test_whoever_is_revoked_comes_back_under_no_id_and_with_no_token(registry: R
     certificate = registry.enrol(key)
     token = (registry.join / "peer" / "token").read_text()
     revoke(registry.state, "a")
-    assert registry.authority.revoked() == {"a"}
+    assert registry.authority.claims.revoked() == {"a"}
     with pytest.raises(RemoteError, match="no such join token"):
         registry.authority.enrol(token, registry.csr(key), "peer", "a")
+    # It may still see the join folder.
+    registry.authority.keep_tokens()
+    assert not (registry.join / "peer" / "token").exists()
+    assert (registry.join / "aggregator" / "token").exists()
+    own = make_token(registry.state, "", HOUR_S)
+    registry.authority.enrol(own, registry.csr(identity.new_key(), "c"), "peer", "c")
+    reopen(registry.state)
     registry.authority.keep_tokens()
     attempts = [
         lambda: registry.enrol(key),
@@ -105,9 +112,9 @@ def test_whoever_is_revoked_comes_back_under_no_id_and_with_no_token(registry: R
         with pytest.raises(RemoteError) as caught:
             attempt()
         assert caught.value.reason is Reason.REVOKED
-    registry.enrol(identity.new_key(), "c")
+    registry.enrol(identity.new_key(), "d")
     # Another start knows it as well.
-    assert Authority(registry.state, registry.join).revoked() == {"a"}
+    assert Authority(registry.state, registry.join).claims.revoked() == {"a"}
 
 
 def test_only_a_known_peer_is_revoked(registry: Registry) -> None:
@@ -115,6 +122,50 @@ def test_only_a_known_peer_is_revoked(registry: Registry) -> None:
     for name in ("b", "../ca.pem", ""):
         with pytest.raises(LocalError, match="known are a"):
             revoke(registry.state, name)
+
+
+def test_an_id_that_a_token_was_made_for_is_nobody_elses(registry: Registry) -> None:
+    token = make_token(registry.state, "b", HOUR_S)
+    with pytest.raises(RemoteError, match="reserved") as caught:
+        registry.enrol(identity.new_key(), "b")
+    assert caught.value.reason is Reason.NAME_TAKEN
+    key = identity.new_key()
+    registry.authority.enrol(token, registry.csr(key, "b"), "peer", "b")
+    registry.now = 2 * HOUR_S  # lapsed: still not for anybody
+    with pytest.raises(RemoteError):
+        registry.enrol(identity.new_key(), "b")
+
+
+def test_there_is_one_aggregator(registry: Registry) -> None:
+    token = (registry.join / "aggregator" / "token").read_text()
+
+    def enrol(key: ec.EllipticCurvePrivateKey) -> None:
+        csr = identity.signing_request(key, Role.AGGREGATOR, "aggregator")
+        registry.authority.enrol(token, csr, "aggregator", "aggregator")
+
+    key = identity.new_key()
+    enrol(key)
+    enrol(key)
+    with pytest.raises(RemoteError, match="held by another key"):
+        enrol(identity.new_key())
+
+
+def test_a_damaged_claim_is_named(registry: Registry) -> None:
+    registry.enrol(identity.new_key())
+    (registry.state / "claims" / "a").write_text("{")
+    with pytest.raises(LocalError, match=r"claims/a is damaged .* remove it"):
+        registry.enrol(identity.new_key())
+
+
+def test_what_the_registry_could_not_read_is_not_written(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert registry_state(registry.state) == registry.state
+    monkeypatch.setattr(authority.os, "geteuid", lambda: registry.state.stat().st_uid + 1)
+    with pytest.raises(LocalError, match="run this as that user"):
+        registry_state(registry.state)
+    with pytest.raises(LocalError, match="no registry keeps its state"):
+        registry_state(registry.join)
 
 
 def test_members_forget_whoever_is_revoked_or_lapsed(
@@ -159,7 +210,7 @@ async def test_the_registry_hears_nothing_from_a_revoked_peer_and_tells_the_othe
     assert [entry.certificate for entry in roster.entries(0.0)] == [reply.certificate]
     before = roster.version
     revoke(registry.state, "a")
-    roster.revoke(registry.authority.revoked())
+    roster.revoke(registry.authority.claims.revoked())
     assert roster.version > before
     assert served._whole().revoked == ["a"]
     assert not served._whole().entries
@@ -189,11 +240,14 @@ async def test_who_fails_to_enrol_too_often_is_not_listened_to(registry: Registr
         with pytest.raises(Aborted, match="bad_token"):
             await attempt("wrong", Context())
     with pytest.raises(Aborted, match=r"rate_limited.*wait 60 s"):
-        await attempt(good, Context())
-    await attempt(good, Context("ipv4:10.0.0.8:1"))
+        await attempt("wrong", Context())
+    with pytest.raises(Aborted, match="bad_token"):
+        await attempt("wrong", Context("ipv4:10.0.0.8:1"))
+    await attempt(good, Context())  # others may be behind the same address
     now[0] = 60.0
-    await attempt(good, Context())
-    assert metrics.rejected.labels(reason="bad_token")._value.get() == FAILURES
+    with pytest.raises(Aborted, match="bad_token"):
+        await attempt("wrong", Context())
+    assert metrics.rejected.labels(reason="bad_token")._value.get() == FAILURES + 2
     assert metrics.rejected.labels(reason="rate_limited")._value.get() == 1
 
 
@@ -265,3 +319,15 @@ def test_a_ca_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ca-key.pem").write_bytes(identity.key_pem(identity.new_key()))
     with pytest.raises(IdentityError, match="not the certificate of the key"):
         load_or_make_ca(tmp_path)
+    before = (tmp_path / "ca.pem").read_bytes()
+    (tmp_path / "ca-key.pem").unlink()
+    with pytest.raises(IdentityError, match="but not its key"):
+        load_or_make_ca(tmp_path)
+    assert (tmp_path / "ca.pem").read_bytes() == before
+
+
+def test_a_ca_that_was_cut_off_while_it_was_made_is_made_whole(tmp_path: Path) -> None:
+    key, _ = load_or_make_ca(tmp_path)
+    (tmp_path / "ca.pem").unlink()
+    again, certificate = load_or_make_ca(tmp_path)
+    assert again.public_key() == key.public_key() == certificate.public_key()

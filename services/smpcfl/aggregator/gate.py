@@ -14,7 +14,7 @@ import os
 import ssl
 import threading
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ import uvicorn.config
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, NodeStatus
 from flwr.superlink import extensions
+from google.protobuf.message import DecodeError
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -48,11 +49,15 @@ App = Callable[[Scope, Any, Any], Awaitable[None]]
 
 
 class Gate:
-    """ASGI middleware. `state` is the aggregator's folder, with ca.pem and the roster that it keeps."""
+    """ASGI middleware. `state` is the aggregator's folder, with ca.pem and the roster that it keeps.
 
-    def __init__(self, app: App, state: Path) -> None:
+    `host`: the address that the SuperLink listens on.
+    """
+
+    def __init__(self, app: App, state: Path, host: str) -> None:
         self._app = app
         self._state = state
+        self._host = host
         self._peers: dict[bytes, str] = {}  # by the public key of their node
         self._revoked: tuple[int, frozenset[str]] = (0, frozenset())
 
@@ -72,12 +77,11 @@ class Gate:
         if path == PATH and scope["method"] == "POST":
             return await self._register(Request(scope, receive))
         if path.startswith(FLEET):
-            peer = self._peer_of(Request(scope), scope["app"])
-            if peer is None or peer in await run_in_threadpool(self._read_revoked):
+            if not await run_in_threadpool(self._is_peers, Request(scope), scope["app"]):
                 return Response("this node's key is no peer's", 403)
             return None
-        if not _is_local(scope):
-            log.warning("refused %s to %s", path[:200], (scope.get("client") or ("nobody",))[0])
+        if not self._is_local(scope):
+            log.warning("refused %r to %s", path[:200], (scope.get("client") or ("nobody",))[0])
             return Response("only on the aggregator's own machine", 403)
         return None
 
@@ -93,7 +97,8 @@ class Gate:
             log.warning("refused a node key: %s", error)
             return Response(str(error), 403)
         state = request.scope["app"].state.linkstate_factory.state()
-        await run_in_threadpool(_replace_node, state, name, public_key)
+        if not await run_in_threadpool(_replace_node, state, name, public_key):
+            return Response("another peer's node has this key", 403)
         self._peers = {key: peer for key, peer in self._peers.items() if peer != name}
         self._peers[public_key] = name
         return Response(status_code=204)
@@ -118,6 +123,10 @@ class Gate:
             raise IdentityError(f"{member.name}: bad signature under the node key")
         return member.name, message.public_key
 
+    def _is_peers(self, request: Request, app: Any) -> bool:
+        peer = self._peer_of(request, app)
+        return peer is not None and peer not in self._read_revoked()
+
     def _peer_of(self, request: Request, app: Any) -> str | None:
         """Whose node this is. That the caller holds its key is Flower's to check."""
         try:
@@ -134,6 +143,16 @@ class Gate:
             self._peers[key] = found[0].name
         return self._peers[key]
 
+    def _is_local(self, scope: Scope) -> bool:
+        """Loopback, or the one address that the SuperLink listens on: Flower's own children, `smpcfl run`.
+
+        An address of this machine's tells nothing if it listens on all: a forwarder may put it there.
+        """
+        client = scope.get("client")
+        if not client:
+            return False
+        return ipaddress.ip_address(client[0]).is_loopback or client[0] == self._host
+
     def _read_revoked(self) -> frozenset[str]:
         """As the aggregator last heard of it from the registry."""
         path = self._state / "roster.bin"
@@ -142,37 +161,34 @@ class Gate:
             if changed != self._revoked[0]:
                 roster = registry_pb2.Roster.FromString(path.read_bytes())
                 self._revoked = (changed, frozenset(roster.revoked))
-        except FileNotFoundError:
-            pass
+        except (FileNotFoundError, DecodeError) as error:
+            log.debug("no roster: %s", error)  # the last one stands
         return self._revoked[1]
 
 
-def _replace_node(state: Any, name: str, public_key: bytes) -> None:
-    """The peer `name` has one node, the one with this key."""
-    if state.get_node_id_by_public_key(public_key) is not None:
-        return
-    for node in state.get_node_info(owner_aids=[NOOP_FLWR_AID]):
-        if node.name == name and not node.unregistered_at:
+def _replace_node(state: Any, name: str, public_key: bytes) -> bool:
+    """The peer `name` has one node, the one with this key. False if that is another peer's."""
+    living = (NodeStatus.REGISTERED, NodeStatus.ONLINE, NodeStatus.OFFLINE)
+    nodes = state.get_node_info(owner_aids=[NOOP_FLWR_AID], statuses=living)
+    holders = {node.name for node in nodes if node.public_key == public_key}
+    if holders:
+        return holders == {name}
+    for node in nodes:
+        if node.name == name:
             state.delete_node(NOOP_FLWR_AID, node.node_id)
     state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, public_key, 0, name=name)
+    return True
 
 
-def _is_local(scope: Scope) -> bool:
-    """Loopback, or this machine by another of its addresses: Flower's own children and `smpcfl run`."""
-    client, server = scope.get("client"), scope.get("server")
-    if not client or not server:
-        return False
-    return ipaddress.ip_address(client[0]).is_loopback or client[0] == server[0]
-
-
-def install() -> None:
-    """For the SuperLink that starts in this process. LocalError if this Flower has no place for it."""
+def install(command: Sequence[str]) -> None:
+    """For the SuperLink that `command` starts here. LocalError if this Flower has no place for it."""
     state = Path(os.environ["SMPCFL_AGGREGATOR_STATE"])
     if not hasattr(extensions, "get_middleware"):
         raise LocalError(
             "this version of flwr takes no middleware: install the one in pyproject.toml"
         )
-    extensions.get_middleware = lambda: (Middleware(Gate, state=state),)
+    host = command[command.index("--host") + 1]
+    extensions.get_middleware = lambda: (Middleware(Gate, state=state, host=host),)
     make = uvicorn.config.create_ssl_context
 
     def create_ssl_context(certfile: Any, *arguments: Any, **options: Any) -> ssl.SSLContext:

@@ -34,10 +34,11 @@ class _Known:
 class PeerNodes:
     """Which node is which peer, and which of them are there for the next round.
 
-    A new node is asked once; it answers with its agent's certificate, which has to be one of `ca`, and signature.
-    Flower takes up to a minute to see that a node is gone, so before each round all agents are asked directly, by `probe`, whether they are there. A
-    peer that does not answer is left out until it does, or for that minute, if there is reason to think that
-    it would: its agent has answered before, or it did not reply in a round.
+    A new node is asked once; it answers with its agent's certificate, which has to be one of `ca`, and a
+    signature. Flower takes up to a minute to see that a node is gone, so before each round all agents are
+    asked directly, by `probe`, whether they are there. A peer that does not answer is left out until it
+    does, or for that minute, if there is reason to think that it would: its agent has answered before, or it
+    did not reply in a round.
     """
 
     def __init__(self, ca: x509.Certificate, clock: Callable[[], float] = time.monotonic) -> None:

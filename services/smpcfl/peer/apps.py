@@ -15,8 +15,10 @@ from typing import Any
 
 from flwr.app import Error
 from flwr.cli.build import build_fab_from_disk
+from flwr.cli.config_utils import get_fab_metadata
 from flwr.common.constant import ErrorCode
 from flwr.supercore.fab import Fab
+from flwr.supercore.run import Run
 from flwr.supernode import start_client_internal as supernode
 
 from ..config import ANY_APP, BUNDLED_APP
@@ -39,13 +41,17 @@ def install(setting: str) -> None:
         return
     allowed = frozenset(hash_of(BUNDLED) if item == BUNDLED_APP else item for item in items)
     receive = supernode._pull_and_store_message
-    wanted = {"get_fab", "trusted_entities"}
+    wanted = {"get_run", "get_fab", "trusted_entities"}
     if not wanted <= inspect.signature(receive).parameters.keys():
         raise LocalError("this version of flwr verifies apps in another way: see pyproject.toml")
 
+    told: list[Run] = []  # what the SuperLink last told of a run
+
     def verified(fab: Fab, trusted: object) -> bool:
         found = hashlib.sha256(fab.content).hexdigest()
-        if found in allowed:
+        # Name and version are the SuperLink's word, and name the folder that the app is loaded from.
+        named = (told[-1].fab_id, told[-1].fab_version)
+        if found in allowed and named == get_fab_metadata(fab.content):
             return True
         text = f"this peer does not run app {found}: its operator allows it with SMPCFL_APPS"
         log.error(text)
@@ -61,8 +67,16 @@ def install(setting: str) -> None:
 
         return get
 
-    def pull_and_store(*, get_fab: Any, trusted_entities: Any, **others: Any) -> int | None:
-        return receive(get_fab=to_verify(get_fab), trusted_entities={"smpcfl": ""}, **others)
+    def pull_and_store(
+        *, get_run: Any, get_fab: Any, trusted_entities: Any, **others: Any
+    ) -> int | None:
+        def get(run_id: int) -> Run:
+            told[:] = [get_run(run_id)]
+            return told[-1]
+
+        return receive(
+            get_run=get, get_fab=to_verify(get_fab), trusted_entities={"smpcfl": ""}, **others
+        )
 
     supernode._verify_fab = verified  # type: ignore[assignment]
     supernode._pull_and_store_message = pull_and_store  # type: ignore[assignment]

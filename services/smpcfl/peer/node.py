@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
@@ -25,6 +26,7 @@ log = logging.getLogger("smpcfl.peer")
 PATH = "/v1/smpcfl/node"
 _CALL_S = 10.0
 _RETRY_S = 2.0
+_CLOCK_S = 5.0  # by more Flower takes no SuperNode's word
 
 
 def signed(public_key: bytes) -> bytes:
@@ -65,6 +67,7 @@ async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Even
                     log.info("waiting for the SuperLink at %s: %s", superlink, error)
                 waiting = True
             else:
+                _check_clock(reply.headers.get("date", ""), superlink)
                 if reply.status_code == httpx.codes.NO_CONTENT:
                     identity.write_private(path, private)
                     return
@@ -72,3 +75,18 @@ async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Even
                     raise IdentityError(f"the SuperLink at {superlink} refused: {reply.text}")
                 log.warning("the SuperLink says %d: %s", reply.status_code, reply.text[:200])
             await wait_for(stop, _RETRY_S)
+
+
+def _check_clock(date: str, superlink: str) -> None:
+    """Says so if the SuperLink's clock, as in its reply, is another: it would refuse the SuperNode."""
+    try:
+        off = (identity.now() - parsedate_to_datetime(date)).total_seconds()
+    except ValueError:
+        return
+    if abs(off) > _CLOCK_S - 1:  # the date is in whole seconds
+        log.error(
+            "this clock is %.0f s off that of the SuperLink at %s, which allows %.0f s: set both by NTP",
+            off,
+            superlink,
+            _CLOCK_S,
+        )

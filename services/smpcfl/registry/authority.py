@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import re
 import time
@@ -21,9 +20,11 @@ from ..identity import Identity, IdentityError, Role
 from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.signing import REGISTRY
 from .ca import load_or_make_ca
+from .claims import Claims
 from .tokens import JoinToken, Tokens
 
-PEERS, REVOKED, TOKENS = "peers", "revoked", "tokens"  # in the state folder
+TOKENS = "tokens"  # in the state folder
+CLOSED = "join-folder-closed"  # a file there: no join token for any number of peers
 _HOST = re.compile(
     r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII | re.IGNORECASE
 )  # and so no wildcard
@@ -50,6 +51,7 @@ class Authority:
         self._life = datetime.timedelta(seconds=certificate_s)
         self._clock = clock
         self.key, self.certificate = load_or_make_ca(state)
+        self.claims = Claims(state)
         self._tokens = Tokens(state / TOKENS)
         self._join_tokens = [
             JoinToken(self._tokens, role, join / role / "token", token_s)
@@ -62,7 +64,10 @@ class Authority:
     def keep_tokens(self) -> None:
         """Replaces the join tokens in good time; to be called now and then."""
         for token in self._join_tokens:
-            token.keep_fresh(self._clock())
+            if token.role is Role.PEER and (self._state / CLOSED).exists():
+                token.withdraw()
+            else:
+                token.keep_fresh(self._clock())
 
     def own_identity(self, hosts: Sequence[str]) -> Identity:
         """The registry's identity: the key that it keeps, with a new certificate."""
@@ -86,12 +91,14 @@ class Authority:
         if role not in (Role.PEER, Role.AGGREGATOR):
             raise RemoteError(Reason.ROLE, f"no certificates for role {role!r}")
         _check_name(role, name)
-        found = self._tokens.check(token, Role(role), name, self._clock())
         request = _load_request(csr, name)
-        self._check_not_revoked(name, request)
-        if role == Role.PEER:
-            self._claim(name, request)
-        self._tokens.spend(found, name)
+        key = _point(request).hex()
+        found = self._tokens.check(token, Role(role), name, key, self._clock())
+        self.claims.check(name, key)
+        if self.claims.is_reserved(name) and not found.name:
+            raise RemoteError(Reason.NAME_TAKEN, "reserved for a token of its own", peer=name)
+        self._claim(name, key)
+        self._tokens.use(token, found, key)
         return self._issue(request, Role(role), name)
 
     def renew(self, certificate: bytes, csr: bytes) -> x509.Certificate:
@@ -103,38 +110,14 @@ class Authority:
         request = _load_request(csr, member.name)
         if _point(request) != _compressed(member.key):
             raise RemoteError(Reason.MALFORMED, "renewal for another key", peer=member.name)
-        self._check_not_revoked(member.name, request)
-        if member.role is Role.PEER:
-            self._claim(member.name, request)
+        key = _point(request).hex()
+        self.claims.check(member.name, key)
+        self._claim(member.name, key)
         return self._issue(request, member.role, member.name)
 
-    def _claim(self, name: str, request: x509.CertificateSigningRequest) -> None:
-        """A peer id belongs to the key that took it, for as long as that key's last certificate lives."""
-        path, own = self._state / PEERS / name, _point(request)
-        known = json.loads(path.read_bytes()) if path.exists() else None
-        if known is not None and known["key"] != own.hex() and known["until"] > self._clock():
-            raise RemoteError(
-                Reason.NAME_TAKEN,
-                "peer id held by another key until its certificate lapses, or use another id",
-                peer=name,
-            )
-        until = self._clock() + self._life.total_seconds()
-        identity.write_private(path, json.dumps({"key": own.hex(), "until": until}).encode())
-
-    # -- revocation -------------------------------------------------------------------------------
-
-    def revoked(self) -> frozenset[str]:
-        """Peer ids; `revoke` may have been called by another process."""
-        folder = self._state / REVOKED
-        found = os.listdir(folder) if folder.exists() else ()
-        return frozenset(name for name in found if not name.startswith("."))  # one is being written
-
-    def _check_not_revoked(self, name: str, request: x509.CertificateSigningRequest) -> None:
-        """By id, and by key: whoever was revoked does not come back under another id."""
-        key = _point(request).hex()
-        for revoked in self.revoked():
-            if revoked == name or (self._state / REVOKED / revoked).read_text() == key:
-                raise RemoteError(Reason.REVOKED, peer=name)
+    def _claim(self, name: str, key: str) -> None:
+        now = self._clock()
+        self.claims.claim(name, key, now + self._life.total_seconds(), now)
 
     def _issue(
         self, request: x509.CertificateSigningRequest, role: Role, name: str
@@ -174,23 +157,35 @@ def registry_state(folder: Path) -> Path:
             f"no registry keeps its state in {folder}: run this where `smpcfl registry` runs"
             " (docker compose exec registry smpcfl ...), or give --state"
         )
+    if (owner := folder.stat().st_uid) != os.geteuid():
+        raise LocalError(
+            f"{folder} is user {owner}'s, and this is {os.geteuid()}: run this as that user, because the"
+            " registry has to read what is written"
+        )
     return folder
+
+
+def make_token(state: Path, name: str, until: float) -> str:
+    """A join token for one machine, in the registry's folder `state`; for peer `name` alone unless empty."""
+    if name:
+        Claims(state).reserve(name)
+    return Tokens(state / TOKENS).make(Role.PEER, until, name=name, once=True)
 
 
 def revoke(state: Path, name: str) -> None:
     """Puts out peer `name`, in the registry's folder `state`: its certificate, its id and its key, for good.
 
-    Join tokens that are not for one peer id go too, because the peer may have kept one. LocalError if there
-    is no such peer.
+    Join tokens that are not for one peer id go too, because the peer may have kept one, or still see the join
+    folder: that one is not written again until `reopen`. LocalError if there is no such peer.
     """
-    path = state / PEERS / name
-    known = sorted(item.name for item in (state / PEERS).glob("*"))
-    if name not in known:
-        raise LocalError(
-            f"no peer {name!r} has enrolled here; known are {', '.join(known) or 'none'}"
-        )
-    identity.write_private(state / REVOKED / name, json.loads(path.read_bytes())["key"].encode())
+    Claims(state).revoke(name)
+    identity.write_private(state / CLOSED, b"")
     Tokens(state / TOKENS).drop_unbound(Role.PEER)
+
+
+def reopen(state: Path) -> None:
+    """Has the registry write a join token for any number of peers again."""
+    (state / CLOSED).unlink(missing_ok=True)
 
 
 def _check_name(role: str, name: str) -> None:

@@ -19,15 +19,15 @@ CA_YEARS = 10
 def load_or_make_ca(state: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     """Key and certificate in `state`, as ca-key.pem and ca.pem; IdentityError if they are no CA."""
     key_path, certificate_path = state / "ca-key.pem", state / "ca.pem"
-    if key_path.exists():
-        key, certificate = identity.load_key(key_path), identity.load_ca(certificate_path)
-        _check(key, certificate, certificate_path)
-    else:
-        key = identity.new_key()
-        certificate = _self_signed(key)
-        # The certificate first: a key without one would be taken for a complete CA.
-        identity.write_private(certificate_path, identity.pem(certificate), 0o644)
-        identity.write_private(key_path, identity.key_pem(key))
+    if not key_path.exists():
+        if certificate_path.exists():
+            raise IdentityError(f"{certificate_path} is there, but not its key {key_path}")
+        identity.write_private(key_path, identity.key_pem(identity.new_key()))
+    key = identity.load_key(key_path)
+    if not certificate_path.exists():
+        identity.write_private(certificate_path, identity.pem(_self_signed(key)), 0o644)
+    certificate = identity.load_ca(certificate_path)
+    _check(key, certificate, certificate_path)
     return key, certificate
 
 

@@ -19,7 +19,7 @@ from ..config import Settings, cannot_listen, is_port
 from ..discovery import Discovery
 from ..identity import Identity, Role
 from ..metrics import Metrics
-from ..protocol.errors import Reason, RemoteError
+from ..protocol.errors import ProtocolError, Reason, RemoteError
 from ..protocol.signing import signer
 from ..protocol.ticket import graph_claim
 from ..rpc import Context
@@ -44,17 +44,18 @@ class EnrolmentService(pb_grpc.EnrolmentServicer):
 
     async def _enrol(self, request: pb.EnrolRequest, context: Context) -> pb.EnrolReply:
         host, now = rpc.host_of(context), self._clock()
-        if wait := self._limiter.wait_s(host, now):
-            raise RemoteError(
-                Reason.RATE_LIMITED,
-                f"{host} failed too often: wait {wait:.0f} s",
-                peer=request.name,
-            )
         try:
             certificate = self._authority.enrol(
                 request.token, request.csr, request.role, request.name
             )
-        except RemoteError:
+        except RemoteError as error:
+            # Whoever has a good token is heard, also from behind the address of somebody who guesses.
+            if wait := self._limiter.wait_s(host, now):
+                raise RemoteError(
+                    Reason.RATE_LIMITED,
+                    f"{host} failed too often: wait {wait:.0f} s",
+                    peer=request.name,
+                ) from error
             self._limiter.failed(host, now)
             raise
         log.info("enrolled %s %s", request.role, request.name)
@@ -209,7 +210,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     )
     own = authority.own_identity(_HOSTS)
     roster = Roster(settings.state / "indices.json", int(time.time() * 1000))
-    roster.revoke(authority.revoked())
+    roster.revoke(authority.claims.revoked())
     roster_server, enrolment_server = rpc.new_server(), rpc.new_server()
     service = RegistryService(own, authority, roster, metrics)
     pb_grpc.add_RegistryServicer_to_server(service, roster_server)
@@ -247,13 +248,13 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
 def _keep(authority: Authority, own: Identity, roster: Roster, metrics: Metrics) -> None:
     """What time and `smpcfl revoke` change: certificate, tokens, who is revoked."""
     try:
-        for name in roster.revoke(authority.revoked()):
+        for name in roster.revoke(authority.claims.revoked()):
             log.warning("peer %s is revoked", name)
         authority.keep_tokens()
         if identity.now() >= identity.renewal(own.certificate):
             authority.renew_own(own, _HOSTS)
             roster.version += 1
-    except OSError as error:
+    except (OSError, ProtocolError) as error:
         log.warning("cannot keep tokens and certificates: %s", error)
     metrics.certificate_expiry.set(own.certificate.not_valid_after_utc.timestamp())
 

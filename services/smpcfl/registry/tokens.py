@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..identity import Role, write_private
@@ -16,11 +17,21 @@ _KEEP_EXPIRED_S = 7 * 86400.0  # so long a token is refused as expired, and as u
 _LONGEST = 512
 
 
-class Tokens:
-    """One file a token in `folder`, by its hash, so that `smpcfl token` may add one at any time.
+@dataclass(frozen=True)
+class Token:
+    """What is known of a token: all but the token. `until`: seconds since the epoch."""
 
-    All times are in seconds since the epoch.
-    """
+    role: str
+    until: float
+    name: str = ""
+    """The one peer id that it is for; empty for any."""
+    once: bool = False
+    used_by: str = ""
+    """The key that used it, if it is good once: a machine that did not get the answer may ask again."""
+
+
+class Tokens:
+    """One file a token in `folder`, by its hash, so that `smpcfl token` may add one at any time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -28,55 +39,66 @@ class Tokens:
     def make(self, role: Role, until: float, *, name: str = "", once: bool = False) -> str:
         """A new token for `role`, good until `until`; for one peer id if `name`, for one use if `once`."""
         token = secrets.token_urlsafe(32)
-        record = {"role": role.value, "until": until, "name": name, "once": once}
-        write_private(self._path(token), json.dumps(record).encode())
+        self._write(token, Token(role.value, until, name, once))
         return token
 
-    def check(self, token: str, role: Role, name: str, now: float) -> Path:
-        """The file of this token; RemoteError(BAD_TOKEN) says what is wrong with it."""
+    def check(self, token: str, role: Role, name: str, key: str, now: float) -> Token:
+        """RemoteError(BAD_TOKEN) says what is wrong. `key`: of whoever shows the token, in any fixed form."""
+        found = self._read(self._path(token)) if len(token) <= _LONGEST else None
+        wrong = ""
         if not token:
-            raise RemoteError(Reason.BAD_TOKEN, "no join token was given", peer=name)
-        if len(token) > _LONGEST:
-            raise RemoteError(Reason.BAD_TOKEN, "no such join token", peer=name)
-        # Found by the hash of what is given: the time that takes tells nothing about a token's bytes.
-        path = self._path(token)
-        try:
-            record = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            raise RemoteError(
-                Reason.BAD_TOKEN, "no such join token, or it was used", peer=name
-            ) from None
-        if record["role"] != role.value:
-            raise RemoteError(Reason.BAD_TOKEN, f"not a join token for role {role}", peer=name)
-        if record["until"] <= now:
-            raise RemoteError(Reason.BAD_TOKEN, "this join token has expired", peer=name)
-        if record["name"] not in ("", name):
-            raise RemoteError(Reason.BAD_TOKEN, "a join token for another peer id", peer=name)
-        return path
+            wrong = "no join token was given"
+        elif found is None:
+            wrong = "no such join token"
+        elif found.role != role.value:
+            wrong = f"not a join token for role {role}"
+        elif found.until <= now:
+            wrong = "this join token has expired"
+        elif found.name not in ("", name):
+            wrong = "a join token for another peer id"
+        elif found.used_by not in ("", key):
+            wrong = "this join token was used"
+        if wrong or found is None:
+            raise RemoteError(Reason.BAD_TOKEN, wrong, peer=name)
+        return found
 
-    def spend(self, path: Path, name: str) -> None:
-        """After its use. RemoteError(BAD_TOKEN) if somebody else was faster with a one-time token."""
-        try:
-            if json.loads(path.read_bytes())["once"]:
-                path.unlink()
-        except FileNotFoundError:
-            raise RemoteError(Reason.BAD_TOKEN, "this join token was used", peer=name) from None
+    def use(self, token: str, found: Token, key: str) -> None:
+        """From now on a token that is good once is good for `key` alone."""
+        if found.once and not found.used_by:
+            self._write(token, replace(found, used_by=key))
+
+    def drop(self, token: str) -> None:
+        self._path(token).unlink(missing_ok=True)
 
     def drop_unbound(self, role: Role) -> None:
         """Forgets the tokens for `role` that any peer id may use."""
-        for path in self._folder.glob("*.json"):
-            record = json.loads(path.read_bytes())
-            if record["role"] == role.value and not record["name"]:
+        for path, found in self._all():
+            if found.role == role.value and not found.name:
                 path.unlink(missing_ok=True)
 
     def sweep(self, now: float) -> None:
         """Forgets tokens that expired long ago."""
+        for path, found in self._all():
+            if found.until + _KEEP_EXPIRED_S < now:
+                path.unlink(missing_ok=True)
+
+    def _all(self) -> Iterator[tuple[Path, Token]]:
         for path in self._folder.glob("*.json"):
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                if json.loads(path.read_bytes())["until"] + _KEEP_EXPIRED_S < now:
-                    path.unlink()
+            if (found := self._read(path)) is not None:
+                yield path, found
+
+    def _read(self, path: Path) -> Token | None:
+        """None for one that is not there, or damaged, which is as good as none."""
+        try:
+            return Token(**json.loads(path.read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def _write(self, token: str, record: Token) -> None:
+        write_private(self._path(token), json.dumps(asdict(record)).encode())
 
     def _path(self, token: str) -> Path:
+        # Found by the hash of what is given: the time that takes tells nothing about a token's bytes.
         return self._folder / f"{hashlib.sha256(token.encode()).hexdigest()}.json"
 
 
@@ -85,19 +107,27 @@ class JoinToken:
 
     def __init__(self, tokens: Tokens, role: Role, path: Path, life_s: float) -> None:
         self._tokens = tokens
-        self._role = role
+        self.role = role
         self._path = path
         self._life_s = life_s
 
     def keep_fresh(self, now: float) -> None:
         """Writes the first one, or the next if half of the last one's life is over."""
-        name = AGGREGATOR if self._role is Role.AGGREGATOR else ""
+        name = AGGREGATOR if self.role is Role.AGGREGATOR else ""
         try:
-            known = self._tokens.check(self._path.read_text().strip(), self._role, name, now)
-            if json.loads(known.read_bytes())["until"] - now > self._life_s / 2:
+            known = self._tokens.check(self._path.read_text().strip(), self.role, name, "", now)
+            if self._life_s / 2 < known.until - now <= self._life_s:
                 return
-        except (OSError, RemoteError):
+        except (OSError, RemoteError, ValueError):
             pass  # none yet, or no longer good
-        token = self._tokens.make(self._role, now + self._life_s)
-        write_private(self._path, token.encode())
+        token = self._tokens.make(self.role, now + self._life_s)
+        try:
+            write_private(self._path, token.encode())
+        except OSError:
+            self._tokens.drop(token)
+            raise
         self._tokens.sweep(now)
+
+    def withdraw(self) -> None:
+        """Takes the file away."""
+        self._path.unlink(missing_ok=True)

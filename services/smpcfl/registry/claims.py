@@ -1,0 +1,74 @@
+"""Which id belongs to which key, which ids are reserved, and who is revoked: files of the registry."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from ..identity import write_private
+from ..protocol.errors import LocalError, Reason, RemoteError
+
+_CLAIMS, _RESERVED, _REVOKED = "claims", "reserved", "revoked"
+
+
+class Claims:
+    """In `state`. `key` is a public key in hex, `now` and `until` are seconds since the epoch.
+
+    Other processes (`smpcfl token`, `smpcfl revoke`) may write here at any time.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._claims = state / _CLAIMS
+        self._reserved = state / _RESERVED
+        self._revoked = state / _REVOKED
+
+    def claim(self, name: str, key: str, until: float, now: float) -> None:
+        """`name` belongs to `key` until `until`; RemoteError(NAME_TAKEN) while it is another's."""
+        known = self._read(name)
+        if known is not None and known[0] != key and known[1] > now:
+            raise RemoteError(
+                Reason.NAME_TAKEN,
+                "held by another key until its certificate lapses; if that key is lost, remove"
+                f" {self._claims / name} at the registry, or use another id",
+                peer=name,
+            )
+        write_private(self._claims / name, json.dumps({"key": key, "until": until}).encode())
+
+    def reserve(self, name: str) -> None:
+        """From now on `name` is for tokens that are made for it."""
+        write_private(self._reserved / name, b"")
+
+    def is_reserved(self, name: str) -> bool:
+        return (self._reserved / name).exists()
+
+    def revoked(self) -> frozenset[str]:
+        """Peer ids."""
+        found = os.listdir(self._revoked) if self._revoked.exists() else ()
+        return frozenset(name for name in found if not name.startswith("."))  # one is being written
+
+    def revoke(self, name: str) -> None:
+        """Puts out its id and its key, for good. LocalError if there is no such peer."""
+        known = sorted(os.listdir(self._claims)) if self._claims.exists() else []
+        claim = self._read(name) if name in known else None
+        if claim is None:
+            raise LocalError(
+                f"no peer {name!r} has enrolled here; known are {', '.join(known) or 'none'}"
+            )
+        write_private(self._revoked / name, claim[0].encode())
+
+    def check(self, name: str, key: str) -> None:
+        """RemoteError(REVOKED) by id, and by key: nobody comes back under another id."""
+        revoked = self.revoked()
+        if name in revoked or any((self._revoked / item).read_text() == key for item in revoked):
+            raise RemoteError(Reason.REVOKED, peer=name)
+
+    def _read(self, name: str) -> tuple[str, float] | None:
+        path = self._claims / name
+        try:
+            claim = json.loads(path.read_bytes())
+            return str(claim["key"]), float(claim["until"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            raise LocalError(f"{path} is damaged ({error}): remove it") from error
