@@ -17,12 +17,7 @@ from smpcfl.protocol.aggregator import AggregatorRound
 from smpcfl.protocol.dealing import Secrets
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
-from smpcfl.protocol.messages import (
-    Answer,
-    Exchange,
-    Ready,
-    sign_announcement,
-)
+from smpcfl.protocol.messages import Answer, Exchange, Ready, sign_announcement
 from smpcfl.protocol.peer import PeerRound
 from support.liars import LIAR, NAME, PEERS, Outcome, Patient, outcome, refused, with_liar
 from support.network import Network, make_ticket
@@ -150,14 +145,29 @@ def twin_key(round_: PeerRound) -> bytes:
     return bytes([9, *bytes(30), round_.me])
 
 
-def two_faced(**options: Any) -> Network:
+class TwoFacedToFew(TwoFaced):
+    """Has the threshold of confirmations of one announcement, and shows the other to two neighbours."""
+
+    few = PEERS[6:]
+
+    def exchange(self, sender: str, message: Exchange, now: float) -> Exchange:
+        return PeerRound.exchange(self, sender, message, now)
+
+    def calls(self, now: float) -> list[Any]:
+        return [
+            replace(call, message=replace(call.message, announcement=self.second))
+            if isinstance(call.message, Exchange) and call.to in self.few
+            else call
+            for call in super().calls(now)
+        ]
+
+    def _own_ready(self, to: int) -> Ready:
+        return replace(PeerRound._own_ready(self, to), announcement=self.announcement)
+
+
+def two_faced(kind: type[PeerRound] = TwoFaced) -> Network:
     """It vanishes before it uploads, so its pair secret is asked for."""
-    return Patient(
-        make_ticket(8),
-        round_class=one_is(NAME, TwoFaced),
-        lost={NAME: "train"},
-        **options,
-    )
+    return with_liar(kind, lost={NAME: "train"})
 
 
 def test_a_peer_with_two_public_keys_is_ready_for_nobody() -> None:
@@ -168,6 +178,16 @@ def test_a_peer_with_two_public_keys_is_ready_for_nobody() -> None:
     assert {reason for reason, name in refused(network) if name == NAME} == {
         Reason.BAD_CONFIRMATION
     }
+
+
+def test_a_peer_that_shows_another_key_to_few_is_named_by_them() -> None:
+    """It counts for the others, and those few refuse their headers: too few are left to agree."""
+    network = two_faced(TwoFacedToFew)
+    assert outcome(network) == (Reason.TOO_FEW_ANSWERS, "")
+    assert refused(network) >= {(Reason.EQUIVOCATION, NAME), (Reason.BAD_HEADER, "")}
+    assert {name for reason, name in refused(network)} == {NAME, ""}  # and nobody honest
+    listing = {peer for peer, u in network.uploads.items() if LIAR in u.header.counts}
+    assert listing == set(PEERS) - {NAME, *TwoFacedToFew.few}
 
 
 def test_two_public_keys_end_in_a_wrong_sum_where_nothing_looks_for_them() -> None:
@@ -206,12 +226,7 @@ class ReadyAtOnce(PeerRound):
 
 def ready_at_once() -> Network:
     """It vanishes once all count it."""
-    return Patient(
-        make_ticket(8),
-        round_class=one_is(NAME, ReadyAtOnce),
-        lost={NAME: "train"},
-        unheard={(NAME, PEERS[0])},
-    )
+    return with_liar(ReadyAtOnce, lost={NAME: "train"}, unheard={(NAME, PEERS[0])})
 
 
 def test_ready_without_exchange_counts_for_nobody() -> None:
