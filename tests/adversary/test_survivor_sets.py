@@ -159,6 +159,29 @@ def test_a_poor_set_is_refused_by_everyone() -> None:
     assert not loot.shares
 
 
+# -- a set that another than the aggregator signed ------------------------------------------------------
+
+
+def impostor_attack() -> tuple[Loot, list[Reason]]:
+    """A colluding peer, who may run the network, asks for the shares with a set of its own."""
+    network = Network(make_ticket(8)).until("upload")
+    message = survivors(network, range(8), signer=PEERS[7])
+    return show(network, dict.fromkeys(range(8), message))
+
+
+def test_a_set_that_a_peer_signed_is_answered_where_nobody_asks_who_did() -> None:
+    with removed(check(survivors_module, "check_origin", "check_signature")):
+        loot, refusals = impostor_attack()
+    assert not refusals
+    assert loot.bares(range(8))
+
+
+def test_a_set_that_a_peer_signed_is_refused() -> None:
+    loot, refusals = impostor_attack()
+    assert refusals == [Reason.BAD_SIGNATURE] * 8
+    assert not loot.shares
+
+
 # -- survivors below the floor --------------------------------------------------------------------------
 
 # A set of one is a sum of one. Below the floor a set is also always one that isolates, so it has to be
