@@ -114,17 +114,19 @@ def test_a_partial_sum_cut_to_length_gives_a_wrong_sum() -> None:
         assert network.unmask() != network.expected()
 
 
-# -- a header that leaves out one whose mask is in the partial sum --------------------------------------
+# -- a header that leaves out one who counted on it ----------------------------------------------------
 
 
 class HidesOne(PeerRound):
-    """Strips one neighbour from its header."""
+    """Strips the lowest neighbour from its header and the mask with it from its partial sum."""
 
     def masks(self, *arguments: Any) -> Any:
         masks, true = super().masks(*arguments)
         fewer = true.counting[1:]
         signed = header_bytes(true.ticket_digest, self.me, true.announcement_hash, fewer)
-        return masks, replace(true, counting=fewer, signature=self._signer(signed))
+        return replace(masks, minus=masks.minus[1:]), replace(
+            true, counting=fewer, signature=self._signer(signed)
+        )
 
 
 def test_of_a_pair_that_does_not_list_each_other_one_is_left_out() -> None:
