@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from smpcfl import identity
-from smpcfl.identity import Role
+from smpcfl.identity import Identity, Role
 from smpcfl.registry.authority import Authority
 
 
@@ -30,3 +31,10 @@ class Deployment:
         csr = identity.signing_request(key, role, name, hosts)
         token = (self._join / role / "token").read_text()
         return identity.der(self.authority.enrol(token, csr, role, name))
+
+    def identity(self, role: Role, name: str) -> Identity:
+        """What the holder of a new certificate has."""
+        if role is Role.REGISTRY:
+            return self.authority.own_identity([])
+        certificate = x509.load_der_x509_certificate(self.certificate(role, name))
+        return Identity(role, name, self._keys[name], certificate, self.ca)

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 from smpcfl.protocol import merkle
-from smpcfl.protocol import peer as peer_module
 from smpcfl.protocol.additive import AdditivePeerRound
-from smpcfl.protocol.errors import Reason, RemoteError
+from smpcfl.protocol.keystream import expand
+from smpcfl.protocol.masks import SeededMasks
 from smpcfl.protocol.messages import Answer, Survivors, sign_announcement
 from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.shamir import split
-from smpcfl.protocol.survivors import check_survivors, survivors_digest
-from smpcfl.protocol.ticket import Ticket
 
 
 class NoMasks:
@@ -47,26 +45,54 @@ class WithoutAgreement(PeerRound):
         return super().answer(now)
 
 
-def _isolated_is_fine(ticket: Ticket, *arguments: Any) -> bytes:
-    try:
-        return check_survivors(ticket, *arguments)
-    except RemoteError as error:
-        if error.reason is not Reason.ISOLATED_SURVIVOR:
-            raise
-    message = next(item for item in arguments if isinstance(item, Survivors))
-    return survivors_digest(ticket, message)
-
-
-class WithoutIsolationCheck(PeerRound):
-    """Agrees to survivors that have no t mutual neighbours among the survivors."""
+class ForgetsSurvivors(PeerRound):
+    """Takes every survivor set for the first one, and agreements to any."""
 
     def survivors(self, message: Survivors, now: float) -> None:
-        with patch.object(peer_module, "check_survivors", _isolated_is_fine):
-            super().survivors(message, now)
+        if self._survivors is not None:
+            self._survivors = self._agreement = self._answer = None
+            self._early.clear()
+            self._agreed_to.clear()
+            self.phase = Phase.UPLOADED
+        super().survivors(message, now)
 
 
-class WithoutEither(WithoutAgreement, WithoutIsolationCheck):
-    """Neither agreement nor a test for isolated survivors."""
+class AliveAndDead(PeerRound):
+    """Shows both secrets of whoever the aggregator asks for as a survivor and as dropped."""
+
+    def _dropped(self, message: Survivors) -> set[int]:
+        return set(self.neighbours)
+
+
+class WithoutSelfMask(PeerRound):
+    """Pair masks alone, which is what secure aggregation was before it masked twice."""
+
+    def masks(self, *arguments: Any) -> Any:
+        masks, header = super().masks(*arguments)
+        return OnlyPairMasks(masks.self_key, masks.plus, masks.minus), header
+
+
+class OnlyPairMasks(SeededMasks):
+    def apply(self, addend: RingVector) -> RingVector:
+        return super().apply(addend) - expand(self.self_key, addend.layout)
+
+
+class MasksTwice(PeerRound):
+    """Gives out the masks of a round as often as they are asked for."""
+
+    def masks(self, *arguments: Any) -> Any:
+        if self.phase in (Phase.MASKED, Phase.UPLOADED):
+            self.phase = Phase.READY
+        return super().masks(*arguments)
+
+
+class CountsAnyNumber(PeerRound):
+    """Uploads after the ready deadline however few neighbours count."""
+
+    def masks_available(self, now: float) -> bool:
+        found = super().masks_available(now)
+        late = now * 1000 >= self.ticket.deadlines.ready
+        return found or (late and self.phase is Phase.READY)
 
 
 class BadDealer(PeerRound):

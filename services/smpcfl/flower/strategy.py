@@ -253,6 +253,7 @@ class SecureStrategy(Strategy):
             )
         except RemoteError as error:
             log.warning("round %d is void: %s", number, error)
+            server.refused(error)
             return Outcome(reason=str(error), cohort=len(peers))
         try:
             outcome = round_.run(
@@ -264,6 +265,7 @@ class SecureStrategy(Strategy):
             )
         except RemoteError as error:
             log.warning("round %d is void: %s", number, error)
+            server.refused(error)
             return round_.void(str(error))
         finally:
             if self._nodes is not None:

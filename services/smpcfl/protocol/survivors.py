@@ -157,6 +157,9 @@ def _check_header(
     peer = ticket.cohort[header.sender]
     for index, announcement_hash in ((header.sender, header.announcement_hash), *header.counting):
         if known.get(index, announcement_hash) != announcement_hash:
+            # Of another than the sender: either of the two may have lied, so neither is named for it.
             raise RemoteError(
-                Reason.BAD_HEADER, f"another announcement of {ticket.cohort[index]}", peer=peer
+                Reason.BAD_HEADER,
+                f"another announcement of {ticket.cohort[index]}, in the header of {peer}",
+                peer=peer if index == header.sender else "",
             )
