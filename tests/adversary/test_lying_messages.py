@@ -9,10 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smpcfl.protocol import peer as peer_module
+from smpcfl.protocol import survivors as survivors_module
 from smpcfl.protocol import trailer
 from smpcfl.protocol.aggregator import AggregatorRound
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.messages import Agreement, Announcement, Exchange, Header, Survivors, Upload
+from smpcfl.protocol.messages import (
+    Agreement,
+    Announcement,
+    Exchange,
+    Header,
+    Survivors,
+    Upload,
+    header_bytes,
+)
 from smpcfl.protocol.peer import PeerRound
 from smpcfl.protocol.ring import Layout, RingVector
 from support.forge import agreement, round_of, sent, survivors
@@ -102,6 +112,65 @@ def test_a_partial_sum_cut_to_length_gives_a_wrong_sum() -> None:
         network, refusals = uploading(lambda upload: replace(upload, vector=upload.vector[:-40]))
         assert not refusals
         assert network.unmask() != network.expected()
+
+
+# -- a header that leaves out one who counted on it ----------------------------------------------------
+
+
+class HidesOne(PeerRound):
+    """Strips the lowest neighbour from its header and the mask with it from its partial sum."""
+
+    def masks(self, *arguments: Any) -> Any:
+        masks, true = super().masks(*arguments)
+        fewer = true.counting[1:]
+        signed = header_bytes(true.ticket_digest, self.me, true.announcement_hash, fewer)
+        return replace(masks, minus=masks.minus[1:]), replace(
+            true, counting=fewer, signature=self._signer(signed)
+        )
+
+
+def test_of_a_pair_that_does_not_list_each_other_one_is_left_out() -> None:
+    assert outcome(with_liar(HidesOne)) == "right"
+
+
+def test_a_one_sided_pair_spoils_the_sum_where_neither_end_looks_for_it() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(survivors_module, "_conflicts", lambda headers: [])
+        network = with_liar(HidesOne)
+        with pytest.raises(RemoteError) as error:
+            network.run()  # the peers look for it as well, so that it is not the aggregator's choice
+        assert error.value.reason is Reason.TOO_FEW_ANSWERS
+        assert (Reason.ONE_SIDED_PAIR, "") in refused(network)
+        with removed(check(peer_module, "check_survivors", Reason.ONE_SIDED_PAIR)):
+            network = with_liar(HidesOne)
+            assert network.run() != network.expected()
+
+
+# -- a confirmation that is none ------------------------------------------------------------------------
+
+
+class BadConfirmer(PeerRound):
+    """Confirms with a signature of nothing to whoever calls it, so that their ready is refused."""
+
+    def _take_shares(self, index: int, message: Exchange) -> bytes:
+        super()._take_shares(index, message)
+        return bytes(64)
+
+
+def test_a_false_confirmation_names_the_holder() -> None:
+    network = with_liar(BadConfirmer)
+    assert outcome(network) == "right"
+    assert (Reason.BAD_SIGNATURE, NAME) in refused(network)
+    assert {name for _, name in refused(network)} == {NAME}
+
+
+def test_a_false_confirmation_names_the_dealer_where_it_is_taken() -> None:
+    with removed(check(PeerRound, "_take_confirmation", "check_signature")):
+        network = with_liar(BadConfirmer)
+        outcome(network)
+    assert {name for reason, name in refused(network) if reason is Reason.BAD_CONFIRMATION} == set(
+        PEERS[:LIAR]
+    )
 
 
 # -- in somebody else's name ----------------------------------------------------------------------------

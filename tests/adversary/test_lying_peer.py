@@ -205,6 +205,33 @@ def test_two_public_keys_end_in_a_wrong_sum_where_nothing_looks_for_them() -> No
     assert total != network.expected()
 
 
+# -- a public key that gives everyone the same mask -----------------------------------------------------
+
+
+class ZeroKey(PeerRound):
+    """Announces a public key of small order, with which every exchange of keys comes to nothing."""
+
+    def _deal(self, entropy: Callable[[int], bytes]) -> Secrets:
+        secrets, true = super()._deal(entropy), self.announcement
+        self.announcement = sign_announcement(
+            self.ticket, self.me, bytes(32), true.commitment, true.shares_root, self._signer
+        )
+        return secrets
+
+
+def test_a_public_key_of_small_order_is_refused_at_once() -> None:
+    network = with_liar(ZeroKey)
+    assert outcome(network) == "right"
+    assert (Reason.MALFORMED, NAME) in refused(network)
+    assert NAME not in network.survivors
+
+
+def test_a_public_key_of_small_order_that_is_taken_lets_nobody_mask() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peer_module, "check_public_key", lambda *_: None)
+        assert outcome(with_liar(ZeroKey)) == (Reason.TOO_FEW_SURVIVORS, "")
+
+
 # -- ready without exchange -----------------------------------------------------------------------------
 
 
