@@ -91,6 +91,7 @@ async def test_what_peers_tell_each_other_the_aggregator_may_not(
         }
         stub = cohort.stub(cohort.aggregator, PEERS[2])
         assert await refusal(getattr(stub, method)(requests[method], timeout=20)) is Reason.ROLE
+        assert cohort.parties[PEERS[2]].rejected(Reason.ROLE) == 1
 
 
 # -- somebody else's name -------------------------------------------------------------------------------

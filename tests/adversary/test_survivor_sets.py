@@ -131,6 +131,46 @@ def test_forged_agreements_are_refused() -> None:
     assert loot.sum_of([0, 1]) is None
 
 
+# One agreement short: eight peers, t = 5, 6 and 7 collude. Either half has two others and the colluders.
+SHORT_SETS = {
+    **dict.fromkeys((0, 1, 2), (0, 1, 2, 5, 6, 7)),
+    **dict.fromkeys((3, 4, 5), (0, 3, 4, 5, 6, 7)),
+}
+
+
+def own_agreement_attack() -> tuple[Loot, list[Reason]]:
+    """The colluders agree to both sets, and each peer's own agreement comes back to it."""
+    network, found = Network(make_ticket(8)).until("upload"), list[Reason]()
+
+    def relay(network: Network) -> None:
+        for index, members in SHORT_SETS.items():
+            for j in (6, 7, index):
+                try:
+                    round_of(network, index).agreement(
+                        agreement(network, j, survivors(network, members))
+                    )
+                except RemoteError as error:
+                    found.append(error.reason)
+
+    loot, refusals = show(network, SHORT_SETS, relay)
+    for index in (6, 7):
+        loot.take_everything_of(index)
+    return loot, found + refusals
+
+
+def test_ones_own_agreement_relayed_back_bares_the_sum_of_two_where_it_counts() -> None:
+    with removed(check(PeerRound, "agreement", Reason.NOT_A_NEIGHBOUR)):
+        loot, refusals = own_agreement_attack()
+    assert not refusals
+    assert loot.bares([0, 5])
+
+
+def test_ones_own_agreement_relayed_back_is_refused() -> None:
+    loot, refusals = own_agreement_attack()
+    assert refusals == [Reason.NOT_A_NEIGHBOUR] * 6 + [Reason.TOO_FEW_AGREEMENTS] * 6
+    assert loot.sum_of([0, 5]) is None
+
+
 # -- one consistent but poor set ------------------------------------------------------------------------
 
 
