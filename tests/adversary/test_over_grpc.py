@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from smpcfl import wire
-from smpcfl.protocol.errors import Reason
-from smpcfl.protocol.messages import Header
+from smpcfl.aggregator.unmask import Unmasking
+from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.protocol.errors import Reason, RemoteError
+from smpcfl.protocol.keystream import Secret
+from smpcfl.protocol.messages import Answer, Header
 from smpcfl.protocol.peer import PeerRound
 from smpcfl.protocol.ticket import Admission
-from support.agents import agents, refusal
+from support.agents import NOWHERE, agents, refusal
 from support.attacker import Loot
 from support.forge import header, headers_of, survivors
 from support.network import peer_ids
@@ -165,3 +169,36 @@ async def test_a_ticket_beyond_the_policy_is_refused(tmp_path: Path) -> None:
         offer = stub.Offer(wire.ticket_to_proto(lax), timeout=20)
         assert await refusal(offer) is Reason.POLICY_THRESHOLD
         assert cohort.parties[PEERS[VICTIM]].rejected(Reason.POLICY_THRESHOLD) == 1
+
+
+# -- a bad share, where the aggregator is the honest one ------------------------------------------------
+
+
+class BadHolder(PeerRound):
+    """Peer 3 shows shares that it was not dealt."""
+
+    def answer(self, now: float) -> Answer | None:
+        answer = super().answer(now)
+        if answer is None or self.me != 3:
+            return answer
+        shown = [replace(item, share=Secret(bytes(33))) for item in answer.self_shares]
+        return replace(answer, self_shares=tuple(shown))
+
+
+async def test_the_aggregator_reports_the_holder_of_a_bad_share(tmp_path: Path) -> None:
+    reported: list[RemoteError] = []
+    async with agents(tmp_path, round_class=BadHolder) as cohort:
+        await cohort.begin()
+        await cohort.upload()
+        members = cohort.parties[PEERS[0]].directory.members
+        state = AggregatorRound(cohort.signed, cohort.aggregator.signer, members)
+        for peer, upload in cohort.uploads.items():
+            state.upload(peer, upload)
+        state.fix_survivors()
+        folder = tmp_path / "aggregator"
+        async with Unmasking(cohort.aggregator, NOWHERE, folder, reported.append) as unmasking:
+            unmasking.directory.by_registry = {p: cohort.parties[p].address for p in PEERS}
+            await asyncio.gather(*(unmasking._ask(state, peer) for peer in PEERS))
+        loot = Loot(cohort.network)
+        assert state.total() == loot.true_sum(EVERYONE)
+    assert [(error.reason, error.peer) for error in reported] == [(Reason.BAD_SHARE, PEERS[3])]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from smpcfl import wire
 from smpcfl.flower import mod
 from smpcfl.flower.records import RECORD, VECTOR, identity_of, upload_of
+from smpcfl.flower.round import Outcome, SecureRound
 from smpcfl.protocol.errors import Reason, RemoteError
 from support.network import make_ticket
 
@@ -164,3 +166,12 @@ def test_a_node_that_is_no_peer_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(RemoteError) as error:
         identity_of(upload(fields))
     assert error.value.reason is Reason.MALFORMED
+
+
+def test_an_upload_that_is_none_is_left_out_and_reported() -> None:
+    reported: list[RemoteError] = []
+    round_ = SecureRound.__new__(SecureRound)
+    round_._server = cast(Any, SimpleNamespace(refused=reported.append))
+    round_._outcome = Outcome()
+    round_._take(cast(Any, None), "peer-1", upload({"meta": 3, "p2p-bytes": 7}))
+    assert [error.reason for error in reported] == [Reason.MALFORMED]

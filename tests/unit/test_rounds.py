@@ -71,6 +71,15 @@ async def test_a_round_that_is_sent_again_after_a_restart_is_counted_once(tmp_pa
     assert registry.get_sample_value("smpcfl_rounds_total", labels) == 1
 
 
+async def test_what_the_run_refuses_is_counted_by_its_reason(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    service = RoundsService(tmp_path / "records.jsonl", Metrics("seeded", registry))
+    for reason in ("bad_share", "wrong_length", "bad_share"):
+        await send(service, {"event": "refused", "reason": reason})
+    labels = {"mode": "seeded", "reason": "bad_share"}
+    assert registry.get_sample_value("smpcfl_rejected_total", labels) == 2
+
+
 async def test_records_wait_for_room_on_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,6 +14,7 @@ from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
 
 from ..metrics import Metrics
+from ..protocol.errors import Reason
 from ..report import RoundRecord, line
 from ..rpc import Context
 
@@ -46,6 +47,8 @@ class RoundsService(pb_grpc.RoundsServicer):
             elif kind == "log":
                 level = logging.getLevelNamesMapping()[event["level"]]
                 log.log(level, "%s", event["message"])
+            elif kind == "refused":
+                self._metrics.rejected.inc(reason=Reason(event["reason"]).value)
             else:
                 self._take(RoundRecord.from_json(event["record"]))
         except (ValueError, KeyError, TypeError) as error:

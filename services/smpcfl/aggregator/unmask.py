@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -23,12 +24,22 @@ _RETRY_S = 1.0
 
 
 class Unmasking:
-    """For one round. Counts the bytes of the unmask channel, and what peers say of theirs."""
+    """For one round. Counts the bytes of the unmask channel, and what peers say of theirs.
 
-    def __init__(self, own: Identity, registry: str, state: Path) -> None:
+    `refused` hears of each answer that is left out.
+    """
+
+    def __init__(
+        self,
+        own: Identity,
+        registry: str,
+        state: Path,
+        refused: Callable[[RemoteError], None],
+    ) -> None:
         self._own = own
         self._registry = registry
         self._cache = state / "roster.bin"
+        self._refused = refused
         self.bytes_in = 0
         self.bytes_out = 0
         self.p2p_bytes: dict[str, int] = {}
@@ -100,5 +111,6 @@ class Unmasking:
                         log.info("%s at %s: %s", peer, address, error.details())
                     except RemoteError as error:
                         log.warning("the answer of %s is left out: %s", peer, error)
+                        self._refused(error)
                         return
             await asyncio.sleep(_RETRY_S)

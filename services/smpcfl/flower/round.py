@@ -27,7 +27,7 @@ from ..aggregator.serial import next_serial
 from ..aggregator.unmask import Unmasking
 from ..identity import Identity
 from ..protocol.aggregator import AggregatorRound
-from ..protocol.errors import LocalError, ProtocolError
+from ..protocol.errors import LocalError, ProtocolError, RemoteError
 from ..protocol.quantise import ModelShape, decode_update, model_digest
 from ..protocol.ticket import NORMAL, SEEDED, Deadlines, SignedTicket, Ticket, default_threshold
 from ..protocol.trailer import Trailer
@@ -103,6 +103,10 @@ class Server:
     def record(self, record: RoundRecord) -> None:
         """Hands the record to the service: for its log, its metrics and `smpcfl run`."""
         self.tell({"event": "round", "record": record.to_json()})
+
+    def refused(self, error: RemoteError) -> None:
+        """Has the service count it: this process has no metrics."""
+        self.tell({"event": "refused", "reason": error.reason.value})
 
     def probe(self, peers: Iterable[str]) -> dict[str, bytes]:
         """Of these peers, those whose agent answers, each with the start that it is in."""
@@ -197,7 +201,9 @@ class SecureRound:
     ) -> Outcome:
         outcome, ticket = self._outcome, self.signed.ticket
         outcome.bytes_down = sum(message_bytes(message) for message in messages)
-        async with Unmasking(self._own, self._server.registry, self._server.state) as unmasking:
+        server = self._server
+        unmasking = Unmasking(self._own, server.registry, server.state, server.refused)
+        async with unmasking:
             # Before as well as after: a peer that uploads and then vanishes leaves the roster. And
             # beside the training: a registry that is down costs the round no time.
             before = asyncio.create_task(unmasking.refresh())
@@ -256,3 +262,5 @@ class SecureRound:
             self._outcome.bytes_p2p += p2p_bytes
         except ProtocolError as error:
             log.warning("the upload of %s is left out: %s", peer, error)
+            if isinstance(error, RemoteError):
+                self._server.refused(error)

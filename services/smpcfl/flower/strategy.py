@@ -251,6 +251,7 @@ class SecureStrategy(Strategy):
             )
         except RemoteError as error:
             log.warning("round %d is void: %s", number, error)
+            server.refused(error)
             return Outcome(reason=str(error), cohort=len(peers))
         try:
             outcome = round_.run(
@@ -262,6 +263,7 @@ class SecureStrategy(Strategy):
             )
         except RemoteError as error:
             log.warning("round %d is void: %s", number, error)
+            server.refused(error)
             return round_.void(str(error))
         finally:
             self._nodes.missed(round_.silent)
