@@ -92,7 +92,7 @@ class SelfMaskAlone(PeerRound):
 
 
 def test_statistics_alone_do_not_prove_the_pair_masks() -> None:
-    # Why test_adversary.py exists: each mask alone passes this file.
+    # Why tests/adversary exists: each mask alone passes this file.
     uploads, _ = uploads_of_victim(SEEDED, 16, round_class=SelfMaskAlone)
     assert chi_square(uploads) < CHI_SQUARE_LIMIT
 
