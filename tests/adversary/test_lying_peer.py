@@ -82,6 +82,9 @@ class WrongCommitment(PeerRound):
 
 def test_a_wrong_commitment_voids_the_round_with_its_name() -> None:
     assert outcome(with_liar(WrongCommitment)) == (Reason.BAD_COMMITMENT, NAME)
+    # By itself it spoils nothing: it is the only sign of shares that do not give the mask's seed.
+    with removed(check(AggregatorRound, "_self_mask", Reason.BAD_COMMITMENT)):
+        assert outcome(with_liar(WrongCommitment)) == "right"
 
 
 # -- bad shares, as a holder ----------------------------------------------------------------------------
