@@ -47,6 +47,7 @@ class Reason(StrEnum):
     BAD_TRAILER = "bad_trailer"
     ROUND_CLOSED = "round_closed"
     DEADLINE = "deadline"
+    RATE_LIMITED = "rate_limited"
     ROLE = "role"
     BAD_TOKEN = "bad_token"
     NAME_TAKEN = "name_taken"
