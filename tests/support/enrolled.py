@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from smpcfl import identity
-from smpcfl.identity import Role
+from smpcfl.identity import Identity, Role
 from smpcfl.registry.authority import Authority
 
 
@@ -20,6 +21,11 @@ class Deployment:
         self.authority = Authority(folder / "state", self._join)
         self.ca = self.authority.certificate
         self._keys: dict[str, ec.EllipticCurvePrivateKey] = {}
+
+    def identity(self, role: Role, name: str) -> Identity:
+        """Key and certificate of a process of its own."""
+        found = x509.load_der_x509_certificate(self.certificate(role, name))
+        return Identity(role, name, self._keys[name], found, self.ca)
 
     def certificate(self, role: Role, name: str, hosts: Sequence[str] = ()) -> bytes:
         """A new one, DER, as enrolment gives it."""
