@@ -272,8 +272,9 @@ class Survivors:
             raise RemoteError(Reason.MALFORMED, "headers not of survivors, ascending")
 
 
-def agreement_bytes(survivors_digest: bytes, peer: int) -> bytes:
-    return canonical("agreement", survivors_digest, peer)
+def agreement_bytes(ticket_digest: bytes, survivors_digest: bytes, peer: int) -> bytes:
+    """Names the ticket: who keeps it early cannot tell yet what the survivors digest is of."""
+    return canonical("agreement", ticket_digest, survivors_digest, peer)
 
 
 @dataclass(frozen=True)
