@@ -1,8 +1,7 @@
 """How much is fuzzed, and what is said when an input breaks something.
 
-FUZZ: number of inputs, shared out among the targets by what one costs. FUZZ_SEED: where the inputs begin;
-the same seed gives the same
-mutations (live rounds have secrets of their own, and so other messages to mutate).
+FUZZ: number of inputs, shared out among the targets by what one costs. FUZZ_SEED: where the inputs begin.
+The same seed gives the same mutations; live rounds have secrets of their own, and so other messages.
 """
 
 from __future__ import annotations
