@@ -5,11 +5,12 @@ FROM ${PYTHON_IMAGE} AS build
 ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never
 RUN pip install --no-cache-dir uv
 WORKDIR /src
-COPY pyproject.toml setup.py README.md LICENSE ./
 # Dependencies before code: a change of code does not install them again.
+COPY pyproject.toml ./
 COPY docker/requirements.py /requirements.py
 RUN python -m venv /opt/base && python /requirements.py pyproject.toml /
 RUN uv pip install --no-cache --python /opt/base/bin/python -r /base.txt
+COPY setup.py README.md LICENSE ./
 COPY proto proto
 COPY services services
 RUN uv pip install --no-cache --python /opt/base/bin/python --no-deps .
@@ -31,6 +32,8 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER smpcfl
 WORKDIR /home/smpcfl
 EXPOSE 9100
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9100/metrics', timeout=5)"]
 
 FROM runtime AS registry
 # Volumes are mounted there: with the folders of the image they belong to the service, not to root.

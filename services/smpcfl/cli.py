@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--state", default=None, help="the service's state folder")
     status.add_argument("--registry", default=None, help="registry's gRPC, host:port")
     status.set_defaults(run=_status)
+    _add_membership(commands)
     _add_bench(commands)
     return parser
 
@@ -118,6 +119,39 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     )
     _add_common(parser)
     parser.set_defaults(run=_compare)
+
+
+def _add_membership(commands: Any) -> None:
+    token = commands.add_parser(
+        "token",
+        help="on the registry: make a join token for one more machine",
+        description="Prints a join token that is good once. Give it to `smpcfl peer` as SMPCFL_TOKEN, or as"
+        " the file `token` in its join folder, beside ca.pem.",
+    )
+    token.add_argument("--peer", default="", metavar="ID", help="for this peer id only")
+    token.add_argument("--hours", type=_hours, default=24.0, help="life of the token [24]")
+    token.add_argument("--state", default=None, help="the registry's state folder")
+    token.set_defaults(run=_token)
+    revoke = commands.add_parser(
+        "revoke",
+        help="on the registry: put a peer out, at once and for good",
+        description="The peer's certificate, id and key no longer count, from the next heartbeat of each"
+        " of the others on, within some seconds. Join tokens that are not for one peer id are replaced, as"
+        " the peer may have kept one.",
+    )
+    revoke.add_argument("peer", metavar="PEER", help="peer id, as `smpcfl status` shows it")
+    revoke.add_argument("--state", default=None, help="the registry's state folder")
+    revoke.set_defaults(run=_revoke)
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours <= 24 * 365:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours above 0, up to a year")
+    return hours
 
 
 def _add_bench(commands: Any) -> None:
@@ -226,7 +260,7 @@ def configure_log() -> None:
         force=True,
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    for name in ("zeroconf", "grpc"):  # else each packet and each call is a line
+    for name in ("zeroconf", "grpc", "httpx"):  # else each packet and each call is a line
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -247,6 +281,30 @@ def _status(options: argparse.Namespace) -> int:
     given = {"state": options.state, "registry": options.registry}
     settings = config.load(os.environ, given)
     return asyncio.run(show(settings))
+
+
+def _token(options: argparse.Namespace) -> int:
+    import time
+
+    from .identity import Role, check_name
+    from .registry.authority import TOKENS, registry_state
+    from .registry.tokens import Tokens
+
+    settings = config.load(os.environ, {"state": options.state})
+    name = check_name(options.peer) if options.peer else ""
+    tokens = Tokens(registry_state(settings.state) / TOKENS)
+    until = time.time() + options.hours * 3600.0
+    print(tokens.make(Role.PEER, until, name=name, once=True))
+    return 0
+
+
+def _revoke(options: argparse.Namespace) -> int:
+    from .registry.authority import registry_state, revoke
+
+    settings = config.load(os.environ, {"state": options.state})
+    revoke(registry_state(settings.state), options.peer)
+    print(f"{options.peer} is revoked")
+    return 0
 
 
 # -- without Docker --------------------------------------------------------------------------------

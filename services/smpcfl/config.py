@@ -9,6 +9,7 @@ import argparse
 import difflib
 import errno
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,10 +19,12 @@ from .protocol.errors import LocalError
 from .protocol.ticket import MODES
 
 PREFIX = "SMPCFL_"
+ANY_APP, BUNDLED_APP = "any", "bundled"
 # Read elsewhere: by the training app, or by Compose.
 OTHER_VARIABLES = {
     "SMPCFL_MNIST",
     "SMPCFL_AGENT",
+    "SMPCFL_TOKEN",
     "SMPCFL_AGGREGATOR_STATE",
 }
 
@@ -73,11 +76,23 @@ class Settings:
     port: int = _option(0, "gRPC port (registry 9200, peer 9300, 0: the usual one)", services="rp")
     enrolment_port: int = _option(9201, "port for enrolment", services="r")
     targets_port: int = _option(9101, "port of Prometheus' list of peers", services="r")
+    certificate_hours: float = _option(
+        24.0, "life of certificates, which are renewed after two thirds of it", services="r"
+    )
+    token_hours: float = _option(
+        24.0, "life of the join tokens in the join folder, replaced after half of it", services="r"
+    )
     peer_id: str = _option("", "name of this peer (default: made at the first start)", services="p")
     min_cohort: int = _option(3, "smallest cohort that this peer joins", services="p")
     min_survivors: int = _option(3, "fewest survivors that this peer accepts", services="p")
     max_complete: int = _option(256, "largest cohort with a complete graph", services="p")
     min_degree: int = _option(20, "least degree above max_complete", services="p")
+    apps: str = _option(
+        BUNDLED_APP,
+        "Flower apps that this peer runs, with commas: 'bundled', SHA-256 hashes (`smpcfl run --app` shows"
+        " them), or 'any'",
+        services="p",
+    )
     supernode_port: int = _option(
         9094, "port of the SuperNode's own API, on loopback", services="p"
     )
@@ -104,10 +119,21 @@ class Settings:
                 )
         if self.rounds < 0:
             raise ConfigError(f"rounds is {self.rounds}: at least 0")
+        for name in ("certificate_hours", "token_hours"):
+            if not 0.005 <= getattr(self, name) <= 24 * 365:
+                raise ConfigError(
+                    f"{_sources(name)} is {getattr(self, name)}: 0.005 (18 s) to 8760 (a year)"
+                )
         for item in fields(self):
             value = getattr(self, item.name)
             if item.name.endswith("port") and not 0 <= value <= 65535:
                 raise ConfigError(f"{_sources(item.name)} is {value}: a port is 0 to 65535")
+        for app in self.apps.split(","):
+            if app not in (ANY_APP, BUNDLED_APP) and not re.fullmatch("[0-9a-f]{64}", app):
+                raise ConfigError(
+                    f"{_sources('apps')} has {app!r}: 'bundled', 'any', or 64 hexadecimal digits,"
+                    " with commas between them"
+                )
         for name in ("registry", "enrolment", "aggregator"):
             host, _, port = getattr(self, name).rpartition(":")
             if not host or not is_port(port):
@@ -176,4 +202,5 @@ def _parse(name: str, text: str, source: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise ConfigError(f"{source} is {text!r}: a whole number is needed") from None
+        number = "a number" if kind is float else "a whole number"
+        raise ConfigError(f"{source} is {text!r}: {number} is needed") from None

@@ -27,6 +27,7 @@ def main(parent: int, command: list[str]) -> None:
     scripts = tuple(entry_points(group="console_scripts", name=command[0]))
     if not scripts:
         os.execvp(command[0], command)
+    _prepare(command[0])
     sys.argv = command
     threading.excepthook = _thread_failed
     code: object = 1
@@ -37,6 +38,18 @@ def main(parent: int, command: list[str]) -> None:
     except BaseException:
         traceback.print_exc()
     _exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _prepare(name: str) -> None:
+    """What we add to Flower's daemons."""
+    if name == "flower-superlink":
+        from .aggregator import gate
+
+        gate.install()
+    elif name == "flower-supernode":
+        from .peer import apps
+
+        apps.install(os.environ["SMPCFL_APPS"])
 
 
 def _thread_failed(what: threading.ExceptHookArgs) -> None:

@@ -34,9 +34,20 @@ class Directory:
         self._metrics = metrics
         self._cache = cache
         self._kept = b""
-        self._channel = rpc.channel(own, registry, Role.REGISTRY, REGISTRY)
-        self.registry = pb_grpc.RegistryStub(self._channel)
+        self._own = own
+        self._address = registry
+        self._connect()
         self._load()
+
+    def _connect(self) -> None:
+        self._channel = rpc.channel(self._own, self._address, Role.REGISTRY, REGISTRY)
+        self.registry = pb_grpc.RegistryStub(self._channel)
+
+    async def reconnect(self) -> None:
+        """So that the registry sees a certificate that was renewed."""
+        old = self._channel
+        self._connect()
+        await old.close(_CALL_S)
 
     def addresses(self, peer: str) -> list[str]:
         """Candidate addresses, the likeliest first: what mDNS says is fresher."""
@@ -58,8 +69,7 @@ class Directory:
             del self.by_registry[next(iter(self.by_registry))]
         if self._metrics is not None:
             self._metrics.peers_discovered.set(len(roster.entries), via="registry")
-        certificates = [entry.certificate for entry in roster.entries]
-        self._add([*certificates, roster.aggregator_certificate, roster.registry_certificate])
+        self._take_members(roster)
         content = roster.SerializeToString()
         if content == self._kept:
             return
@@ -69,8 +79,15 @@ class Directory:
         except OSError as error:
             log.warning("cannot keep the roster in %s: %s", self._cache, error)
 
-    def _add(self, certificates: list[bytes]) -> None:
-        for der in certificates:
+    def _take_members(self, roster: pb.Roster) -> None:
+        new = frozenset(roster.revoked) - self.members.revoked
+        if new and self._metrics is not None:  # a service: others live for one round
+            log.warning("revoked: %s", ", ".join(sorted(new)))
+        self.members.revoked = frozenset(roster.revoked)
+        certificates = [
+            entry.certificate for entry in roster.entries if entry.peer not in roster.revoked
+        ]
+        for der in [*certificates, roster.aggregator_certificate, roster.registry_certificate]:
             if der:
                 try:
                     self.members.add(der)
@@ -88,8 +105,7 @@ class Directory:
         self.by_registry = {entry.peer: entry.address for entry in roster.entries}
         indices = {entry.peer: int(entry.index) for entry in roster.entries}
         self.kept_index = indices.get(self._name)
-        self._add([entry.certificate for entry in roster.entries])
-        self._add([roster.aggregator_certificate, roster.registry_certificate])
+        self._take_members(roster)
 
     async def close(self) -> None:
         await self._channel.close()

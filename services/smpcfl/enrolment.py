@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,12 +18,17 @@ from smpc.v1 import registry_pb2_grpc as pb_grpc
 
 from . import identity, rpc
 from .config import Settings
+from .directory import Directory
 from .identity import Identity, IdentityError, Role
+from .metrics import Metrics
 from .protocol.signing import AGGREGATOR, REGISTRY
+from .waiting import wait_for
 
 log = logging.getLogger("smpcfl.enrolment")
 _ATTEMPT_S = 5.0
 _PATIENCE_S = 60.0
+_RETRY_S = 10.0
+TOKEN_VARIABLE = "SMPCFL_TOKEN"
 
 
 async def enrol(settings: Settings, role: Role, hosts: Sequence[str] = ()) -> Identity:
@@ -29,13 +36,14 @@ async def enrol(settings: Settings, role: Role, hosts: Sequence[str] = ()) -> Id
 
     Waits up to a minute for the registry. IdentityError for a missing or refused token.
     """
+    given = os.environ.pop(TOKEN_VARIABLE, "")  # and so no child inherits it
     ca_path = settings.join / "ca.pem"
     await _wait_for_file(ca_path)
     ca = identity.load_ca(ca_path)
     kept = identity.load(settings.state, ca)
     if kept is not None and kept.role is role:
         return kept
-    token = _read_token(settings.join / "token")
+    token = _read_token(settings.join / "token", given)
     key_path = settings.state / "key.pem"
     key = identity.load_key(key_path) if key_path.exists() else identity.new_key()
     identity.write_private(key_path, identity.key_pem(key))
@@ -50,6 +58,47 @@ async def enrol(settings: Settings, role: Role, hosts: Sequence[str] = ()) -> Id
     return own
 
 
+async def keep_renewed(
+    own: Identity,
+    settings: Settings,
+    directory: Directory,
+    metrics: Metrics,
+    stop: asyncio.Event,
+    hosts: Sequence[str] = (),
+) -> None:
+    """Renews the certificate of `own` in good time until `stop`. Rounds and connections go on meanwhile."""
+    while not stop.is_set():
+        metrics.certificate_expiry.set(own.certificate.not_valid_after_utc.timestamp())
+        left = (identity.renewal(own.certificate) - identity.now()).total_seconds()
+        # Spread over a tenth, as those that started together would all come at once.
+        await wait_for(stop, max(left, 0.0) * random.uniform(0.9, 1.0))
+        if stop.is_set():
+            return
+        try:
+            await _renew(own, settings, directory, hosts)
+        except (grpc.aio.AioRpcError, OSError) as error:
+            said = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
+            log.warning(
+                "the certificate, good until %s, is not renewed yet: %s",
+                own.certificate.not_valid_after_utc,
+                said,
+            )
+            await wait_for(stop, _RETRY_S)
+
+
+async def _renew(
+    own: Identity, settings: Settings, directory: Directory, hosts: Sequence[str]
+) -> None:
+    csr = identity.signing_request(own.key, own.role, own.name, hosts)
+    reply = await directory.registry.Renew(pb.RenewRequest(csr=csr), timeout=_ATTEMPT_S)
+    identity.check_certificate(reply.certificate, own.ca)
+    own.certificate = x509.load_der_x509_certificate(reply.certificate)
+    directory.members.add(reply.certificate)
+    await directory.reconnect()
+    identity.save(settings.state, own)
+    log.info("certificate renewed: good until %s", own.certificate.not_valid_after_utc)
+
+
 def _name(settings: Settings, role: Role) -> str:
     """The peer id: as set, or as drawn at the first start of this replica."""
     if role is not Role.PEER:
@@ -62,12 +111,15 @@ def _name(settings: Settings, role: Role) -> str:
     return identity.check_name(path.read_text().strip())
 
 
-def _read_token(path: Path) -> str:
+def _read_token(path: Path, given: str) -> str:
+    if given:
+        return given.strip()
     try:
         return path.read_text().strip()
     except OSError as error:
         raise IdentityError(
-            f"no join token at {path} ({error.strerror}): copy it from the registry's join folder"
+            f"no join token at {path} ({error.strerror}): copy it from the registry's join folder, make one"
+            f" with `smpcfl token` where the registry runs, or give it as {TOKEN_VARIABLE}"
         ) from error
 
 

@@ -27,6 +27,7 @@ from .protocol.errors import LocalError
 from .protocol.signing import AGGREGATOR, REGISTRY, Signer, signer, verify
 
 SUFFIX = ".smpcfl"
+BACKDATE = datetime.timedelta(minutes=5)  # of a certificate: clocks may run a little behind
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 
 
@@ -79,9 +80,13 @@ def only_role(names: Iterable[str]) -> tuple[Role, str] | None:
     return parse_tls_name(claims[0]) if len(claims) == 1 else None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Identity:
-    """This process's own key and certificate, and the CA's."""
+    """This process's own key and certificate, and the CA's.
+
+    `certificate` is replaced when it is renewed: connections made afterwards show the new one, those
+    that stand go on.
+    """
 
     role: Role
     name: str
@@ -93,11 +98,23 @@ class Identity:
     def signer(self) -> Signer:
         return signer(self.key)
 
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """Mutual TLS: a client without a certificate of the CA is not let in."""
-        return grpc.ssl_server_credentials(
-            [(key_pem(self.key), pem(self.certificate))], pem(self.ca), require_client_auth=True
-        )
+    def server_credentials(self, *, mutual: bool = True) -> grpc.ServerCredentials:
+        """Mutual TLS: a client without a certificate of the CA is not let in; unless `mutual` is off."""
+        shown = self.certificate
+
+        def configuration() -> grpc.ServerCertificateConfiguration:
+            return grpc.ssl_server_certificate_configuration(
+                [(key_pem(self.key), pem(shown))], pem(self.ca)
+            )
+
+        def renewed() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal shown
+            if shown is self.certificate:
+                return None
+            shown = self.certificate
+            return configuration()
+
+        return grpc.dynamic_ssl_server_credentials(configuration(), renewed, mutual)  # type: ignore[arg-type]
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials(pem(self.ca), key_pem(self.key), pem(self.certificate))
@@ -112,6 +129,7 @@ class Member:
     key: ec.EllipticCurvePublicKey = field(repr=False)
     der: bytes = field(repr=False)
     since: datetime.datetime = field(repr=False)
+    until: datetime.datetime = field(repr=False)
 
 
 def check_certificate(der: bytes, ca: x509.Certificate) -> Member:
@@ -123,49 +141,72 @@ def check_certificate(der: bytes, ca: x509.Certificate) -> Member:
         key = certificate.public_key()
     except Exception as error:
         raise IdentityError(f"not a certificate of this deployment's CA: {error}") from error
-    now = datetime.datetime.now(datetime.UTC)
-    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+    if not certificate.not_valid_before_utc <= now() <= certificate.not_valid_after_utc:
         raise IdentityError(
             f"certificate valid from {certificate.not_valid_before_utc} to"
-            f" {certificate.not_valid_after_utc}, not now ({now}); check the clock"
+            f" {certificate.not_valid_after_utc}, not now ({now()}); check the clock"
         )
     named = only_role(names.get_values_for_type(x509.DNSName))
     if named is None or not isinstance(key, ec.EllipticCurvePublicKey):
         raise IdentityError("certificate without exactly one role, or without an EC key")
-    return Member(*named, key, der, certificate.not_valid_before_utc)
+    since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return Member(*named, key, der, since, until)
 
 
 class Members:
-    """The certificates known here, as the core's Keyring."""
+    """The certificates known here, as the core's Keyring. Revoked and lapsed ones do not count."""
 
     def __init__(self, ca: x509.Certificate) -> None:
         self.ca = ca
+        self.revoked: frozenset[str] = frozenset()
         self._members: dict[str, Member] = {}
 
     def add(self, der: bytes) -> Member:
-        """The member of this name; IdentityError unless `der` is of the CA.
+        """The member of this name; IdentityError unless `der` is of the CA, and counts.
 
         The newest certificate of a name stands, whatever comes later.
         """
-        for known in self._members.values():
-            if known.der == der:
-                return known
-        member = check_certificate(der, self.ca)
-        known_member = self._members.get(member.name)
-        if known_member is not None and member.since < known_member.since:
-            return known_member
+        member = next((known for known in self._members.values() if known.der == der), None)
+        if member is None or self.get(member.name) is None:
+            member = check_certificate(der, self.ca)
+        if member.name in self.revoked:
+            raise IdentityError(f"the certificate of {member.name} is revoked")
+        known = self.get(member.name)
+        if known is not None and member.since < known.since:
+            return known
         self._members[member.name] = member
         return member
 
     def get(self, name: str) -> Member | None:
-        return self._members.get(name)
+        member = self._members.get(name)
+        if member is None or name in self.revoked:
+            return None
+        return member if now() <= member.until else None
 
     def verify(self, name: str, message: bytes, signature: bytes) -> bool:
-        member = self._members.get(name)
+        member = self.get(name)
         if member is None:
             return False
         expected = Role(name) if name in (AGGREGATOR, REGISTRY) else Role.PEER
         return member.role is expected and verify(member.key, message, signature)
+
+
+def newest(one: bytes, other: bytes) -> bytes:
+    """Of two certificates of the same holder, DER; either may be empty."""
+    if one == other or not one or not other:
+        return one or other
+    since = [x509.load_der_x509_certificate(der).not_valid_before_utc for der in (one, other)]
+    return one if since[0] > since[1] else other
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def renewal(certificate: x509.Certificate) -> datetime.datetime:
+    """When to ask for the next one: after two thirds of its life, so that the last third is for retries."""
+    start, end = certificate.not_valid_before_utc + BACKDATE, certificate.not_valid_after_utc
+    return start + (end - start) * 2 / 3
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:

@@ -168,6 +168,10 @@ class Metrics:
             "Peers known, a peer itself included, by how they were found",
             via=VIA,
         )
+        self.certificate_expiry = self._gauge(
+            "smpcfl_certificate_expiry_timestamp_seconds",
+            "When this process' certificate lapses unless it is renewed, seconds since the epoch",
+        )
         self.roster_peers = self._gauge("smpcfl_roster_peers", "Peers in the registry's roster")
         self.build_info = self._gauge(
             "smpcfl_build_info", "Always 1; the label tells the version", version=None

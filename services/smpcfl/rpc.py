@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -23,6 +24,10 @@ from .limits import Callers
 from .metrics import Metrics
 from .protocol.errors import ProtocolError, Reason, RemoteError
 
+# TLS 1.3 alone: gRPC in Python offers no lower bound for the version. This names a suite of TLS 1.2 that
+# fits no certificate here, all of which are of EC keys; those of TLS 1.3 are not affected.
+os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES256-GCM-SHA384"
+
 FRAME_BYTES = 5  # gRPC's length prefix of every message
 CHUNK_BYTES = 1 << 20
 _REASON = "smpcfl-reason"
@@ -36,6 +41,9 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # Now and then a connection is made anew, and with it the check of both certificates.
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 120_000),
 ]
 
 _UNKNOWN_S = 1.0  # before a method that there is not is refused
@@ -104,8 +112,12 @@ def channel(identity: Identity, address: str, role: Role, name: str) -> grpc.aio
 
 
 def local_channel(path: str) -> grpc.Channel:
-    """Blocking channel to a service on this machine's Unix socket."""
-    return grpc.insecure_channel(f"unix:{path}", _OPTIONS)
+    """Blocking channel to a service on this machine's Unix socket.
+
+    Without pings: a socket file needs none, and a call that waits for a minute would be ended for them.
+    """
+    options = [item for item in _OPTIONS if item[0].endswith("_message_length")]
+    return grpc.insecure_channel(f"unix:{path}", options)
 
 
 def pieces(data: bytes) -> Iterator[bytes]:
@@ -121,6 +133,11 @@ def caller(context: Context) -> tuple[Role, str]:
     if named is None:
         raise RemoteError(Reason.ROLE, "certificate without exactly one role")
     return named
+
+
+def host_of(context: Context) -> str:
+    """The caller's host, by its connection: `ipv4:10.0.0.2` of `ipv4:10.0.0.2:41234`."""
+    return str(context.peer()).rpartition(":")[0]
 
 
 def caller_certificate(context: Context) -> bytes:

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from .waiting import wait_for
@@ -41,17 +41,24 @@ class Child:
     """One daemon in a session of its own, started again with a growing pause when it exits.
 
     And when it has lost its executor, without which no app runs: Flower's daemons start one each, and
-    do not notice when it dies. `starts` counts.
+    do not notice when it dies. `starts` counts. `before` is done before each start.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], log_path: Path
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log_path: Path,
+        *,
+        before: Callable[[asyncio.Event], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
         self.starts = 0
         self._command = list(command)
         self._environment = dict(environment)
         self._log_path = log_path
+        self._before = before
         self._process: asyncio.subprocess.Process | None = None
         self._groups: set[int] = set()
         self._executors: set[int] = set()
@@ -62,6 +69,10 @@ class Child:
         loop = asyncio.get_running_loop()
         try:
             while not stop.is_set():
+                if self._before is not None:
+                    await self._before(stop)
+                    if stop.is_set():
+                        break
                 started = loop.time()
                 await self._start()
                 assert self._process is not None

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.compose import Compose, engine_missing, wait
+from support.compose import Compose, docker, engine_missing, wait
 
 PEERS = 8
 SERVICES = ("registry", "aggregator", "peer", "prometheus")
@@ -77,6 +77,80 @@ def test_peers_are_discovered_by_mdns_and_scraped(
     assert query('up{job="registry"} == 1')
     status = compose("exec", "-T", "aggregator", "smpcfl", "status")
     assert status.count("yes") == PEERS
+
+
+CONTROL = "https://aggregator:9092/v1/control/list-runs"
+POST = """
+import ssl, sys, urllib.request as u
+context = ssl.create_default_context(cafile='/run/smpcfl/join/ca.pem')
+try:
+    print(u.urlopen(u.Request(sys.argv[1], data=b''), timeout=5, context=context).status)
+except u.HTTPError as error:
+    print(error.code, error.read().decode())
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+def test_containers_are_confined(seeded: tuple[Compose, list[dict[str, Any]]]) -> None:
+    compose, _ = seeded
+    ids = compose("ps", "-q").split()
+    found = json.loads(docker("inspect", *ids))
+    assert len(found) == PEERS + len(SERVICES) - 1
+    for container in found:
+        host, name = container["HostConfig"], container["Name"]
+        assert container["Config"]["User"] not in ("", "0", "root"), name
+        assert host["ReadonlyRootfs"], name
+        assert host["CapDrop"] == ["ALL"], name
+        assert not host["CapAdd"], name
+        assert host["SecurityOpt"] == ["no-new-privileges:true"], name
+        assert host["Memory"] > 0, name
+        published = [item for ports in host["PortBindings"].values() for item in ports]
+        assert [item["HostIp"] for item in published] == ["127.0.0.1"] * len(published), name
+        assert ("prometheus" in name) == bool(published), name
+    wait(
+        lambda: all(
+            item["State"]["Health"]["Status"] == "healthy"
+            for item in json.loads(docker("inspect", *ids))
+        ),
+        60,
+        lambda: docker("ps"),
+    )
+
+
+@pytest.mark.parametrize("service", ["registry", "aggregator", "peer"])
+def test_a_service_can_do_no_more_than_it_has_to(
+    seeded: tuple[Compose, list[dict[str, Any]]], service: str
+) -> None:
+    compose, _ = seeded
+
+    def inside(*command: str) -> str:
+        return compose("exec", "-T", service, *command)
+
+    status = dict(line.split(":", 1) for line in inside("cat", "/proc/1/status").splitlines())
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["NoNewPrivs"].strip() == "1"
+    assert "Read-only" in inside("sh", "-c", "touch /home/smpcfl/x 2>&1; true")
+    assert (
+        inside("sh", "-c", "command -v gcc cc make uv; ls -A /root/.cache 2>/dev/null; true") == ""
+    )
+
+
+def test_of_the_superlink_a_peer_reaches_the_fleet_api_alone(
+    seeded: tuple[Compose, list[dict[str, Any]]],
+) -> None:
+    compose, _ = seeded
+
+    def post(service: str, url: str) -> str:
+        return compose("exec", "-T", service, "python", "-c", POST, url).strip()
+
+    assert post("peer", CONTROL) == "403 only on the aggregator's own machine"
+    assert post("peer", CONTROL.replace("control/list-runs", "fleet/pull-messages")).startswith(
+        "403"
+    )
+    assert "403" not in post("aggregator", CONTROL.replace("//aggregator", "//localhost"))
+    # No plaintext.
+    assert not post("peer", CONTROL.replace("https", "http"))[:1].isdigit()
 
 
 def test_another_run_starts_without_a_restart(seeded: tuple[Compose, list[dict[str, Any]]]) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,7 +68,12 @@ def targets(folder: Path) -> list[Target]:
         ),
         Target("names", 20, _names, [b"peer-1.peer.smpcfl", b"peer-1", b"PEER-A.Peer.SMPCFL."]),
         Target("flower.upload", 2, _upload, [_npy(np.arange(9, dtype=np.uint8))]),
-        Target("flower.identity", 2, _identity, [b"peer-1"]),
+        Target(
+            "flower.identity",
+            2,
+            partial(_identity, deployment.ca),
+            [deployment.certificate(Role.PEER, "peer-1")],
+        ),
     ]
 
 
@@ -255,9 +261,9 @@ def _upload(data: bytes) -> None:
     upload_of(_message(RecordDict({VECTOR: ArrayRecord({VECTOR: vector}), RECORD: ours})))
 
 
-def _identity(data: bytes) -> None:
-    peer = data.decode(errors="replace")
-    identity_of(_message(RecordDict({RECORD: ConfigRecord({"peer": peer, "start": data})})))
+def _identity(ca: x509.Certificate, data: bytes) -> None:
+    answer = ConfigRecord({"start": data, "certificate": data, "signature": data})
+    identity_of(_message(RecordDict({RECORD: answer})), 1, ca)
 
 
 def _message(content: RecordDict) -> Message:

@@ -85,6 +85,9 @@ class Context:
     def auth_context(self) -> dict[str, list[bytes]]:
         return self._auth
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
     def set_trailing_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
         self._reason = metadata[0][1]
 
@@ -138,17 +141,21 @@ class Live:
         async def send(call: Call, count: Callable[[int], None]) -> PeerMessage | None:
             return await self._send(peer, call)
 
+        shown = SimpleNamespace(public_bytes=lambda encoding: b"der")
         agent = PeerAgent(
-            cast(Any, SimpleNamespace(name=peer, signer=signer_of(peer))),
+            cast(Any, SimpleNamespace(name=peer, signer=signer_of(peer), certificate=shown)),
             Policy(modes=(SEEDED, ADDITIVE)),
             keyring_of(self.peers),
             SerialStore(folder / peer),
             send,
             metrics,
         )
-        own = SimpleNamespace(certificate=SimpleNamespace(public_bytes=lambda encoding: b"der"))
+        nobody = SimpleNamespace(revoked=frozenset[str]())
+        own = SimpleNamespace(certificate=shown)
         self.agents[peer] = agent
-        self.services[peer] = PeerService(cast(Any, own), agent, metrics, Callers(UNLIMITED))
+        self.services[peer] = PeerService(
+            cast(Any, own), agent, cast(Any, nobody), metrics, Callers(UNLIMITED)
+        )
         self.local[peer] = AgentService(agent, metrics)
 
     async def _send(self, sender: str, call: Call) -> PeerMessage | None:

@@ -126,7 +126,7 @@ async def test_the_registry(tmp_path: Path) -> None:
     authority = deployment.authority
     roster = Roster(tmp_path / "indices.json", 1)
     metrics = Metrics("seeded")
-    registry = RegistryService(authority.own_identity([]), roster, metrics)
+    registry = RegistryService(authority.own_identity([]), authority, roster, metrics)
     pem = identity.pem(authority.certificate)
     contexts = [
         *(Context(f"peer-{number}.peer.smpcfl", pem=pem) for number in range(3)),
@@ -134,18 +134,19 @@ async def test_the_registry(tmp_path: Path) -> None:
         Context(OUTSIDER, OUTSIDER, pem=pem),
     ]
     pb = registry_pb2
+    csr = identity.signing_request(identity.new_key(), Role.PEER, "peer-1")
     requests: dict[str, Any] = {
         "Register": pb.RegisterRequest(address="a:1", metrics_address="a:2"),
         "Heartbeat": pb.HeartbeatRequest(roster_version=1),
         "Lookup": pb.LookupRequest(),
         "Goodbye": pb.GoodbyeRequest(),
+        "Renew": pb.RenewRequest(csr=csr),
         "SignGraph": pb.GraphRequest(run=1, round=2, cohort=["a", "b", "c"]),
     }
     seeds = {method: [message.SerializeToString()] for method, message in requests.items()}
     methods = {method: type(message) for method, message in requests.items()}
     await bad_calls(rng_of("registry"), inputs(REGISTRY), [registry], methods, seeds, contexts)
 
-    csr = identity.signing_request(identity.new_key(), Role.PEER, "peer-1")
     token = (tmp_path / "join" / "peer" / "token").read_text()
     enrol = pb.EnrolRequest(token=token, csr=csr, role="peer", name="peer-1")
     seeds = {"Enrol": [enrol.SerializeToString()]}

@@ -19,7 +19,7 @@ from support.compose import ROOT, Compose, docker, wait
 PROJECT = "smpcfl-chaos"
 NETWORK = f"{PROJECT}_default"
 _LINE = re.compile(r"(?:\x1b\[2K)?(\S+)\s+\| (.*)")
-_IS_AT = re.compile(r"peer (\S+) at ")
+_IS_AT = re.compile(r"peer (peer-\S+) at ")
 
 
 class Log:
@@ -119,8 +119,8 @@ class Stack:
         return sorted(docker(*command).split(), key=lambda name: int(name.rpartition("-")[2]))
 
     def peer_id(self, container: str) -> str:
-        """Empty until it has said who it is."""
-        found = [_IS_AT.search(text) for text in self.log.of(container)]
+        """Empty until it has said who it is. The last one, as a new container may have an old one's name."""
+        found = [_IS_AT.search(text) for text in reversed(self.log.of(container))]
         return next((match[1] for match in found if match), "")
 
     def await_present(self, peers: Iterable[str], seconds: float = 120) -> None:

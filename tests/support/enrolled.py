@@ -27,9 +27,12 @@ class Deployment:
         found = x509.load_der_x509_certificate(self.certificate(role, name))
         return Identity(role, name, self._keys[name], found, self.ca)
 
+    def key(self, name: str) -> ec.EllipticCurvePrivateKey:
+        return self._keys.setdefault(name, identity.new_key())
+
     def certificate(self, role: Role, name: str, hosts: Sequence[str] = ()) -> bytes:
         """A new one, DER, as enrolment gives it."""
-        key = self._keys.setdefault(name, identity.new_key())
+        key = self.key(name)
         csr = identity.signing_request(key, role, name, hosts)
         token = (self._join / role / "token").read_text()
         return identity.der(self.authority.enrol(token, csr, role, name))

@@ -70,7 +70,7 @@ class Loopback:
         policy = Policy(modes=(SEEDED, ADDITIVE))
         serials = SerialStore(self._folder / peer)
         agent = PeerAgent(own, policy, self.members, serials, link.send, metrics)
-        service = PeerService(own, agent, metrics, self._callers)
+        service = PeerService(own, agent, self.members, metrics, self._callers)
         server = rpc.new_server()
         pb_grpc.add_PeerServicer_to_server(service, server)
         self.ports[peer] = rpc.bind(server, HOST, 0, own.server_credentials(), "port")

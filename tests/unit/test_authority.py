@@ -79,9 +79,10 @@ def test_a_request_with_names_that_cannot_be_read_is_refused(
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     request = request.add_extension(names, critical=False)
     csr = request.sign(identity.new_key(), SHA256()).public_bytes(serialization.Encoding.DER)
-    token = Deployment(tmp_path).authority._tokens[Role.AGGREGATOR]
+    authority = Deployment(tmp_path).authority
+    token = (tmp_path / "join" / "aggregator" / "token").read_text()
     with pytest.raises(RemoteError, match="signing request") as caught:
-        Deployment(tmp_path).authority.enrol(token, csr, "aggregator", "aggregator")
+        authority.enrol(token, csr, "aggregator", "aggregator")
     assert caught.value.reason is Reason.MALFORMED
 
 

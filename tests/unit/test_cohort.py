@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,13 +13,20 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from smpcfl.flower import cohort
 from smpcfl.flower.cohort import PeerNodes
-from smpcfl.flower.records import RECORD
+from smpcfl.flower.records import RECORD, identity_of
+from smpcfl.identity import Role
+from smpcfl.protocol.errors import Reason, RemoteError
+from smpcfl.protocol.messages import node_bytes
+from smpcfl.protocol.signing import signer
+from support.enrolled import Deployment
 
 
 class Flower:
     """A grid and the replies from it: nodes answer at once who they are, but for the mute."""
 
-    def __init__(self) -> None:
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.claims: dict[int, tuple[int, str]] = {}  # whose answer a node gives instead of its own
         self.peers: dict[int, tuple[str, bytes]] = {}
         self.mute: set[int] = set()
         self.asked: list[int] = []
@@ -46,19 +54,25 @@ class Flower:
         peer, start = self.peers[node]
         if not peer:
             return Message(Error(1, "no agent"), reply_to=message)
-        content = RecordDict({RECORD: ConfigRecord({"peer": peer, "start": start})})
-        return Message(content, reply_to=message)
+        signed, claimed = self.claims.get(node, (node, peer))
+        answer = {
+            "start": start,
+            "certificate": self.deployment.certificate(Role.PEER, claimed),
+            "signature": signer(self.deployment.key(peer))(node_bytes(signed, start)),
+        }
+        return Message(RecordDict({RECORD: ConfigRecord(answer)}), reply_to=message)
 
 
 class Peers:
     """The nodes of `flower` under a fake clock; `agents` are those that answer a probe."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.flower = Flower()
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        deployment = Deployment(folder)
+        self.flower = Flower(deployment)
         self.agents: dict[str, bytes] = {}
         self.probed: list[str] = []
         self.late = ""  # does not answer the next probe
-        self.nodes = PeerNodes(clock=lambda: self.flower.now)
+        self.nodes = PeerNodes(deployment.ca, lambda: self.flower.now)
         monkeypatch.setattr(cohort, "Replies", lambda grid: grid)
         for name in ("_task_id", "_run_id", "_node_id"):  # Flower's messages want to know
             monkeypatch.setattr(TaskIdentity, name, 1)
@@ -78,8 +92,8 @@ class Peers:
 
 
 @pytest.fixture
-def peers(monkeypatch: pytest.MonkeyPatch) -> Peers:
-    made = Peers(monkeypatch)
+def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Peers:
+    made = Peers(tmp_path, monkeypatch)
     for node, name in enumerate("abc", 1):
         made.start(node, name)
     return made
@@ -95,6 +109,38 @@ def test_each_node_is_asked_once(peers: Peers) -> None:
 def test_a_node_that_is_no_peer_is_left_out(peers: Peers) -> None:
     peers.start(4, "")
     assert peers.present() == {1: "a", 2: "b", 3: "c"}
+
+
+def test_no_node_takes_the_place_of_another_peers(peers: Peers) -> None:
+    peers.present()
+    # d says that it is a: signs with its own key under the certificate of a; and repeats what a has signed.
+    peers.flower.peers |= {4: ("d", b"1"), 5: ("a", b"1")}
+    peers.flower.claims = {4: (4, "a"), 5: (1, "a")}
+    assert peers.present() == {1: "a", 2: "b", 3: "c"}
+
+
+def test_a_certificate_of_another_deployment_or_role_is_no_peers(
+    peers: Peers, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = Deployment(tmp_path / "other")
+    for key, certificate in (
+        (other.key("d"), other.certificate(Role.PEER, "d")),
+        (
+            peers.flower.deployment.key("aggregator"),
+            peers.flower.deployment.certificate(Role.AGGREGATOR, "aggregator"),
+        ),
+    ):
+        answer = {
+            "start": b"1",
+            "certificate": certificate,
+            "signature": signer(key)(node_bytes(4, b"1")),
+        }
+        message = Message(RecordDict(), dst_node_id=4, message_type="train")
+        reply = Message(RecordDict({RECORD: ConfigRecord(answer)}), reply_to=message)
+        with pytest.raises(RemoteError) as caught:
+            identity_of(reply, 4, peers.flower.deployment.ca)
+        assert caught.value.reason in (Reason.BAD_SIGNATURE, Reason.ROLE)
 
 
 def test_a_peer_whose_agent_does_not_answer_is_left_out_until_it_does(peers: Peers) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from smpcfl import identity
 from smpcfl.identity import Members, Role
-from smpcfl.registry import authority
 from support.enrolled import Deployment
 
 
@@ -17,7 +17,7 @@ def test_an_older_certificate_does_not_replace_a_newer_one(
 ) -> None:
     deployment = Deployment(tmp_path)
     newer = deployment.certificate(Role.PEER, "peer-a")
-    monkeypatch.setattr(authority, "_BACKDATE", datetime.timedelta(hours=1))
+    monkeypatch.setattr(identity, "BACKDATE", datetime.timedelta(hours=1))
     older = deployment.certificate(Role.PEER, "peer-a")
     members = Members(deployment.ca)
     for der, stands in ((older, older), (newer, newer), (older, newer)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from smpcfl import wire
 from smpcfl.flower import mod
 from smpcfl.flower.records import RECORD, VECTOR, identity_of, upload_of
 from smpcfl.protocol.errors import Reason, RemoteError
+from support.enrolled import Deployment
 from support.network import make_ticket
 
 MODEL = {"w": np.zeros(10, np.float32)}
@@ -39,7 +41,7 @@ class Agent:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def identity(self) -> Any:
+    def identity(self, node: int = 0) -> Any:
         return type("Identity", (), {"peer": "a", "start": b"1", "modes": ("seeded",)})
 
     def begin(self, _: object) -> bool:
@@ -153,14 +155,13 @@ def test_any_other_upload_is_refused_and_nothing_else_happens(
     "fields",
     [
         {},
-        {"peer": "a"},
-        {"peer": 1, "start": b"1"},
-        {"peer": "a", "start": 2**40},
-        {"peer": "aggregator", "start": b"1"},
-        {"peer": "", "start": b"1"},
+        {"start": b"1"},
+        {"start": 1, "certificate": b"1", "signature": b"1"},
+        {"start": b"1", "certificate": 2**40, "signature": b"1"},
+        {"start": b"1", "certificate": b"1", "signature": b"1"},
     ],
 )
-def test_a_node_that_is_no_peer_is_refused(fields: dict[str, Any]) -> None:
+def test_a_node_that_is_no_peer_is_refused(fields: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(RemoteError) as error:
-        identity_of(upload(fields))
-    assert error.value.reason is Reason.MALFORMED
+        identity_of(upload(fields), 1, Deployment(tmp_path).ca)
+    assert error.value.reason in (Reason.MALFORMED, Reason.BAD_SIGNATURE)

@@ -24,8 +24,8 @@ async def test_a_peer_is_scraped_where_it_is_and_nowhere_else(
     monkeypatch.setattr(service.rpc, "caller", lambda context: (Role.PEER, "peer-a"))
     monkeypatch.setattr(service.rpc, "caller_certificate", lambda context: b"")
     roster = Roster(tmp_path / "indices.json", 1)
-    own = Deployment(tmp_path).authority.own_identity([])
-    registry = RegistryService(own, roster, Metrics("seeded"))
+    authority = Deployment(tmp_path).authority
+    registry = RegistryService(authority.own_identity([]), authority, roster, Metrics("seeded"))
 
     async def register(address: str, metrics_address: str) -> pb.RegisterReply:
         request = pb.RegisterRequest(address=address, metrics_address=metrics_address)
@@ -45,8 +45,9 @@ async def test_an_address_needs_a_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: str
 ) -> None:
     monkeypatch.setattr(service.rpc, "caller", lambda context: (Role.PEER, "peer-a"))
-    own = Deployment(tmp_path).authority.own_identity([])
-    registry = RegistryService(own, Roster(tmp_path / "indices.json", 1), Metrics("seeded"))
+    authority = Deployment(tmp_path).authority
+    roster = Roster(tmp_path / "indices.json", 1)
+    registry = RegistryService(authority.own_identity([]), authority, roster, Metrics("seeded"))
     request = pb.RegisterRequest(address=f"a:{port}", metrics_address=f"a:{port}")
     with pytest.raises(RemoteError, match="address"):
         await registry._register(request, cast(Any, None))

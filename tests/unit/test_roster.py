@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
+import pytest
+
+from smpcfl import identity
+from smpcfl.identity import Role
 from smpcfl.registry.roster import ALIVE_S, Roster
+from support.enrolled import Deployment
 
 
 def test_a_peer_that_is_silent_leaves_and_has_to_register_again(tmp_path: Path) -> None:
@@ -45,3 +51,18 @@ def test_the_aggregators_certificate_reaches_those_who_know_the_roster(tmp_path:
     known = roster.version
     roster.take_aggregator(b"certificate")
     assert roster.version == known
+
+
+def test_an_older_certificate_replaces_no_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = Deployment(tmp_path)
+    newer = deployment.certificate(Role.AGGREGATOR, "aggregator")
+    monkeypatch.setattr(identity, "BACKDATE", datetime.timedelta(hours=1))
+    older = deployment.certificate(Role.AGGREGATOR, "aggregator")
+    roster = Roster(tmp_path / "indices.json", 1)
+    for shown, kept in ((older, older), (newer, newer), (older, newer)):
+        roster.take_aggregator(shown)
+        assert roster.aggregator_certificate == kept
+        roster.register("a", "host:1", "host:2", shown, 0.0)
+        assert [entry.certificate for entry in roster.entries(0.0)] == [kept]

@@ -15,12 +15,13 @@ from prometheus_client import CollectorRegistry
 from smpcfl import storage
 from smpcfl.aggregator import trainer, training
 from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints, checkpoints_path
-from smpcfl.aggregator.runs import APP, Runs
+from smpcfl.aggregator.runs import Runs
 from smpcfl.aggregator.trainer import Trainer
 from smpcfl.aggregator.training import COMPLETED, FAILED, STOPPED, Training
 from smpcfl.config import Settings
 from smpcfl.metrics import Metrics
 from smpcfl.protocol.errors import LocalError
+from smpcfl.tasks import BUNDLED
 
 RUN = 5
 
@@ -125,7 +126,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 async def test_the_first_run_is_kept_and_its_end_is_noted(bench: Bench) -> None:
     bench.runs.fates = ["running", "finished:completed"]
     await bench.start(looks=2)
-    assert bench.runs.log == [("start", str(APP), "100")]
+    assert bench.runs.log == [("start", str(BUNDLED), "100")]
     assert bench.runs.configs[0]["expected-peers"] == 5
     assert (bench.kept.flower_run, bench.kept.ended) == ("100", COMPLETED)
 

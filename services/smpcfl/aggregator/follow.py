@@ -11,8 +11,9 @@ from .. import storage
 from ..config import Settings
 from ..protocol.errors import LocalError
 from ..report import line
+from ..tasks import BUNDLED
 from . import rounds, training
-from .runs import APP, Runs
+from .runs import Runs
 from .trainer import run_config
 from .training import COMPLETED, STOPPED, Training
 
@@ -37,9 +38,12 @@ async def run_and_follow(
     if app is None:
         number = _ROUNDS if number is None else number
         seeded = settings if seed is None else replace(settings, seed=seed)
-        wanted = Training(str(APP), run_config(seeded, number, settings.min_peers))
+        wanted = Training(str(BUNDLED), run_config(seeded, number, settings.min_peers))
     else:
+        from ..peer.apps import hash_of  # takes much of Flower with it
+
         wanted = Training(str(app.resolve()), app_config(app, number, seed))
+        print(f"app {hash_of(app)}: peers run it if their SMPCFL_APPS allows it", flush=True)
     storage.check(settings.state, storage.AGGREGATOR_BYTES)
     runs = Runs(settings.state, settings.superlink_port)
     current = await _last_one(runs, settings)

@@ -44,11 +44,17 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     local_pb2_grpc.add_RoundsServicer_to_server(service, local)
     local.add_insecure_port(f"unix:{socket_path}")
     await local.start()
+    socket_path.chmod(0o600)
 
     runs = Runs(settings.state, settings.superlink_port)
     superlink = _superlink(settings)
     trainer = Trainer(settings, metrics, directory, runs, lambda: superlink.starts)
-    work = (superlink.run(stop), trainer.run(stop), _watch_roster(directory, stop))
+    work = (
+        superlink.run(stop),
+        trainer.run(stop),
+        _watch_roster(directory, stop),
+        enrolment.keep_renewed(own, settings, directory, metrics, stop, hosts),
+    )
     tasks = [asyncio.create_task(item) for item in work]
     try:
         await until_stop(stop, tasks)
@@ -78,6 +84,7 @@ def _superlink(settings: Settings) -> Child:
     command += ["--ssl-keyfile", str(state / "key.pem")]
     command += ["--ssl-ca-certfile", str(state / "ca.pem")]
     command += ["--database", str(state / "superlink.db")]
+    command += ["--enable-supernode-auth"]
     command += ["--disable-runtime-dependency-installation"]
     environment = {
         **flower_environment(state / "flower"),

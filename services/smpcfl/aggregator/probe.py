@@ -26,7 +26,7 @@ async def starts(
     Goes by the roster kept in `state`, so the registry may be down.
     """
     directory = Directory(own, registry, state / "roster.bin")
-    peers = list(peers)
+    peers = [peer for peer in peers if peer not in directory.members.revoked]
     try:
         found = await asyncio.gather(
             *(_ask(own, peer, directory.addresses(peer)) for peer in peers)

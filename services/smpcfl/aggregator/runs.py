@@ -14,7 +14,6 @@ from ..protocol.errors import LocalError
 from ..supervisor import flower_environment
 
 log = logging.getLogger("smpcfl.aggregator")
-APP = Path(__file__).parent.parent / "tasks" / "digits" / "app"
 _CONNECTION = "smpcfl"
 _CALL_S = 60.0
 _ACTIVE = ("pending", "starting", "running")

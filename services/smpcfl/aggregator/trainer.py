@@ -12,10 +12,11 @@ from ..config import Settings
 from ..directory import Directory
 from ..metrics import Metrics
 from ..protocol.errors import LocalError
+from ..tasks import BUNDLED
 from ..waiting import wait_for
 from . import training
 from .checkpoint import Checkpoints, checkpoints_path
-from .runs import APP, Runs
+from .runs import Runs
 from .training import COMPLETED, FAILED, STOPPED, Training
 
 log = logging.getLogger("smpcfl.aggregator")
@@ -113,7 +114,9 @@ class Trainer:
         log.info("%d peers are there", peers)
         config = run_config(self._settings, self._settings.rounds, peers)
         first = first_run(self._settings)
-        await self._submit(Training(str(APP), config, mode=self._settings.mode, first=first), stop)
+        await self._submit(
+            Training(str(BUNDLED), config, mode=self._settings.mode, first=first), stop
+        )
 
     async def _stop_what_is_left(self, stop: asyncio.Event) -> None:
         """Flower's runs whose ServerApps died with the SuperLink, which does not know yet."""

@@ -53,9 +53,12 @@ class AgentClient:
                 raise AgentRefusal(reason, detail) from error
             raise LocalError(f"the agent at {self._socket} does not answer: {detail}") from error
 
-    def identity(self) -> pb.IdentityReply:
-        """Peer id, the modes that the peer's own policy allows, and which start of the agent this is."""
-        return self._stub.Identity(pb.IdentityRequest(), timeout=_CALL_S)
+    def identity(self, node: int = 0) -> pb.IdentityReply:
+        """Peer id, the modes that the peer's own policy allows, and which start of the agent this is.
+
+        With its signature that Flower's `node` is this peer.
+        """
+        return self._stub.Identity(pb.IdentityRequest(node=node), timeout=_CALL_S)
 
     def begin(self, ticket: messages.SignedTicket) -> bool:
         """Opens the round; whether an upload was frozen in it before."""

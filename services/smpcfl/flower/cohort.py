@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from cryptography import x509
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
@@ -33,13 +34,15 @@ class _Known:
 class PeerNodes:
     """Which node is which peer, and which of them are there for the next round.
 
-    A new node is asked once; it answers with its agent's peer id. Flower takes up to a minute to see that a
-    node is gone, so before each round all agents are asked directly, by `probe`, whether they are there. A
-    peer that does not answer is left out until it does, or for that minute, if there is reason to think that
-    it would: its agent has answered before, or it did not reply in a round.
+    A new node is asked once; it answers with its agent's certificate, which has to be one of `ca`, and a
+    signature. Flower takes up to a minute to see that a node is gone, so before each round all agents are
+    asked directly, by `probe`, whether they are there. A peer that does not answer is left out until it
+    does, or for that minute, if there is reason to think that it would: its agent has answered before, or it
+    did not reply in a round.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ca: x509.Certificate, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ca = ca
         self._clock = clock
         self._replies: Replies | None = None
         self._asked: dict[int, float] = {}  # when
@@ -102,7 +105,7 @@ class PeerNodes:
             if self._asked.pop(node, None) is None:
                 continue
             try:
-                known = _Known(*identity_of(reply))
+                known = _Known(*identity_of(reply, node, self._ca))
             except RemoteError as error:
                 log.warning("node %d is no peer: %s", node, error)
                 continue

@@ -53,9 +53,11 @@ def _handle(
     agent: AgentClient, message: Message, context: Context, call_next: ClientAppCallable
 ) -> Message:
     ours = config_of(message.content)
-    own = agent.identity()
+    own = agent.identity(context.node_id)
     if ours is not None and "identify" in ours:
-        identity = ConfigRecord({"peer": own.peer, "start": own.start})
+        identity = ConfigRecord(
+            {"start": own.start, "certificate": own.certificate, "signature": own.signature}
+        )
         return Message(RecordDict({RECORD: identity}), reply_to=message)
     if ours is None:
         if NORMAL not in own.modes:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from cryptography import x509
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from ..identity import IdentityError, check_name
+from ..identity import IdentityError, Role, check_certificate
 from ..protocol.encoding import digest
 from ..protocol.errors import LocalError, Reason, RemoteError
+from ..protocol.messages import node_bytes
+from ..protocol.signing import verify
 
 RECORD = "smpcfl"
 VECTOR = "smpcfl-vector"
@@ -90,18 +93,27 @@ def _bytes_of(array: Array) -> bytes | None:
     return data if dtype == np.uint8 and shape == (len(data),) else None
 
 
-def identity_of(reply: Message) -> tuple[str, bytes]:
-    """Peer id, and which start of its agent this is. RemoteError(MALFORMED) if the node is no peer."""
+def identity_of(reply: Message, node: int, ca: x509.Certificate) -> tuple[str, bytes]:
+    """Peer id, and which start of its agent this is. RemoteError if `node` has not shown which peer it is.
+
+    `node`: the one that was asked. Its word alone would let one peer's node take the place of another's.
+    """
     if reply.has_error():
         raise RemoteError(Reason.MALFORMED, str(reply.error.reason))
     answer = config_of(reply.content) or ConfigRecord()
-    peer, start = answer.get("peer"), answer.get("start")
-    if not isinstance(peer, str) or not isinstance(start, bytes):
-        raise RemoteError(Reason.MALFORMED, "no peer id in the answer")
+    fields = [answer.get(name) for name in ("start", "certificate", "signature")]
+    if not all(isinstance(item, bytes) for item in fields):
+        raise RemoteError(Reason.MALFORMED, "no identity in the answer")
+    start, certificate, signature = (cast(bytes, item) for item in fields)
     try:
-        return check_name(peer), start
+        member = check_certificate(certificate, ca)
     except IdentityError as error:
-        raise RemoteError(Reason.MALFORMED, str(error)) from error
+        raise RemoteError(Reason.BAD_SIGNATURE, str(error)) from error
+    if member.role is not Role.PEER:
+        raise RemoteError(Reason.ROLE, peer=member.name, expected="peer", found=member.role)
+    if not verify(member.key, node_bytes(node, start), signature):
+        raise RemoteError(Reason.BAD_SIGNATURE, "identity of a node", peer=member.name)
+    return member.name, start
 
 
 def config_of(content: RecordDict) -> ConfigRecord | None:

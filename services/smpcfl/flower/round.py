@@ -107,6 +107,9 @@ class Server:
     def probe(self, peers: Iterable[str]) -> dict[str, bytes]:
         """Of these peers, those whose agent answers, each with the start that it is in."""
         assert self.own is not None
+        # Before each round: the service renews the certificate, which this process may outlive.
+        if (kept := identity.load(self.state, self.own.ca)) is not None:
+            self.own.certificate = kept.certificate
         return asyncio.run(probe.starts(self.own, self.registry, self.state, peers))
 
     def tell(self, event: dict[str, object]) -> None:

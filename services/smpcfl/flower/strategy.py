@@ -65,7 +65,7 @@ class SecureStrategy(Strategy):
         self.seed = seed
         self.limits = limits or Limits()
         self.records: list[RoundRecord] = []
-        self._nodes = PeerNodes()
+        self._nodes: PeerNodes | None = None  # none before `start`, and in `normal`
         if self.mode not in MODES:
             raise LocalError(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
         if self.mode != NORMAL and min_peers < 3:
@@ -120,6 +120,8 @@ class SecureStrategy(Strategy):
         result = Result()
         config = train_config or ConfigRecord()
         server = Server.load(self.mode, str(grid.run.run_id))
+        if server.own is not None:
+            self._nodes = PeerNodes(server.own.ca)
         done, arrays = self._resume(server, initial_arrays, num_rounds, config)
         result.arrays = arrays
         if not done and evaluate_fn and (measured := evaluate_fn(0, arrays)) is not None:
@@ -194,7 +196,7 @@ class SecureStrategy(Strategy):
         """Peer ids by node id, once there are enough; in `normal`, nobody has to say who it is."""
         said = -math.inf
         while True:
-            if self.mode == NORMAL:
+            if self._nodes is None:
                 found = dict.fromkeys(grid.get_node_ids(), "")
             else:
                 found = self._nodes.present(grid, server.probe)
@@ -264,7 +266,8 @@ class SecureStrategy(Strategy):
             log.warning("round %d is void: %s", number, error)
             return round_.void(str(error))
         finally:
-            self._nodes.missed(round_.silent)
+            if self._nodes is not None:
+                self._nodes.missed(round_.silent)
         assert outcome.trailer is not None
         self.limits = self.limits.after(outcome.trailer)
         outcome.replies = [self._reply(key, outcome)]
@@ -272,6 +275,7 @@ class SecureStrategy(Strategy):
 
     def _lost(self, server: Server, grid: Grid, missing: set[int], late: bool) -> bool:
         """Asked while replies are awaited: new nodes can say who they are in time for the next round."""
+        assert self._nodes is not None
         self._nodes.ask(grid)
         return late and self._nodes.lost(missing, server.probe)
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .. import wire
-from ..identity import Identity, write_private
+from ..identity import Identity, der, write_private
 from ..metrics import Metrics
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.masks import AdditiveMasks, SeededMasks
-from ..protocol.messages import Answer, Call, Header, PeerMessage, Survivors
+from ..protocol.messages import Answer, Call, Header, PeerMessage, Survivors, node_bytes
 from ..protocol.peer import PeerRound
 from ..protocol.phases import Phase
 from ..protocol.signing import Keyring
@@ -67,6 +67,7 @@ class PeerAgent:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = own.name
+        self._own = own
         self.policy = policy
         self._signer = own.signer
         self._keyring = keyring
@@ -83,6 +84,10 @@ class PeerAgent:
         self._work: set[asyncio.Future[Any]] = set()  # for others, while the round is open
         self.p2p_bytes = 0
         self.start = os.urandom(8)  # tells this process from one before it
+
+    def vouch(self, node: int) -> tuple[bytes, bytes]:
+        """Certificate (DER) and signature: that Flower's `node` is this peer, in this start of its agent."""
+        return der(self._own.certificate), self._signer(node_bytes(node, self.start))
 
     # -- the round ------------------------------------------------------------------------------
 

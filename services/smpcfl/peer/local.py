@@ -30,8 +30,13 @@ class AgentService(pb_grpc.AgentServicer):
             setattr(self, name, rpc.handler(name, metrics, on_refusal=agent.log_refusal)(method))
 
     async def _identity(self, request: pb.IdentityRequest, context: Context) -> pb.IdentityReply:
+        certificate, signature = self._agent.vouch(request.node)
         return pb.IdentityReply(
-            peer=self._agent.name, modes=self._agent.policy.modes, start=self._agent.start
+            peer=self._agent.name,
+            modes=self._agent.policy.modes,
+            start=self._agent.start,
+            certificate=certificate,
+            signature=signature,
         )
 
     async def _begin(self, request: messages.SignedTicket, context: Context) -> pb.BeginReply:

@@ -13,11 +13,12 @@ from .. import enrolment, rpc, storage
 from ..config import Settings
 from ..directory import Directory
 from ..discovery import Discovery
-from ..identity import Role
+from ..identity import Identity, Role
 from ..metrics import Metrics
 from ..protocol.ticket import Policy
 from ..supervisor import Child, flower_environment
 from ..waiting import or_stop, until_stop
+from . import node
 from .agent import PeerAgent, SerialStore
 from .link import PeerLink
 from .local import AgentService
@@ -47,7 +48,9 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     agent = PeerAgent(own, policy, directory.members, serials, link.send, metrics)
 
     server = rpc.new_server()
-    peer_pb2_grpc.add_PeerServicer_to_server(PeerService(own, agent, metrics), server)
+    peer_pb2_grpc.add_PeerServicer_to_server(
+        PeerService(own, agent, directory.members, metrics), server
+    )
     port = settings.port if settings.port else PORT
     port = rpc.bind(server, settings.host, port, own.server_credentials(), "port")
     local = grpc.aio.server()
@@ -55,6 +58,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     local.add_insecure_port(f"unix:{socket}")
     await server.start()
     await local.start()
+    socket.chmod(0o600)
 
     discovery = Discovery(settings.mdns, metrics, lambda peer: agent.wake())
     directory.by_mdns = discovery.found
@@ -66,8 +70,10 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         index = await or_stop(stop, presence.register(stop))
         log.info("peer %s at %s:%d, data slice %s", own.name, presence.host, port, index)
         tasks.append(asyncio.create_task(presence.keep(stop)))
+        renewing = enrolment.keep_renewed(own, settings, directory, metrics, stop)
+        tasks.append(asyncio.create_task(renewing))
         if index is not None:
-            supernode = _supernode(settings, index, str(socket))
+            supernode = _supernode(settings, own, index, str(socket))
             tasks.append(asyncio.create_task(supernode.run(stop)))
         await until_stop(stop, tasks)
     finally:
@@ -82,14 +88,17 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         socket.unlink(missing_ok=True)
 
 
-def _supernode(settings: Settings, index: int, socket: str) -> Child:
+def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Child:
     home = settings.state / "flower"
+    key = home / "node-key"
     command = [
         "flower-supernode",
         "--root-certificates",
         str(settings.join / "ca.pem"),
         "--superlink",
         settings.aggregator,
+        "--auth-supernode-private-key",
+        str(key),
         "--host",
         "127.0.0.1",
         "--port",
@@ -101,5 +110,12 @@ def _supernode(settings: Settings, index: int, socket: str) -> Child:
         **flower_environment(home),
         "SMPCFL_AGENT": socket,
         "SMPCFL_MODE": settings.mode,
+        "SMPCFL_APPS": settings.apps,
     }
-    return Child("SuperNode", command, environment, settings.state / "log" / "supernode.log")
+    return Child(
+        "SuperNode",
+        command,
+        environment,
+        settings.state / "log" / "supernode.log",
+        before=lambda stop: node.register(own, settings.aggregator, key, stop),
+    )

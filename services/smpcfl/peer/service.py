@@ -12,7 +12,7 @@ from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 
 from .. import identity, rpc, wire
-from ..identity import Identity, Role
+from ..identity import Identity, Members, Role
 from ..limits import Callers
 from ..metrics import Metrics
 from ..protocol.additive import AdditivePeerRound
@@ -26,10 +26,16 @@ FIRST_CHUNK_S = 10.0
 
 class PeerService(pb_grpc.PeerServicer):
     def __init__(
-        self, own: Identity, agent: PeerAgent, metrics: Metrics, callers: Callers | None = None
+        self,
+        own: Identity,
+        agent: PeerAgent,
+        members: Members,
+        metrics: Metrics,
+        callers: Callers | None = None,
     ) -> None:
         self._own = own
         self._agent = agent
+        self._members = members
         self._metrics = metrics
         self._incoming: dict[str, bytearray] = {}  # the share that is on its way from each peer
         limited = partial(
@@ -51,6 +57,9 @@ class PeerService(pb_grpc.PeerServicer):
             if hasattr(request, "ByteSize"):  # streams count their chunks themselves
                 received = request.ByteSize() + rpc.FRAME_BYTES
                 self._metrics.bytes.inc(received, direction="in", channel=channel)
+            _, name = rpc.caller(context)
+            if name in self._members.revoked:
+                raise RemoteError(Reason.REVOKED, peer=name)
             reply = await method(request, context)
             sent = reply.ByteSize() + rpc.FRAME_BYTES
             self._metrics.bytes.inc(sent, direction="out", channel=channel)

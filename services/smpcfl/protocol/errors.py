@@ -47,9 +47,10 @@ class Reason(StrEnum):
     BAD_TRAILER = "bad_trailer"
     ROUND_CLOSED = "round_closed"
     DEADLINE = "deadline"
-    RATE_LIMITED = "rate_limited"
     ROLE = "role"
     BAD_TOKEN = "bad_token"
+    RATE_LIMITED = "rate_limited"
+    REVOKED = "revoked"
     NAME_TAKEN = "name_taken"
     NOT_REGISTERED = "not_registered"
 

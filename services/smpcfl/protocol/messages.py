@@ -272,6 +272,11 @@ class Survivors:
             raise RemoteError(Reason.MALFORMED, "headers not of survivors, ascending")
 
 
+def node_bytes(node: int, start: bytes) -> bytes:
+    """What a peer signs to say that Flower's `node` is its own; `start`: of its agent."""
+    return canonical("node", node, start)
+
+
 def agreement_bytes(ticket_digest: bytes, survivors_digest: bytes, peer: int) -> bytes:
     """Names the ticket: who keeps it early cannot tell yet what the survivors digest is of."""
     return canonical("agreement", ticket_digest, survivors_digest, peer)

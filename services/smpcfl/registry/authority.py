@@ -1,11 +1,13 @@
-"""The deployment's CA: issues certificates against a join token."""
+"""Issues certificates against a join token, renews them, and takes them back."""
 
 from __future__ import annotations
 
 import datetime
-import hmac
+import json
+import os
 import re
-import secrets
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -16,75 +18,123 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .. import identity
 from ..identity import Identity, IdentityError, Role
-from ..protocol.errors import Reason, RemoteError
+from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.signing import REGISTRY
+from .ca import load_or_make_ca
+from .tokens import JoinToken, Tokens
 
-CA_YEARS = 10
-LEAF_DAYS = 90
+PEERS, REVOKED, TOKENS = "peers", "revoked", "tokens"  # in the state folder
 _HOST = re.compile(
     r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII | re.IGNORECASE
 )  # and so no wildcard
-_BACKDATE = datetime.timedelta(minutes=5)  # clocks of peers may run a little behind
+_DAY_S = 86400.0
 
 
 class Authority:
     """CA key and certificate in `state`, join tokens by role in `join`/<role>/token.
 
-    `join`/<role> also gets ca.pem, after the token: where it stands, a machine can enrol.
+    `join`/<role> also gets ca.pem, after the token: where it stands, a machine can enrol. Certificates
+    live for `certificate_s` seconds, join tokens for `token_s`. `clock`: seconds since the epoch.
     """
 
-    def __init__(self, state: Path, join: Path) -> None:
+    def __init__(
+        self,
+        state: Path,
+        join: Path,
+        *,
+        certificate_s: float = _DAY_S,
+        token_s: float = _DAY_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._state = state
-        self._join = join
-        self.key, self.certificate = self._load_or_make_ca()
-        self._tokens = {
-            role: self._load_or_make_token(role) for role in (Role.PEER, Role.AGGREGATOR)
-        }
-        for role in self._tokens:
+        self._life = datetime.timedelta(seconds=certificate_s)
+        self._clock = clock
+        self.key, self.certificate = load_or_make_ca(state)
+        self._tokens = Tokens(state / TOKENS)
+        self._join_tokens = [
+            JoinToken(self._tokens, role, join / role / "token", token_s)
+            for role in (Role.PEER, Role.AGGREGATOR)
+        ]
+        self.keep_tokens()
+        for role in (Role.PEER, Role.AGGREGATOR):
             identity.write_private(join / role / "ca.pem", identity.pem(self.certificate), 0o644)
 
-    def own_identity(self, hosts: list[str]) -> Identity:
-        """The registry's identity, made anew at each start."""
-        key = identity.new_key()
-        request = identity.signing_request(key, Role.REGISTRY, REGISTRY, hosts)
-        certificate = self._issue(x509.load_der_x509_csr(request), Role.REGISTRY, REGISTRY)
+    def keep_tokens(self) -> None:
+        """Replaces the join tokens in good time; to be called now and then."""
+        for token in self._join_tokens:
+            token.keep_fresh(self._clock())
+
+    def own_identity(self, hosts: Sequence[str]) -> Identity:
+        """The registry's identity: the key that it keeps, with a new certificate."""
+        path = self._state / "key.pem"
+        key = identity.load_key(path) if path.exists() else identity.new_key()
+        identity.write_private(path, identity.key_pem(key))
+        certificate = self._own_certificate(key, hosts)
         return Identity(Role.REGISTRY, REGISTRY, key, certificate, self.certificate)
+
+    def renew_own(self, own: Identity, hosts: Sequence[str]) -> None:
+        own.certificate = self._own_certificate(own.key, hosts)
+
+    def _own_certificate(
+        self, key: ec.EllipticCurvePrivateKey, hosts: Sequence[str]
+    ) -> x509.Certificate:
+        request = identity.signing_request(key, Role.REGISTRY, REGISTRY, hosts)
+        return self._issue(x509.load_der_x509_csr(request), Role.REGISTRY, REGISTRY)
 
     def enrol(self, token: str, csr: bytes, role: str, name: str) -> x509.Certificate:
         """A certificate for the key in `csr`; RemoteError for a wrong token, role or request."""
         if role not in (Role.PEER, Role.AGGREGATOR):
             raise RemoteError(Reason.ROLE, f"no certificates for role {role!r}")
-        if not hmac.compare_digest(token.encode(), self._tokens[Role(role)].encode()):
-            raise RemoteError(Reason.BAD_TOKEN, f"join token for role {role}", peer=name)
-        try:
-            request = x509.load_der_x509_csr(csr)
-            key, good = request.public_key(), request.is_signature_valid
-        except Exception as error:  # of many kinds, as requests may hold what nobody has heard of
-            raise RemoteError(Reason.MALFORMED, f"signing request: {error}", peer=name) from error
-        if not good or not isinstance(key, ec.EllipticCurvePublicKey):
-            raise RemoteError(Reason.MALFORMED, "signing request", peer=name)
+        _check_name(role, name)
+        found = self._tokens.check(token, Role(role), name, self._clock())
+        request = _load_request(csr, name)
+        self._check_not_revoked(name, request)
         if role == Role.PEER:
-            try:
-                identity.check_name(name)
-            except IdentityError as error:
-                raise RemoteError(Reason.MALFORMED, str(error)) from error
-            self._claim(name, key)
-        elif name != Role.AGGREGATOR.value:
-            raise RemoteError(Reason.MALFORMED, "the aggregator's name is 'aggregator'", found=name)
+            self._claim(name, request)
+        self._tokens.spend(found, name)
         return self._issue(request, Role(role), name)
 
-    def _claim(self, name: str, key: object) -> None:
-        """A peer id belongs to the key that took it first."""
-        assert isinstance(key, ec.EllipticCurvePublicKey)
-        own = key.public_bytes(
-            serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
-        )
-        path = self._state / "peers" / name
-        if path.exists():
-            if path.read_bytes() != own:
-                raise RemoteError(Reason.NAME_TAKEN, "peer id held by another key", peer=name)
-        else:
-            identity.write_private(path, own)
+    def renew(self, certificate: bytes, csr: bytes) -> x509.Certificate:
+        """A new certificate for the holder of `certificate` (DER); `csr` has to be for the same key."""
+        try:
+            member = identity.check_certificate(certificate, self.certificate)
+        except IdentityError as error:
+            raise RemoteError(Reason.ROLE, str(error)) from error
+        request = _load_request(csr, member.name)
+        if _point(request) != _compressed(member.key):
+            raise RemoteError(Reason.MALFORMED, "renewal for another key", peer=member.name)
+        self._check_not_revoked(member.name, request)
+        if member.role is Role.PEER:
+            self._claim(member.name, request)
+        return self._issue(request, member.role, member.name)
+
+    def _claim(self, name: str, request: x509.CertificateSigningRequest) -> None:
+        """A peer id belongs to the key that took it, for as long as that key's last certificate lives."""
+        path, own = self._state / PEERS / name, _point(request)
+        known = json.loads(path.read_bytes()) if path.exists() else None
+        if known is not None and known["key"] != own.hex() and known["until"] > self._clock():
+            raise RemoteError(
+                Reason.NAME_TAKEN,
+                "peer id held by another key until its certificate lapses, or use another id",
+                peer=name,
+            )
+        until = self._clock() + self._life.total_seconds()
+        identity.write_private(path, json.dumps({"key": own.hex(), "until": until}).encode())
+
+    # -- revocation -------------------------------------------------------------------------------
+
+    def revoked(self) -> frozenset[str]:
+        """Peer ids; `revoke` may have been called by another process."""
+        folder = self._state / REVOKED
+        found = os.listdir(folder) if folder.exists() else ()
+        return frozenset(name for name in found if not name.startswith("."))  # one is being written
+
+    def _check_not_revoked(self, name: str, request: x509.CertificateSigningRequest) -> None:
+        """By id, and by key: whoever was revoked does not come back under another id."""
+        key = _point(request).hex()
+        for revoked in self.revoked():
+            if revoked == name or (self._state / REVOKED / revoked).read_text() == key:
+                raise RemoteError(Reason.REVOKED, peer=name)
 
     def _issue(
         self, request: x509.CertificateSigningRequest, role: Role, name: str
@@ -99,8 +149,8 @@ class Authority:
             .issuer_name(self.certificate.subject)
             .public_key(request.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _BACKDATE)
-            .not_valid_after(now + datetime.timedelta(days=LEAF_DAYS))
+            .not_valid_before(now - identity.BACKDATE)
+            .not_valid_after(now + self._life)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(
@@ -116,23 +166,65 @@ class Authority:
             .sign(self.key, SHA256())
         )
 
-    def _load_or_make_ca(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-        key_path, certificate_path = self._state / "ca-key.pem", self._state / "ca.pem"
-        if key_path.exists():
-            key, certificate = identity.load_key(key_path), identity.load_ca(certificate_path)
-        else:
-            key = identity.new_key()
-            certificate = _self_signed(key)
-            # The certificate first: a key without one would be taken for a complete CA.
-            identity.write_private(certificate_path, identity.pem(certificate), 0o644)
-            identity.write_private(key_path, identity.key_pem(key))
-        return key, certificate
 
-    def _load_or_make_token(self, role: Role) -> str:
-        path = self._join / role / "token"
-        if not path.exists():
-            identity.write_private(path, secrets.token_urlsafe(32).encode())
-        return path.read_text().strip()
+def registry_state(folder: Path) -> Path:
+    """`folder`, if a registry keeps its state there; LocalError else."""
+    if not (folder / "ca-key.pem").exists():
+        raise LocalError(
+            f"no registry keeps its state in {folder}: run this where `smpcfl registry` runs"
+            " (docker compose exec registry smpcfl ...), or give --state"
+        )
+    return folder
+
+
+def revoke(state: Path, name: str) -> None:
+    """Puts out peer `name`, in the registry's folder `state`: its certificate, its id and its key, for good.
+
+    Join tokens that are not for one peer id go too, because the peer may have kept one. LocalError if there
+    is no such peer.
+    """
+    path = state / PEERS / name
+    known = sorted(item.name for item in (state / PEERS).glob("*"))
+    if name not in known:
+        raise LocalError(
+            f"no peer {name!r} has enrolled here; known are {', '.join(known) or 'none'}"
+        )
+    identity.write_private(state / REVOKED / name, json.loads(path.read_bytes())["key"].encode())
+    Tokens(state / TOKENS).drop_unbound(Role.PEER)
+
+
+def _check_name(role: str, name: str) -> None:
+    if role == Role.AGGREGATOR:
+        if name != Role.AGGREGATOR.value:
+            raise RemoteError(Reason.MALFORMED, "the aggregator's name is 'aggregator'", found=name)
+        return
+    try:
+        identity.check_name(name)
+    except IdentityError as error:
+        raise RemoteError(Reason.MALFORMED, str(error)) from error
+
+
+def _load_request(csr: bytes, name: str) -> x509.CertificateSigningRequest:
+    try:
+        request = x509.load_der_x509_csr(csr)
+        key, good = request.public_key(), request.is_signature_valid
+    except Exception as error:  # of many kinds, as requests may hold what nobody has heard of
+        raise RemoteError(Reason.MALFORMED, f"signing request: {error}", peer=name) from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise RemoteError(Reason.MALFORMED, "signing request without a P-256 key", peer=name)
+    if not good:
+        raise RemoteError(Reason.MALFORMED, "signature of the signing request", peer=name)
+    return request
+
+
+def _point(request: x509.CertificateSigningRequest) -> bytes:
+    key = request.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)  # _load_request
+    return _compressed(key)
+
+
+def _compressed(key: ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
 
 
 def _hosts(request: x509.CertificateSigningRequest, own: str) -> list[x509.GeneralName]:
@@ -154,32 +246,3 @@ def _hosts(request: x509.CertificateSigningRequest, own: str) -> list[x509.Gener
                 )
             hosts.append(name)
     return hosts
-
-
-def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "smpcfl deployment CA")])
-    now = datetime.datetime.now(datetime.UTC)
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=True,
-        crl_sign=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATE)
-        .not_valid_after(now + datetime.timedelta(days=365 * CA_YEARS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, SHA256())
-    )

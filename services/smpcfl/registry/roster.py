@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..identity import write_private
+from ..identity import newest, write_private
 from ..storage import StorageError
 
 ALIVE_S = 10.0  # three heartbeats of a peer, and a little
@@ -36,6 +36,7 @@ class Roster:
         self._indices = _kept(path)
         self.version = first_version
         self.aggregator_certificate = b""
+        self.revoked: frozenset[str] = frozenset()
 
     def register(
         self, peer: str, address: str, metrics_address: str, certificate: bytes, now: float
@@ -47,6 +48,7 @@ class Roster:
         entry = Entry(peer, address, metrics_address, certificate, index, now)
         if known is not None:
             entry.mdns = known.mdns
+            entry.certificate = newest(known.certificate, certificate)
         self._entries[peer] = entry
         self.version += 1
         return index
@@ -76,10 +78,30 @@ class Roster:
                 self.version += 1
 
     def take_aggregator(self, certificate: bytes) -> None:
-        """A peer that knows the roster already has to hear of it as well."""
+        """A peer that knows the roster already has to hear of it as well.
+
+        One of the aggregator's processes may go on with an older one for a while.
+        """
+        certificate = newest(self.aggregator_certificate, certificate)
         if certificate != self.aggregator_certificate:
             self.aggregator_certificate = certificate
             self.version += 1
+
+    def renew(self, peer: str, certificate: bytes) -> None:
+        entry = self._entries.get(peer)
+        if entry is not None:
+            entry.certificate = certificate
+            self.version += 1
+
+    def revoke(self, peers: frozenset[str]) -> frozenset[str]:
+        """These are revoked, and no others; returns those that are so anew."""
+        new = peers - self.revoked
+        if peers != self.revoked:
+            self.revoked = peers
+            self.version += 1
+        for peer in new:
+            self.remove(peer)
+        return new
 
     def remove(self, peer: str) -> None:
         if self._entries.pop(peer, None) is not None:

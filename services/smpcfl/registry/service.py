@@ -6,11 +6,10 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-
-import grpc
-import grpc.aio
+from typing import Any
 
 from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
@@ -26,33 +25,66 @@ from ..protocol.ticket import graph_claim
 from ..rpc import Context
 from ..waiting import wait_for
 from .authority import Authority
+from .limiter import Limiter
 from .roster import Roster
 
 log = logging.getLogger("smpcfl.registry")
 PORT = 9200
+_HOSTS = ("registry", "localhost", "127.0.0.1")
 
 
 class EnrolmentService(pb_grpc.EnrolmentServicer):
-    def __init__(self, authority: Authority, metrics: Metrics) -> None:
+    def __init__(
+        self, authority: Authority, metrics: Metrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._authority = authority
+        self._limiter = Limiter()
+        self._clock = clock
         self.Enrol = rpc.handler("Enrol", metrics, on_refusal=_warn)(self._enrol)
 
     async def _enrol(self, request: pb.EnrolRequest, context: Context) -> pb.EnrolReply:
-        certificate = self._authority.enrol(request.token, request.csr, request.role, request.name)
+        host, now = rpc.host_of(context), self._clock()
+        if wait := self._limiter.wait_s(host, now):
+            raise RemoteError(
+                Reason.RATE_LIMITED,
+                f"{host} failed too often: wait {wait:.0f} s",
+                peer=request.name,
+            )
+        try:
+            certificate = self._authority.enrol(
+                request.token, request.csr, request.role, request.name
+            )
+        except RemoteError:
+            self._limiter.failed(host, now)
+            raise
         log.info("enrolled %s %s", request.role, request.name)
         return pb.EnrolReply(certificate=identity.der(certificate))
 
 
 class RegistryService(pb_grpc.RegistryServicer):
-    def __init__(self, own: Identity, roster: Roster, metrics: Metrics) -> None:
+    def __init__(
+        self, own: Identity, authority: Authority, roster: Roster, metrics: Metrics
+    ) -> None:
         self._own = own
+        self._authority = authority
         self._roster = roster
         self._metrics = metrics
         # RFC 6979: the aggregator may ask again, but never gets another seed.
         self._sign = signer(own.key, deterministic=True)
-        for name in ("Register", "Heartbeat", "Lookup", "Goodbye", "SignGraph"):
-            method = getattr(self, f"_{name.lower()}")
+        for name in ("Register", "Heartbeat", "Lookup", "Goodbye", "Renew", "SignGraph"):
+            method = self._standing(getattr(self, f"_{name.lower()}"))
             setattr(self, name, rpc.handler(name, metrics, on_refusal=_warn)(method))
+
+    def _standing(self, method: Any) -> Any:
+        """For callers who are not revoked."""
+
+        async def call(request: Any, context: Context) -> Any:
+            _, name = rpc.caller(context)
+            if name in self._roster.revoked:
+                raise RemoteError(Reason.REVOKED, peer=name)
+            return await method(request, context)
+
+        return call
 
     async def _register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterReply:
         peer = await rpc.require(context, Role.PEER)
@@ -95,6 +127,19 @@ class RegistryService(pb_grpc.RegistryServicer):
         log.info("peer %s said goodbye", peer)
         return pb.GoodbyeReply()
 
+    async def _renew(self, request: pb.RenewRequest, context: Context) -> pb.EnrolReply:
+        role, name = rpc.caller(context)
+        certificate = identity.der(
+            self._authority.renew(rpc.caller_certificate(context), request.csr)
+        )
+        # Passed on now: the caller's connection goes on with the certificate that it was made with.
+        if role is Role.PEER:
+            self._roster.renew(name, certificate)
+        else:
+            self._roster.take_aggregator(certificate)
+        log.info("renewed the certificate of %s %s", role, name)
+        return pb.EnrolReply(certificate=certificate)
+
     async def _signgraph(self, request: pb.GraphRequest, context: Context) -> pb.GraphReply:
         await rpc.require(context, Role.AGGREGATOR)
         claim = graph_claim(request.run, request.round, request.cohort)
@@ -117,6 +162,7 @@ class RegistryService(pb_grpc.RegistryServicer):
             ],
             aggregator_certificate=self._roster.aggregator_certificate,
             registry_certificate=identity.der(self._own.certificate),
+            revoked=sorted(self._roster.revoked),
         )
 
 
@@ -155,24 +201,27 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     """Runs the registry until `stop`."""
     for role in (Role.PEER, Role.AGGREGATOR):
         storage.check(settings.join / role, storage.LEAST_BYTES, "join")
-    authority = Authority(settings.state, settings.join)
-    own = authority.own_identity(["registry", "localhost", "127.0.0.1"])
+    authority = Authority(
+        settings.state,
+        settings.join,
+        certificate_s=settings.certificate_hours * 3600.0,
+        token_s=settings.token_hours * 3600.0,
+    )
+    own = authority.own_identity(_HOSTS)
     roster = Roster(settings.state / "indices.json", int(time.time() * 1000))
+    roster.revoke(authority.revoked())
     roster_server, enrolment_server = rpc.new_server(), rpc.new_server()
-    service = RegistryService(own, roster, metrics)
+    service = RegistryService(own, authority, roster, metrics)
     pb_grpc.add_RegistryServicer_to_server(service, roster_server)
     pb_grpc.add_EnrolmentServicer_to_server(EnrolmentService(authority, metrics), enrolment_server)
     port = rpc.bind(
         roster_server, settings.host, settings.port or PORT, own.server_credentials(), "port"
     )
-    enrolment_credentials = grpc.ssl_server_credentials(
-        [(identity.key_pem(own.key), identity.pem(own.certificate))]
-    )
     enrolment_port = rpc.bind(
         enrolment_server,
         settings.host,
         settings.enrolment_port,
-        enrolment_credentials,
+        own.server_credentials(mutual=False),
         "enrolment-port",
     )
     page = serve_targets(settings.host, settings.targets_port, roster)
@@ -185,6 +234,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         while not stop.is_set():
             roster.seen_by_mdns(set(discovery.found))
             metrics.roster_peers.set(len(roster.entries(time.monotonic())))
+            _keep(authority, own, roster, metrics)
             await wait_for(stop, 1.0)
     finally:
         page.shutdown()
@@ -192,6 +242,20 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         await discovery.close()
         await enrolment_server.stop(1.0)
         await roster_server.stop(1.0)
+
+
+def _keep(authority: Authority, own: Identity, roster: Roster, metrics: Metrics) -> None:
+    """What time and `smpcfl revoke` change: certificate, tokens, who is revoked."""
+    try:
+        for name in roster.revoke(authority.revoked()):
+            log.warning("peer %s is revoked", name)
+        authority.keep_tokens()
+        if identity.now() >= identity.renewal(own.certificate):
+            authority.renew_own(own, _HOSTS)
+            roster.version += 1
+    except OSError as error:
+        log.warning("cannot keep tokens and certificates: %s", error)
+    metrics.certificate_expiry.set(own.certificate.not_valid_after_utc.timestamp())
 
 
 def _warn(error: RemoteError) -> None:

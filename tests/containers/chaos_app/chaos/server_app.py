@@ -97,6 +97,7 @@ def main(grid: Grid, context: Context) -> None:
         go = stage.FOLDER / "go" / str(number + 1)
         while number < rounds and not go.exists():
             if (stage.FOLDER / "wanted").exists():
+                assert strategy._nodes is not None
                 present = strategy._nodes.present(grid, probe)
                 stage.write("present.json", json.dumps(list(present.values())).encode())
             time.sleep(0.1)

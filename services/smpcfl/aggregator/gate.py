@@ -1,0 +1,197 @@
+"""What the SuperLink's port lets in: of Flower's APIs the network gets only the one for SuperNodes.
+
+Flower serves three on one port, and of these the Control API (start a run, register a node) asks nobody who
+he is. Here everything but the Fleet API is for this machine alone, and a SuperNode's key counts once a peer
+has signed for it with its own. Runs inside the SuperLink's process (`smpcfl.daemon`), as the outermost
+middleware.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import ssl
+import threading
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn.config
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
+from flwr.superlink import extensions
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from smpc.v1 import node_pb2, registry_pb2
+
+from .. import identity
+from ..identity import IdentityError, Role
+from ..peer.node import PATH, signed
+from ..protocol.errors import LocalError, RemoteError
+from ..protocol.signing import verify
+from ..wire import parse
+
+log = logging.getLogger("smpcfl.gate")
+FLEET = "/v1/fleet/"
+_LONGEST = 16 << 10
+_RELOAD_S = 5.0
+
+Scope = MutableMapping[str, Any]
+App = Callable[[Scope, Any, Any], Awaitable[None]]
+
+
+class Gate:
+    """ASGI middleware. `state` is the aggregator's folder, with ca.pem and the roster that it keeps."""
+
+    def __init__(self, app: App, state: Path) -> None:
+        self._app = app
+        self._state = state
+        self._peers: dict[bytes, str] = {}  # by the public key of their node
+        self._revoked: tuple[int, frozenset[str]] = (0, frozenset())
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            response = await self._answer(scope, receive)
+            if response is not None:
+                await response(scope, receive, send)
+                return
+        elif scope["type"] != "lifespan":
+            return
+        await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Any) -> Response | None:
+        """None lets it pass."""
+        path = scope["path"]
+        if path == PATH and scope["method"] == "POST":
+            return await self._register(Request(scope, receive))
+        if path.startswith(FLEET):
+            peer = self._peer_of(Request(scope), scope["app"])
+            if peer is None or peer in await run_in_threadpool(self._read_revoked):
+                return Response("this node's key is no peer's", 403)
+            return None
+        if not _is_local(scope):
+            log.warning("refused %s to %s", path[:200], (scope.get("client") or ("nobody",))[0])
+            return Response("only on the aggregator's own machine", 403)
+        return None
+
+    async def _register(self, request: Request) -> Response:
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > _LONGEST:
+                return Response("too long", 413)
+        try:
+            name, public_key = await run_in_threadpool(self._check, body)
+        except (IdentityError, RemoteError) as error:
+            log.warning("refused a node key: %s", error)
+            return Response(str(error), 403)
+        state = request.scope["app"].state.linkstate_factory.state()
+        await run_in_threadpool(_replace_node, state, name, public_key)
+        self._peers = {key: peer for key, peer in self._peers.items() if peer != name}
+        self._peers[public_key] = name
+        return Response(status_code=204)
+
+    def _check(self, body: bytes) -> tuple[str, bytes]:
+        """The peer and the node key that it signed for."""
+        message = parse(node_pb2.NodeKey, body)
+        member = identity.check_certificate(
+            message.certificate, identity.load_ca(self._state / "ca.pem")
+        )
+        if member.role is not Role.PEER:
+            raise IdentityError(f"{member.name} is no peer")
+        if member.name in self._read_revoked():
+            raise IdentityError(f"the certificate of {member.name} is revoked")
+        try:
+            key = load_pem_public_key(message.public_key)
+        except Exception as error:
+            raise IdentityError(f"{member.name}: not a public key: {error}") from error
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise IdentityError(f"{member.name}: not an EC public key")
+        if not verify(member.key, signed(message.public_key), message.signature):
+            raise IdentityError(f"{member.name}: bad signature under the node key")
+        return member.name, message.public_key
+
+    def _peer_of(self, request: Request, app: Any) -> str | None:
+        """Whose node this is. That the caller holds its key is Flower's to check."""
+        try:
+            key = b64decode(request.headers[FLEET_HTTP_PUBLIC_KEY_HEADER], validate=True)
+        except (KeyError, ValueError):
+            return None
+        if key not in self._peers:
+            # From before a restart of the SuperLink: its database knows the names.
+            state = app.state.linkstate_factory.state()
+            node = state.get_node_id_by_public_key(key)
+            found = [] if node is None else state.get_node_info(node_ids=[node])
+            if not found or not found[0].name:
+                return None
+            self._peers[key] = found[0].name
+        return self._peers[key]
+
+    def _read_revoked(self) -> frozenset[str]:
+        """As the aggregator last heard of it from the registry."""
+        path = self._state / "roster.bin"
+        try:
+            changed = path.stat().st_mtime_ns
+            if changed != self._revoked[0]:
+                roster = registry_pb2.Roster.FromString(path.read_bytes())
+                self._revoked = (changed, frozenset(roster.revoked))
+        except FileNotFoundError:
+            pass
+        return self._revoked[1]
+
+
+def _replace_node(state: Any, name: str, public_key: bytes) -> None:
+    """The peer `name` has one node, the one with this key."""
+    if state.get_node_id_by_public_key(public_key) is not None:
+        return
+    for node in state.get_node_info(owner_aids=[NOOP_FLWR_AID]):
+        if node.name == name and not node.unregistered_at:
+            state.delete_node(NOOP_FLWR_AID, node.node_id)
+    state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, public_key, 0, name=name)
+
+
+def _is_local(scope: Scope) -> bool:
+    """Loopback, or this machine by another of its addresses: Flower's own children and `smpcfl run`."""
+    client, server = scope.get("client"), scope.get("server")
+    if not client or not server:
+        return False
+    return ipaddress.ip_address(client[0]).is_loopback or client[0] == server[0]
+
+
+def install() -> None:
+    """For the SuperLink that starts in this process. LocalError if this Flower has no place for it."""
+    state = Path(os.environ["SMPCFL_AGGREGATOR_STATE"])
+    if not hasattr(extensions, "get_middleware"):
+        raise LocalError(
+            "this version of flwr takes no middleware: install the one in pyproject.toml"
+        )
+    extensions.get_middleware = lambda: (Middleware(Gate, state=state),)
+    make = uvicorn.config.create_ssl_context
+
+    def create_ssl_context(certfile: Any, *arguments: Any, **options: Any) -> ssl.SSLContext:
+        context = make(certfile, *arguments, **options)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        threading.Thread(
+            target=_follow_certificate, args=(context, state, threading.Event()), daemon=True
+        ).start()
+        return context
+
+    uvicorn.config.create_ssl_context = create_ssl_context
+
+
+def _follow_certificate(context: ssl.SSLContext, state: Path, never: threading.Event) -> None:
+    """New connections get the renewed certificate; those that stand are not touched."""
+    certificate, key = state / "certificate.pem", state / "key.pem"
+    seen = certificate.stat().st_mtime_ns
+    while not never.wait(_RELOAD_S):
+        changed = certificate.stat().st_mtime_ns
+        if changed != seen:
+            context.load_cert_chain(certificate, key)
+            seen = changed

@@ -1,0 +1,74 @@
+"""The SuperNode's key: made anew for each start, and made known to the SuperLink as this peer's.
+
+A new one each time, because Flower holds a node that was killed for online, and refuses its key, for another
+minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from pathlib import Path
+
+import httpx
+from cryptography.hazmat.primitives import serialization
+
+from smpc.v1 import node_pb2 as pb
+
+from .. import identity
+from ..identity import Identity, IdentityError
+from ..protocol.encoding import canonical
+from ..waiting import wait_for
+
+log = logging.getLogger("smpcfl.peer")
+PATH = "/v1/smpcfl/node"
+_CALL_S = 10.0
+_RETRY_S = 2.0
+
+
+def signed(public_key: bytes) -> bytes:
+    """What the peer signs; `public_key` as in the message."""
+    return canonical("node key", public_key)
+
+
+async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Event) -> None:
+    """Writes a new private key to `path` (OpenSSH format), once the SuperLink at host:port takes it.
+
+    Waits for the SuperLink until `stop`. IdentityError if it refuses.
+    """
+    key = identity.new_key()
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    context = ssl.create_default_context(cadata=identity.pem(own.ca).decode())
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    waiting = False
+    async with httpx.AsyncClient(verify=context, timeout=_CALL_S, trust_env=False) as client:
+        while not stop.is_set():
+            message = pb.NodeKey(
+                certificate=identity.der(own.certificate),
+                public_key=public,
+                signature=own.signer(signed(public)),
+            )
+            try:
+                reply = await client.post(
+                    f"https://{superlink}{PATH}", content=message.SerializeToString()
+                )
+            except httpx.HTTPError as error:
+                if not waiting:
+                    log.info("waiting for the SuperLink at %s: %s", superlink, error)
+                waiting = True
+            else:
+                if reply.status_code == httpx.codes.NO_CONTENT:
+                    identity.write_private(path, private)
+                    return
+                if reply.status_code == httpx.codes.FORBIDDEN:
+                    raise IdentityError(f"the SuperLink at {superlink} refused: {reply.text}")
+                log.warning("the SuperLink says %d: %s", reply.status_code, reply.text[:200])
+            await wait_for(stop, _RETRY_S)

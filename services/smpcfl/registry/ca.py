@@ -1,0 +1,78 @@
+"""The deployment's CA: made at the registry's first start, or brought by the operator."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import NameOID
+
+from .. import identity
+from ..identity import IdentityError
+
+CA_YEARS = 10
+
+
+def load_or_make_ca(state: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """Key and certificate in `state`, as ca-key.pem and ca.pem; IdentityError if they are no CA."""
+    key_path, certificate_path = state / "ca-key.pem", state / "ca.pem"
+    if key_path.exists():
+        key, certificate = identity.load_key(key_path), identity.load_ca(certificate_path)
+        _check(key, certificate, certificate_path)
+    else:
+        key = identity.new_key()
+        certificate = _self_signed(key)
+        # The certificate first: a key without one would be taken for a complete CA.
+        identity.write_private(certificate_path, identity.pem(certificate), 0o644)
+        identity.write_private(key_path, identity.key_pem(key))
+    return key, certificate
+
+
+def _check(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, path: Path) -> None:
+    """For one that an operator brought, above all."""
+    if certificate.public_key() != key.public_key():
+        raise IdentityError(f"{path} is not the certificate of the key in ca-key.pem beside it")
+    if certificate.issuer != certificate.subject:
+        raise IdentityError(
+            f"{path} is not self-signed: TLS wants a root; make one for smpcfl alone"
+        )
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        constraints = x509.BasicConstraints(ca=False, path_length=None)
+    if not constraints.ca:
+        raise IdentityError(f"{path} is no CA certificate: basic constraints have to say CA:TRUE")
+    if certificate.not_valid_after_utc < datetime.datetime.now(datetime.UTC):
+        raise IdentityError(f"{path} lapsed on {certificate.not_valid_after_utc:%Y-%m-%d}")
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "smpcfl deployment CA")])
+    now = datetime.datetime.now(datetime.UTC)
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        crl_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - identity.BACKDATE)
+        .not_valid_after(now + datetime.timedelta(days=365 * CA_YEARS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, SHA256())
+    )
