@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -217,6 +218,8 @@ def _serve(options: argparse.Namespace) -> int:
 
     settings = config.load(os.environ, vars(options))
     configure_log()
+    # A core dump would hold the keys.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Before anything starts: what cannot be kept would be missed in the middle of a run.
     storage.check(settings.state, storage.LEAST_BYTES)
     metrics = Metrics(settings.mode)

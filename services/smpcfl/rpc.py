@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from google.protobuf.message import DecodeError
 
 from .config import cannot_listen
 from .identity import Identity, Role, only_role, tls_name
+from .limits import Callers
 from .metrics import Metrics
 from .protocol.errors import ProtocolError, Reason, RemoteError
 
@@ -26,11 +31,11 @@ os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES256-GCM-SHA384"
 FRAME_BYTES = 5  # gRPC's length prefix of every message
 CHUNK_BYTES = 1 << 20
 _REASON = "smpcfl-reason"
-_MAX_MESSAGE = 8 << 20
+_MAX_REPLY = 8 << 20
+_MAX_REQUEST = CHUNK_BYTES + (64 << 10)  # a chunk; the ticket of the largest cohort takes 0.7 MB
 _OPTIONS = [
-    ("grpc.max_receive_message_length", _MAX_MESSAGE),
-    ("grpc.max_send_message_length", _MAX_MESSAGE),
-    ("grpc.max_concurrent_streams", 64),
+    ("grpc.max_receive_message_length", _MAX_REPLY),
+    ("grpc.max_send_message_length", _MAX_REPLY),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -41,12 +46,41 @@ _OPTIONS = [
     ("grpc.max_connection_age_grace_ms", 120_000),
 ]
 
+_UNKNOWN_S = 1.0  # before a method that there is not is refused
+_SERVER_OPTIONS = [
+    *_OPTIONS[1:],
+    ("grpc.max_receive_message_length", _MAX_REQUEST),
+    ("grpc.max_concurrent_streams", 16),  # of one connection
+    ("grpc.server_handshake_timeout_ms", 10_000),
+]
+
 T = TypeVar("T")
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 def new_server() -> grpc.aio.Server:
-    return grpc.aio.server(options=_OPTIONS)
+    return grpc.aio.server(options=_SERVER_OPTIONS, interceptors=[_Reading()])
+
+
+class _Reading(grpc.aio.ServerInterceptor):
+    """Leaves it to `handler` to refuse what is no message, or comes too often.
+
+    gRPC logs a traceback for each request that is no message, and asks nobody first.
+    """
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        found = await continuation(details)
+        if found is None:
+            await asyncio.sleep(_UNKNOWN_S)
+            return None
+
+        def read(raw: bytes) -> Any:
+            try:
+                return found.request_deserializer(raw)
+            except DecodeError as error:
+                return error
+
+        return found._replace(request_deserializer=read)
 
 
 def bind(
@@ -136,15 +170,23 @@ def reason_of(error: grpc.RpcError) -> Reason | None:
 
 
 def handler(
-    method: str, metrics: Metrics, *, on_refusal: Callable[[RemoteError], None] | None = None
+    method: str,
+    metrics: Metrics,
+    *,
+    on_refusal: Callable[[RemoteError], None] | None = None,
+    callers: Callers | None = None,
 ) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Awaitable[T]]]:
-    """Times a unary handler and turns its RemoteError into a refusal that carries the reason."""
+    """Times a unary handler and turns its RemoteError into a refusal that carries the reason.
+
+    `callers`: who may call how often; without it, everybody as often as they like.
+    """
 
     def decorate(function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
         async def handle(request: Any, context: Context) -> T:
             start, outcome = time.perf_counter(), "error"
             try:
-                reply = await function(request, context)
+                async with _admitted(callers, context):
+                    reply = await function(_readable(request), context)
                 outcome = "ok"
                 return reply
             except RemoteError as error:
@@ -152,7 +194,8 @@ def handler(
                 # Not having the ticket yet is the normal course of gossip, not a rejection.
                 if error.reason is not Reason.UNKNOWN_TICKET:
                     metrics.rejected.inc(reason=error.reason.value)
-                    if on_refusal:
+                    # Not a line for each call of a flood.
+                    if on_refusal and error.reason is not Reason.RATE_LIMITED:
                         on_refusal(error)
                 await refuse(context, error)
             except ProtocolError as error:
@@ -165,3 +208,22 @@ def handler(
         return handle
 
     return decorate
+
+
+def _admitted(callers: Callers | None, context: Context) -> AbstractAsyncContextManager[None]:
+    if callers is None:
+        return contextlib.nullcontext()
+    role, name = caller(context)
+    return callers.admit(tls_name(role, name))
+
+
+def _readable(request: Any) -> Any:
+    """The request, or the stream of them. RemoteError(MALFORMED) for what could not be read."""
+    if isinstance(request, DecodeError):
+        raise RemoteError(Reason.MALFORMED, str(request))
+    return _each(request) if hasattr(request, "__aiter__") else request
+
+
+async def _each(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _readable(request)

@@ -350,6 +350,17 @@ def test_an_agreement_of_another_ticket_is_refused(network: Network) -> None:
     assert error.value.reason is Reason.UNKNOWN_TICKET
 
 
+def test_an_agreement_of_another_round_cannot_be_relayed_into_this_one(network: Network) -> None:
+    """It would be kept as an early one, and the true one then refused as equivocation."""
+    before = Network(make_ticket(8, serial=7)).until("upload")
+    old = agreement(before, 1, survivors(before, EVERYONE))
+    peer = round_of(network, 0)
+    with pytest.raises(RemoteError) as error:
+        peer.agreement(replace(old, ticket_digest=network.ticket.digest))
+    assert error.value.reason is Reason.BAD_SIGNATURE
+    peer.agreement(agreement(network, 1, survivors(network, EVERYONE)))
+
+
 def test_too_few_agreements_at_the_deadline_are_a_decision(network: Network) -> None:
     message, peer = survivors(network, EVERYONE), round_of(network, 0)
     peer.survivors(message, network.now)

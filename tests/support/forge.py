@@ -88,7 +88,8 @@ def agreement(
 ) -> Agreement:
     digest = survivors_digest(network.ticket, message)
     sign = network.signer_of(signer or network.ticket.cohort[index])
-    return Agreement(network.ticket.digest, digest, index, sign(agreement_bytes(digest, index)))
+    signed = agreement_bytes(network.ticket.digest, digest, index)
+    return Agreement(network.ticket.digest, digest, index, sign(signed))
 
 
 def second_announcement(network: Network, index: int, seed: object = "second") -> Announcement:

@@ -6,9 +6,16 @@ import base64
 import pprint
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from smpcfl.identity import Members, Role
+from smpcfl.metrics import Metrics
+from smpcfl.peer.agent import PeerAgent, SerialStore
+from smpcfl.peer.local import AgentService
+from smpcfl.peer.service import PeerService
 from smpcfl.protocol.errors import RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.masks import AdditiveMasks
@@ -22,6 +29,7 @@ from smpcfl.protocol.messages import (
 from smpcfl.protocol.peer import PeerRound
 from smpcfl.protocol.shamir import combine, split
 from smpcfl.protocol.ticket import ADDITIVE
+from support.enrolled import Deployment
 from support.forge import round_of, sent, survivors
 from support.network import Network, entropy_from, make_ticket, peer_ids
 
@@ -113,6 +121,34 @@ def test_a_round(network: Network) -> None:
     round_ = round_of(network, 0)
     assert_hidden(round_, *secrets_of(round_))
     assert_hidden(round_._secrets, *secrets_of(round_))
+
+
+def test_an_identity_and_who_gives_it(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path)
+    own = deployment.identity(Role.PEER, "peer-a")
+    authority = deployment.authority
+    number = own.key.private_numbers().private_value.to_bytes(32, "big")
+    ca_number = authority.key.private_numbers().private_value.to_bytes(32, "big")
+    tokens = [path.read_bytes() for path in sorted(tmp_path.glob("join/*/token"))]
+    assert len(tokens) == 2
+    for value in (own, own.signer, authority, vars(authority)["key"], Members(own.ca)):
+        assert_hidden(value, number, ca_number, *tokens)
+        assert not any(token.decode().lower() in shown(value) for token in tokens)
+    with pytest.raises(RemoteError) as error:
+        authority.enrol(tokens[0].decode(), b"", "peer", "peer-a")
+    for token in tokens:
+        assert token.decode().lower() not in shown(error.value)
+
+
+def test_an_agent_and_what_it_serves(network: Network, tmp_path: Path) -> None:
+    own = Deployment(tmp_path).identity(Role.PEER, PEERS[0])
+    serials = SerialStore(tmp_path / "serial")
+    metrics = Metrics("seeded")
+    agent = PeerAgent(own, network.policy, network.keyring, serials, cast(Any, None), metrics)
+    agent._round = round_ = round_of(network, 0)
+    services = (PeerService(own, agent, Members(own.ca), metrics), AgentService(agent, metrics))
+    for value in (agent, *services):
+        assert_hidden(value, *secrets_of(round_))
 
 
 def test_an_exchange_and_what_it_deals(network: Network) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import wire
 from ..identity import Identity, der, write_private
@@ -28,6 +28,7 @@ from ..waiting import wait_for
 
 log = logging.getLogger("smpcfl.peer")
 SPREAD_S = 0.5
+T = TypeVar("T")
 Round = PeerRound | AdditivePeerRound
 Send = Callable[[Call, Callable[[int], None]], Coroutine[Any, Any, PeerMessage | None]]
 
@@ -80,6 +81,7 @@ class PeerAgent:
         self._changed = asyncio.Event()
         self._driver: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
+        self._work: set[asyncio.Future[Any]] = set()  # for others, while the round is open
         self.p2p_bytes = 0
         self.start = os.urandom(8)  # tells this process from one before it
 
@@ -171,12 +173,28 @@ class PeerAgent:
         if self._driver is not None:
             self._driver.cancel()
             self._driver = None
-        for task in self._calls:
+        for task in (*self._calls, *self._work):
             task.cancel()
         if self._round is not None:
             self._round.close()
             self._round = None
         self.wake()
+
+    async def while_open(self, round_: Round, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` returns. RemoteError if the round is closed, or past its upload deadline, before."""
+        left = round_.ticket.deadlines.upload / 1000 - self.now()
+        task = asyncio.ensure_future(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=max(left, 0.0))
+        finally:
+            task.cancel()
+        if not done:
+            raise RemoteError(Reason.DEADLINE, "upload")
+        if task.cancelled():
+            raise RemoteError(Reason.ROUND_CLOSED)
+        return task.result()
 
     async def _keep_driving(self, round_: Round) -> None:
         """A round that cannot be driven is closed: whoever waits for it is told so."""

@@ -79,13 +79,16 @@ class AgentService(pb_grpc.AgentServicer):
     async def _freeze(
         self, request: AsyncIterator[pb.FreezeChunk], context: Context
     ) -> pb.FreezeReply:
-        digest, pieces = b"", []
+        digest, vector = b"", bytearray()
         async for chunk in request:
             digest = digest or chunk.ticket_digest
-            pieces.append(chunk.vector)
+            vector += chunk.vector
+            expected = self._agent.round_of(digest).ticket.layout.nbytes
+            if len(vector) > expected:
+                raise RemoteError(Reason.WRONG_LENGTH, "upload", expected=expected)
         if not digest:
             raise RemoteError(Reason.MALFORMED, "empty stream")
-        self._agent.freeze(digest, b"".join(pieces))
+        self._agent.freeze(digest, bytes(vector))
         return pb.FreezeReply(p2p_bytes=self._agent.p2p_bytes)
 
     async def _report(self, request: pb.ReportRequest, context: Context) -> pb.ReportReply:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from smpc.v1 import messages_pb2 as messages
@@ -11,6 +13,7 @@ from smpc.v1 import peer_pb2_grpc as pb_grpc
 
 from .. import identity, rpc, wire
 from ..identity import Identity, Members, Role
+from ..limits import Callers
 from ..metrics import Metrics
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.errors import Reason, RemoteError
@@ -18,18 +21,34 @@ from ..protocol.messages import AdditiveShare
 from ..rpc import Context
 from .agent import PeerAgent
 
+FIRST_CHUNK_S = 10.0
+
 
 class PeerService(pb_grpc.PeerServicer):
-    def __init__(self, own: Identity, agent: PeerAgent, members: Members, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        own: Identity,
+        agent: PeerAgent,
+        members: Members,
+        metrics: Metrics,
+        callers: Callers | None = None,
+    ) -> None:
         self._own = own
         self._agent = agent
         self._members = members
         self._metrics = metrics
+        self._incoming: dict[str, bytearray] = {}  # the share that is on its way from each peer
+        limited = partial(
+            rpc.handler,
+            metrics=metrics,
+            on_refusal=agent.log_refusal,
+            callers=callers or Callers(),
+        )
         for name in ("Offer", "Exchange", "Acknowledge", "Ready", "Agree", "Share", "Identify"):
             method = self._counted(getattr(self, f"_{name.lower()}"), "p2p")
-            setattr(self, name, rpc.handler(name, metrics, on_refusal=agent.log_refusal)(method))
+            setattr(self, name, limited(name)(method))
         unmask = self._counted(self._unmask, "unmask")
-        self.Unmask = rpc.handler("Unmask", metrics, on_refusal=agent.log_refusal)(unmask)
+        self.Unmask = limited("Unmask")(unmask)
 
     def _counted(self, method: Any, channel: str) -> Any:
         """Counts request and reply in bytes; replies to peers are part of the round's p2p bytes."""
@@ -88,29 +107,46 @@ class PeerService(pb_grpc.PeerServicer):
 
     async def _share(self, request: AsyncIterator[pb.ShareChunk], context: Context) -> pb.Empty:
         peer = await rpc.require(context, Role.PEER)
-        round_: AdditivePeerRound | None = None
-        pieces: list[bytes] = []
-        received = expected = 0
-        async for chunk in request:
-            if round_ is None:
-                found = self._agent.round_of(chunk.ticket_digest)
-                if not isinstance(found, AdditivePeerRound):
-                    raise RemoteError(Reason.POLICY_MODE, expected="additive", found="seeded")
-                round_, expected = found, found.ticket.layout.nbytes
-            received += len(chunk.data)
-            if received > expected:
-                raise RemoteError(
-                    Reason.WRONG_LENGTH, "share", peer=peer, expected=expected, found=received
-                )
-            pieces.append(chunk.data)
-            size = chunk.ByteSize() + rpc.FRAME_BYTES
-            self._metrics.bytes.inc(size, direction="in", channel="p2p")
-        if round_ is None:
-            raise RemoteError(Reason.MALFORMED, "empty stream", peer=peer)
-        share = AdditiveShare(round_.ticket.digest, b"".join(pieces))
+        chunks = aiter(request)
+        try:
+            first = await asyncio.wait_for(anext(chunks), FIRST_CHUNK_S)
+        except (StopAsyncIteration, TimeoutError):
+            raise RemoteError(Reason.MALFORMED, "empty stream", peer=peer) from None
+        round_ = self._agent.round_of(first.ticket_digest)
+        if not isinstance(round_, AdditivePeerRound):
+            raise RemoteError(Reason.POLICY_MODE, expected="additive", found="seeded")
+        round_.ticket.index(peer)
+        work = self._collect(peer, round_.ticket.layout.nbytes, first, chunks)
+        vector = await self._agent.while_open(round_, work)
+        share = AdditiveShare(round_.ticket.digest, vector)
         round_.share(peer, share, self._agent.now())
         self._agent.wake()
         return pb.Empty()
+
+    async def _collect(
+        self, peer: str, size: int, first: pb.ShareChunk, rest: AsyncIterator[pb.ShareChunk]
+    ) -> bytes:
+        """At most `size` bytes, of one stream a peer: a second one takes the place of the first."""
+        data = self._incoming[peer] = bytearray()
+        chunk: pb.ShareChunk | None = first
+        left = size // rpc.CHUNK_BYTES + 1  # chunks
+        try:
+            while chunk is not None:
+                if self._incoming.get(peer) is not data:
+                    raise RemoteError(Reason.RATE_LIMITED, "another stream of this peer", peer=peer)
+                found, left = len(data) + len(chunk.data), left - 1
+                if found > size or left < 0:
+                    raise RemoteError(
+                        Reason.WRONG_LENGTH, "share", peer=peer, expected=size, found=found
+                    )
+                data += chunk.data
+                received = chunk.ByteSize() + rpc.FRAME_BYTES
+                self._metrics.bytes.inc(received, direction="in", channel="p2p")
+                chunk = await anext(rest, None)
+            return bytes(data)
+        finally:
+            if self._incoming.get(peer) is data:
+                del self._incoming[peer]
 
     async def _identify(self, request: pb.Empty, context: Context) -> pb.Certificate:
         rpc.caller(context)

@@ -277,8 +277,9 @@ def node_bytes(node: int, start: bytes) -> bytes:
     return canonical("node", node, start)
 
 
-def agreement_bytes(survivors_digest: bytes, peer: int) -> bytes:
-    return canonical("agreement", survivors_digest, peer)
+def agreement_bytes(ticket_digest: bytes, survivors_digest: bytes, peer: int) -> bytes:
+    """Names the ticket: who keeps it early cannot tell yet what the survivors digest is of."""
+    return canonical("agreement", ticket_digest, survivors_digest, peer)
 
 
 @dataclass(frozen=True)

@@ -243,8 +243,10 @@ class PeerRound(Member):
             raise RemoteError(Reason.WRONG_PHASE, "counted as a survivor without an upload")
         self.phase = step(self.phase, Event.SURVIVORS)
         self._survivors = message
-        signature = self._signer(agreement_bytes(survivors_digest, self.me))
-        self._agreement = Agreement(self.ticket.digest, survivors_digest, self.me, signature)
+        signed = agreement_bytes(self.ticket.digest, survivors_digest, self.me)
+        self._agreement = Agreement(
+            self.ticket.digest, survivors_digest, self.me, self._signer(signed)
+        )
 
     def agreement(self, message: Agreement) -> None:
         """A neighbour's agreement, from whoever relays it; kept also when it comes early."""
@@ -255,7 +257,7 @@ class PeerRound(Member):
         if message.peer not in self.neighbours:
             raise RemoteError(Reason.NOT_A_NEIGHBOUR, "agreement", found=message.peer)
         peer = self._id(message.peer)
-        signed = agreement_bytes(message.survivors_digest, message.peer)
+        signed = agreement_bytes(self.ticket.digest, message.survivors_digest, message.peer)
         check_signature(self._keyring, peer, signed, message.signature, "agreement")
         first = self._early.setdefault(message.peer, message)
         if first.survivors_digest != message.survivors_digest:

@@ -1,0 +1,270 @@
+"""Targets: certificates and requests for them, what stands on disk, settings, and Flower's messages."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import ExtensionOID
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+
+from smpc.v1 import registry_pb2 as pb
+from smpcfl import config, identity, wire
+from smpcfl.aggregator import rounds, training
+from smpcfl.aggregator.checkpoint import Checkpoint
+from smpcfl.aggregator.serial import next_serial
+from smpcfl.aggregator.training import Training
+from smpcfl.directory import Directory
+from smpcfl.flower.records import RECORD, VECTOR, identity_of, upload_of
+from smpcfl.identity import Identity, Role
+from smpcfl.peer.agent import SerialStore
+from smpcfl.protocol.errors import RemoteError
+from smpcfl.protocol.signing import AGGREGATOR
+from smpcfl.registry.roster import Roster
+from smpcfl.report import RoundRecord, line
+from support.enrolled import Deployment
+
+from .budget import Target
+
+RECORD_LINE = RoundRecord(
+    run=1,
+    round=2,
+    mode="seeded",
+    outcome="void",
+    reason="too few",
+    cohort=3,
+    survivors=3,
+    dropouts=0,
+    accuracy=0.5,
+    loss=None,
+    train_loss=0.25,
+    bytes_up=1.0,
+    bytes_down=2.0,
+    bytes_p2p=3.0,
+    seconds=1.5,
+    phase_seconds={"train": 1.0},
+).to_json()
+
+
+def targets(folder: Path) -> list[Target]:
+    """`folder` takes the files."""
+    deployment = Deployment(folder / "deployment")
+    return [
+        *_certificates(folder, deployment),
+        *_kept(folder, deployment),
+        Target(
+            "settings", 20, _settings, [b"SMPCFL_REGISTRY=a:1\nSMPCFL_MODE=normal\nSMPCFL_SEED=1"]
+        ),
+        Target("names", 20, _names, [b"peer-1.peer.smpcfl", b"peer-1", b"PEER-A.Peer.SMPCFL."]),
+        Target("flower.upload", 2, _upload, [_npy(np.arange(9, dtype=np.uint8))]),
+        Target(
+            "flower.identity",
+            2,
+            partial(_identity, deployment.ca),
+            [deployment.certificate(Role.PEER, "peer-1")],
+        ),
+    ]
+
+
+def _on_disk(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], None]:
+    def run(data: bytes) -> None:
+        path.write_bytes(data)
+        read(path)
+
+    return run
+
+
+# -- certificates -----------------------------------------------------------------------------------
+
+
+def _certificates(folder: Path, deployment: Deployment) -> list[Target]:
+    ca = deployment.ca
+    der = deployment.certificate(Role.PEER, "peer-1")
+    key = identity.key_pem(identity.new_key())
+    home = folder / "home"
+    identity.write_private(home / "key.pem", key)
+    identity.write_private(
+        home / "certificate.pem", identity.pem(x509.load_der_x509_certificate(der))
+    )
+    token = (folder / "deployment" / "join" / Role.PEER / "token").read_text()
+    other = (folder / "deployment" / "join" / Role.AGGREGATOR / "token").read_text()
+
+    def enrol(data: bytes) -> None:
+        request = wire.parse(pb.EnrolRequest, data)
+        right = token if request.role == Role.PEER else other
+        with contextlib.suppress(RemoteError):
+            deployment.authority.enrol(request.token, request.csr, request.role, request.name)
+        deployment.authority.enrol(right, request.csr, request.role, request.name)
+
+    return [
+        Target("certificate", 3, lambda data: identity.check_certificate(data, ca), [der]),
+        Target("key", 1, _on_disk(folder / "key.pem", identity.load_key), [key, *_other_keys()]),
+        Target("ca", 1, _on_disk(folder / "ca.pem", identity.load_ca), [identity.pem(ca)]),
+        Target(
+            "identity",
+            1,
+            _on_disk(home / "certificate.pem", lambda _: identity.load(home, ca)),
+            [(home / "certificate.pem").read_bytes()],
+        ),
+        Target("enrolment", 2, enrol, _requests(), fields=True),
+    ]
+
+
+def _other_keys() -> list[bytes]:
+    """Keys that are none of ours, and one that asks for a passphrase."""
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    plain = serialization.NoEncryption()
+    locked = serialization.BestAvailableEncryption(b"passphrase")
+    return [
+        ed25519.Ed25519PrivateKey.generate().private_bytes(pem, pkcs8, plain),
+        identity.new_key().private_bytes(pem, pkcs8, locked),
+    ]
+
+
+def _requests() -> list[bytes]:
+    """Enrolments with requests of all kinds, each of them validly signed."""
+    key = identity.new_key()
+    strange = [
+        x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, value)
+        for value in (b"", b"\x30\x03\x82\x01\xff", b"\x30\x02\x99\x00", b"\xff" * 20)
+    ]
+    names = [
+        x509.SubjectAlternativeName([name])
+        for name in (
+            x509.DNSName("*.example.org"),
+            x509.RFC822Name("a@example.org"),
+            x509.RegisteredID(x509.ObjectIdentifier("1.2.3")),
+        )
+    ]
+    found = [identity.signing_request(key, Role.AGGREGATOR, AGGREGATOR, ["localhost", "127.0.0.1"])]
+    for extension in (*strange, *names):
+        built = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        built = built.add_extension(extension, critical=False)
+        found.append(built.sign(key, SHA256()).public_bytes(serialization.Encoding.DER))
+    for other in (
+        rsa.generate_private_key(65537, 2048),
+        ed25519.Ed25519PrivateKey.generate(),
+        ec.generate_private_key(ec.SECP521R1()),
+    ):
+        empty = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        algorithm = None if isinstance(other, ed25519.Ed25519PrivateKey) else SHA256()
+        signed = empty.sign(other, algorithm)
+        found.append(signed.public_bytes(serialization.Encoding.DER))
+    return [
+        pb.EnrolRequest(token="token", csr=csr, role=role, name=name).SerializeToString()
+        for csr in found
+        for role, name in ((Role.PEER, "peer-1"), (Role.AGGREGATOR, AGGREGATOR))
+    ]
+
+
+# -- on disk ----------------------------------------------------------------------------------------
+
+
+def _kept(folder: Path, deployment: Deployment) -> list[Target]:
+    checkpoint = Checkpoint(
+        run=1,
+        round=2,
+        rounds=3,
+        clip=1.0,
+        weight_cap=100,
+        setup={"mode": "seeded"},
+        record=RECORD_LINE,
+        arrays={"a": np.arange(3, dtype=np.float32), "b": np.ones((1, 2), np.int64)},
+    ).encode()
+    peer = deployment.certificate(Role.PEER, "peer-1")
+    roster = pb.Roster(
+        version=3,
+        entries=[pb.Entry(peer="peer-1", address="10.0.0.1:9300", certificate=peer, index=1)],
+        aggregator_certificate=deployment.certificate(Role.AGGREGATOR, AGGREGATOR),
+    ).SerializeToString()
+    own = Identity(
+        Role.PEER, "peer-1", identity.new_key(), x509.load_der_x509_certificate(peer), deployment.ca
+    )
+    directory = Directory(own, "127.0.0.1:1", folder / "roster.bin")
+    run = json.dumps(asdict(Training("app", {"num-rounds": 3}, 1))).encode()
+
+    def take(data: bytes) -> None:
+        directory.take(wire.parse(pb.Roster, data))
+
+    def summed(data: bytes) -> None:
+        Checkpoint.decode(data + hashlib.sha256(data).digest())
+
+    return [
+        Target("checkpoint", 10, Checkpoint.decode, [checkpoint]),
+        Target("checkpoint.summed", 20, summed, [checkpoint[:-32]]),
+        Target(
+            "roster.kept",
+            2,
+            _on_disk(folder / "roster.bin", lambda _: directory._load()),
+            [roster],
+            fields=True,
+        ),
+        Target("roster", 0.5, take, [roster], fields=True),
+        Target("indices", 5, _on_disk(folder / "indices.json", _indices), [b'{"peer-1": 0}']),
+        Target("training", 10, _on_disk(folder / "training.json", _run), [run]),
+        Target("records", 10, _on_disk(folder / "records.jsonl", _lines), [RECORD_LINE.encode()]),
+        Target("serial", 5, _on_disk(folder / "serial", SerialStore), [b"1732460000000"]),
+        Target("serial.next", 0.5, _on_disk(folder / "next", next_serial), [b"1732460000000"]),
+    ]
+
+
+def _indices(path: Path) -> None:
+    roster = Roster(path, 1)
+    index = roster._indices.get("peer-1")
+    assert index is None or type(index) is int
+
+
+def _run(path: Path) -> None:
+    found = training.load(path)
+    assert found is not None
+    assert str(found)
+    assert found.config.get("rounds") is found.first.get("rounds") is None
+
+
+def _lines(path: Path) -> None:
+    for record in rounds.read(path):
+        assert line(record)
+
+
+# -- settings, names, Flower ------------------------------------------------------------------------
+
+
+def _settings(data: bytes) -> None:
+    lines = [text.partition("=") for text in data.decode(errors="replace").split("\n")]
+    config.load({name: value for name, _, value in lines}, {})
+
+
+def _names(data: bytes) -> None:
+    text = data.decode(errors="replace")
+    identity.only_role(text.split("\n"))
+    identity.check_name(text)
+
+
+def _npy(array: Any) -> bytes:
+    return cast(bytes, Array(array).data)
+
+
+def _upload(data: bytes) -> None:
+    vector = Array(dtype="uint8", shape=(9,), stype="numpy.ndarray", data=data)
+    ours = ConfigRecord({"meta": b"m", "p2p-bytes": 1})
+    upload_of(_message(RecordDict({VECTOR: ArrayRecord({VECTOR: vector}), RECORD: ours})))
+
+
+def _identity(ca: x509.Certificate, data: bytes) -> None:
+    answer = ConfigRecord({"start": data, "certificate": data, "signature": data})
+    identity_of(_message(RecordDict({RECORD: answer})), 1, ca)
+
+
+def _message(content: RecordDict) -> Message:
+    return Message(content=content, message_type=MessageType.TRAIN, dst_node_id=1)

@@ -1,0 +1,86 @@
+"""Raw bytes to every method of a peer through real gRPC and TLS, during a round that then completes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from smpcfl import rpc, wire
+from smpcfl.limits import Callers
+from smpcfl.protocol.errors import Reason
+from smpcfl.protocol.signing import AGGREGATOR
+from support.loopback import Loopback
+
+from .budget import SEED, TOTAL, rng_of
+from .live import REQUESTS, UNLIMITED
+from .mutate import mutant
+from .onslaught import of_corpus
+
+COUNT = min(TOTAL // 100, 5000)  # each takes a millisecond
+DECLARED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+async def test_raw_bytes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with Loopback(tmp_path, 4, Callers(UNLIMITED)) as network:
+        signed = network.ticket()
+        rng, victim = rng_of("loopback"), network.peers[0]
+        seeds = of_corpus(REQUESTS, signed.ticket.digest)
+        seeds["Offer"] = [*seeds["Offer"], wire.ticket_to_proto(signed).SerializeToString()]
+        running = asyncio.create_task(network.round(signed))
+        channels = [network.channel(name, victim) for name in (network.peers[1], AGGREGATOR)]
+        for number in range(COUNT):
+            method = rng.choice(list(REQUESTS))
+            data = mutant(rng, seeds[method], fields=True)
+            try:
+                await _call(rng.choice(channels), method, data)
+            except grpc.aio.AioRpcError as error:
+                if rpc.reason_of(error) is None and error.code() not in DECLARED:
+                    what = f"FUZZ_SEED={SEED}, input {number}, {method} of {data.hex()}"
+                    raise AssertionError(f"{what}: {error.code()} {error.details()}") from error
+        assert await running == signed.ticket.layout.zeros()
+        for channel in channels:
+            await channel.close()
+    assert "Traceback" not in caplog.text
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def _call(channel: grpc.aio.Channel, method: str, data: bytes, seconds: float = 0.5) -> None:
+    path = f"/smpc.v1.Peer/{method}"
+    if method == "Share":
+
+        async def stream() -> AsyncIterator[bytes]:
+            yield data
+
+        await channel.stream_unary(path)(stream(), timeout=seconds)
+    else:
+        await channel.unary_unary(path)(data, timeout=seconds)
+
+
+async def test_what_is_no_message_is_refused_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        Loopback(tmp_path, 3) as network,
+        network.channel(network.peers[1], network.peers[0]) as channel,
+    ):
+        for method in REQUESTS:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await _call(channel, method, b"\xff" * 10, 20.0)
+            assert rpc.reason_of(caught.value) is Reason.MALFORMED
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_request_larger_than_any_of_ours(tmp_path: Path) -> None:
+    async with (
+        Loopback(tmp_path, 3) as network,
+        network.channel(network.peers[1], network.peers[0]) as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await _call(channel, "Ready", bytes(2 << 20), 20.0)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

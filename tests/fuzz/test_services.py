@@ -1,0 +1,191 @@
+"""Every method of every service takes any request, from anybody, in every phase of a live round.
+
+It replies, refuses with a declared reason, or waits; and the round then completes with the exact sum.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smpc.v1 import local_pb2, peer_pb2, registry_pb2
+from smpcfl import identity
+from smpcfl.aggregator.rounds import RoundsService
+from smpcfl.identity import Role
+from smpcfl.metrics import Metrics
+from smpcfl.protocol.phases import Phase
+from smpcfl.protocol.ticket import ADDITIVE
+from smpcfl.registry.roster import Roster
+from smpcfl.registry.service import EnrolmentService, RegistryService
+from support.enrolled import Deployment
+
+from .budget import (
+    ADDITIVE_ROUND,
+    ENROLMENT,
+    LOCAL_AGENT,
+    RECORDS,
+    REGISTRY,
+    SEEDED_ROUND,
+    inputs,
+    rng_of,
+)
+from .files import RECORD_LINE
+from .live import LOCAL, OUTSIDER, REQUESTS, STREAMED, Context, Live
+from .onslaught import anybody, attack, bad_calls
+
+PHASES = 7  # of the seeded round below
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """A line for each bad call is not what is tested."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.timeout(900)
+async def test_a_seeded_round_survives_any_call(tmp_path: Path) -> None:
+    live, rng, count = Live(tmp_path, 4), rng_of("seeded"), inputs(SEEDED_ROUND / PHASES)
+
+    async def onslaught() -> None:
+        await attack(live, rng, count)
+
+    await onslaught()
+    live.start()
+    await onslaught()
+    live.let("Offer", "Exchange")
+    await live.until(lambda round_: len(round_._announcements) == 3)
+    await onslaught()
+    live.let("Acknowledge", "Ready")
+    await live.until(lambda round_: round_.phase is Phase.READY and round_.all_count)
+    await onslaught()
+    await live.upload()
+    await onslaught()
+    asked = live.unmask()
+    await live.until(lambda round_: round_.phase is Phase.AGREED)
+    await onslaught()
+    live.let("Agree")
+    await asyncio.wait_for(asyncio.gather(*asked), 30)
+    await onslaught()
+    live.assert_exact()
+    live.close()
+
+
+async def test_an_additive_round_survives_any_call(tmp_path: Path) -> None:
+    live, rng, count = Live(tmp_path, 3, ADDITIVE), rng_of("additive"), inputs(ADDITIVE_ROUND / 3)
+    live.start()
+    live.let("Offer")
+    # A share of the right length is taken from the peer whose turn it is, whatever it holds.
+    cohort = set(live.peers)
+    strangers = [c for c in anybody(live) if not cohort & set(_names(c))]
+    await attack(live, rng, count, strangers)
+    live.let("Share")
+    await live.until(lambda round_: round_.all_count)
+    await attack(live, rng, count)
+    await live.upload()
+    await attack(live, rng, count)
+    live.assert_exact()
+    live.close()
+
+
+def _names(context: Context) -> list[str]:
+    found = context.auth_context()["x509_subject_alternative_name"]
+    return [name.decode().partition(".")[0] for name in found]
+
+
+async def test_the_agent_of_a_client_app(tmp_path: Path) -> None:
+    live, rng, count = Live(tmp_path, 3), rng_of("local"), inputs(LOCAL_AGENT / 3)
+    digest = live.ticket.digest
+    known: list[tuple[str, Any]] = [
+        ("Frozen", local_pb2.FrozenRequest(ticket_digest=digest)),
+        ("Masks", local_pb2.MasksRequest(ticket_digest=digest, model_digest=bytes(32))),
+        ("Freeze", local_pb2.FreezeChunk(ticket_digest=digest, vector=bytes(84))),
+        ("Report", local_pb2.ReportRequest(bytes_in=1, upload_seconds=2.0, error="x")),
+    ]
+    seeds = {method: [message.SerializeToString()] for method, message in known}
+    seeds |= {"Begin": live.seen["Offer"], "Identity": [b""]}
+    services = list(live.local.values())
+    await bad_calls(rng, count, services, LOCAL, seeds, [Context()])
+    live.start()
+    live.let("Offer", "Exchange", "Acknowledge", "Ready")
+    await bad_calls(rng, count, services, LOCAL, seeds, [Context()])
+    await live.until(lambda round_: round_.phase is not Phase.EXCHANGE)
+    await bad_calls(rng, count, services, LOCAL, seeds, [Context()])
+    live.close()
+
+
+async def test_the_registry(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path)
+    authority = deployment.authority
+    roster = Roster(tmp_path / "indices.json", 1)
+    metrics = Metrics("seeded")
+    registry = RegistryService(authority.own_identity([]), authority, roster, metrics)
+    pem = identity.pem(authority.certificate)
+    contexts = [
+        *(Context(f"peer-{number}.peer.smpcfl", pem=pem) for number in range(3)),
+        Context("aggregator.aggregator.smpcfl", pem=pem),
+        Context(OUTSIDER, OUTSIDER, pem=pem),
+    ]
+    pb = registry_pb2
+    csr = identity.signing_request(identity.new_key(), Role.PEER, "peer-1")
+    requests: dict[str, Any] = {
+        "Register": pb.RegisterRequest(address="a:1", metrics_address="a:2"),
+        "Heartbeat": pb.HeartbeatRequest(roster_version=1),
+        "Lookup": pb.LookupRequest(),
+        "Goodbye": pb.GoodbyeRequest(),
+        "Renew": pb.RenewRequest(csr=csr),
+        "SignGraph": pb.GraphRequest(run=1, round=2, cohort=["a", "b", "c"]),
+    }
+    seeds = {method: [message.SerializeToString()] for method, message in requests.items()}
+    methods = {method: type(message) for method, message in requests.items()}
+    await bad_calls(rng_of("registry"), inputs(REGISTRY), [registry], methods, seeds, contexts)
+
+    token = (tmp_path / "join" / "peer" / "token").read_text()
+    enrol = pb.EnrolRequest(token=token, csr=csr, role="peer", name="peer-1")
+    seeds = {"Enrol": [enrol.SerializeToString()]}
+    service = EnrolmentService(authority, metrics)
+    methods = {"Enrol": pb.EnrolRequest}
+    await bad_calls(rng_of("enrolment"), inputs(ENROLMENT), [service], methods, seeds, [Context()])
+
+
+async def test_the_records_of_a_run(tmp_path: Path) -> None:
+    service = RoundsService(tmp_path / "records.jsonl", Metrics("seeded"))
+    events = [
+        {"event": "start", "run": 1, "rounds": 3, "done": 0},
+        {"event": "start", "run": 1, "rounds": 1e999, "done": 10**400},
+        {"event": "log", "level": "INFO", "message": "text"},
+        {"event": "log", "level": ["INFO"], "message": 1},
+        {"event": "round", "record": RECORD_LINE},
+        {"event": "round", "record": RECORD_LINE.replace('"train"', '"lunch"')},
+        {"event": "round", "record": RECORD_LINE.replace('"round": 2', f'"round": {10**400}')},
+    ]
+    texts = [json.dumps(event) for event in events] + ["[" * 50_000]
+    seeds = {"Record": [local_pb2.RunEvent(json=text).SerializeToString() for text in texts]}
+    methods = {"Record": local_pb2.RunEvent}
+    for raw in seeds["Record"]:
+        rng = rng_of("known events")
+        await bad_calls(rng, 1, [service], {"Record": _As(raw)}, seeds, [Context()])
+    await bad_calls(rng_of("records"), inputs(RECORDS), [service], methods, seeds, [Context()])
+
+
+class _As:
+    """In place of a kind of message: always this one."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    def FromString(self, _: bytes) -> local_pb2.RunEvent:
+        return local_pb2.RunEvent.FromString(self._raw)
+
+
+def test_all_methods_are_called() -> None:
+    assert set(REQUESTS) == set(peer_pb2.DESCRIPTOR.services_by_name["Peer"].methods_by_name)
+    assert set(LOCAL) == set(local_pb2.DESCRIPTOR.services_by_name["Agent"].methods_by_name)
+    assert set(STREAMED) <= REQUESTS.keys() | LOCAL.keys()

@@ -1,0 +1,69 @@
+"""One neighbour with a good certificate and bad manners: the others complete their round, in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from smpcfl import identity, wire
+from smpcfl.limits import Limits
+from smpcfl.protocol.ticket import ADDITIVE, SEEDED, Deadlines, SignedTicket
+from support.loopback import HOST, Loopback
+
+LIMITS = Limits()
+DEADLINES = Deadlines(2_000, 4_000, 30_000, 40_000, 50_000)
+
+
+@contextlib.asynccontextmanager
+async def flood(network: Loopback, folder: Path, signed: SignedTicket) -> AsyncIterator[list[int]]:
+    """By the last peer, from a process of its own. The number of its calls is there at the end."""
+    attacker, made = network.peers[-1], list[int]()
+    identity.save(folder, network.identities[attacker])
+    (folder / "ca.pem").write_bytes(identity.pem(network.members.ca))
+    (folder / "ticket").write_bytes(wire.ticket_to_proto(signed).SerializeToString())
+    others = [f"{peer}={HOST}:{network.ports[peer]}" for peer in network.peers[:-1]]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "support.flooder", str(folder), *others),
+        env={"PYTHONPATH": ":".join(sys.path)},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"flooding\n"
+        yield made
+        output, _ = await process.communicate(b"")
+        made.append(int(output))
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.mark.parametrize("mode", [SEEDED, ADDITIVE])
+async def test_a_round_during_a_flood(tmp_path: Path, mode: str) -> None:
+    async with Loopback(tmp_path, 5) as network:
+        others = network.peers[:-1]
+        # In `seeded` it is a neighbour that may be lost; in `additive`, where none may, it only has a
+        # certificate of the deployment.
+        changes = {"cohort": others, "degree": 3, "threshold": 3} if mode == ADDITIVE else {}
+        signed = network.ticket(mode, deadlines=DEADLINES, **changes)
+        start = time.monotonic()
+        async with flood(network, tmp_path / "flooder", signed) as made:
+            difference = await network.round(signed, others)
+            served = {peer: network.served(peer) for peer in others}
+            limited = sum(network.limited(peer) for peer in others)
+        seconds = time.monotonic() - start
+        assert difference == signed.ticket.layout.zeros()
+        assert made[0] > 1000
+        assert limited > 100
+        for count in served.values():
+            # What the round takes, and what the limits leave to the flood.
+            assert count < 100 + LIMITS.burst + LIMITS.per_second * seconds
