@@ -164,7 +164,7 @@ async def test_a_share_without_end_is_cut_off(tmp_path: Path) -> None:
 
 
 async def test_a_share_that_is_too_long_is_taken_whole_where_nobody_counts(tmp_path: Path) -> None:
-    with removed(check(PeerService, "_share", Reason.WRONG_LENGTH)):
+    with removed(check(PeerService, "_collect", Reason.WRONG_LENGTH)):
         reason, received, right = await long_share(tmp_path, 100)
     assert reason is Reason.WRONG_LENGTH  # at the end, by its length
     assert received > 50 * right

@@ -22,11 +22,6 @@ class Deployment:
         self.ca = self.authority.certificate
         self._keys: dict[str, ec.EllipticCurvePrivateKey] = {}
 
-    def identity(self, role: Role, name: str) -> Identity:
-        """Key and certificate of a process of its own."""
-        found = x509.load_der_x509_certificate(self.certificate(role, name))
-        return Identity(role, name, self._keys[name], found, self.ca)
-
     def key(self, name: str) -> ec.EllipticCurvePrivateKey:
         return self._keys.setdefault(name, identity.new_key())
 
