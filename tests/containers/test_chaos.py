@@ -120,8 +120,12 @@ class Chaos:
             stack.wait_at("leaving")
             self.inflict(fault, victims)
         elif phase == "exchange":
-            docker("pause", bystanders[0])  # nobody is through with the exchange before it goes on
+            # Nobody is through with the exchange before this one goes on; but it is asked before the round.
+            stack.hold(["leaving"])
             stack.go()
+            stack.wait_at("leaving")
+            docker("pause", bystanders[0])
+            stack.release()
             for victim in victims:
                 stack.wait_phase(victim, " of run")
             self.inflict(fault, victims)
