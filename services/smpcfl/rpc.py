@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -23,10 +22,6 @@ from .identity import Identity, Role, only_role, tls_name
 from .limits import Callers
 from .metrics import Metrics
 from .protocol.errors import ProtocolError, Reason, RemoteError
-
-# TLS 1.3 alone: gRPC in Python offers no lower bound for the version. This names a suite of TLS 1.2 that
-# fits no certificate here, all of which are of EC keys; those of TLS 1.3 are not affected.
-os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES256-GCM-SHA384"
 
 FRAME_BYTES = 5  # gRPC's length prefix of every message
 CHUNK_BYTES = 1 << 20
