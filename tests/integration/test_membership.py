@@ -104,7 +104,7 @@ def test_certificates_are_renewed_and_a_revoked_peer_is_out(
 
         token = smpcfl("token", "--peer", "newcomer", "--state", registry)
         enrol(stack, tmp_path / "newcomer", token, monkeypatch)
-        with pytest.raises(IdentityError, match="or it was used"):
+        with pytest.raises(IdentityError, match="this join token was used"):
             enrol(stack, tmp_path / "another", token, monkeypatch)
         assert counted(stack, "registry", "bad_token") == 1
 
