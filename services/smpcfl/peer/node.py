@@ -20,7 +20,7 @@ from smpc.v1 import node_pb2 as pb
 from .. import identity
 from ..identity import Identity, IdentityError
 from ..protocol.encoding import canonical
-from ..waiting import wait_for
+from ..waiting import or_stop, wait_for
 
 log = logging.getLogger("smpcfl.peer")
 PATH = "/v1/smpcfl/node"
@@ -59,17 +59,20 @@ async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Even
                 signature=own.signer(signed(public)),
             )
             try:
-                reply = await client.post(
-                    f"https://{superlink}{PATH}", content=message.SerializeToString()
-                )
+                identity.write_private(path, private)
+                body = message.SerializeToString()
+                reply = await or_stop(stop, client.post(f"https://{superlink}{PATH}", content=body))
             except httpx.HTTPError as error:
                 if not waiting:
                     log.info("waiting for the SuperLink at %s: %s", superlink, error)
                 waiting = True
+            except OSError as error:
+                log.warning("cannot keep the SuperNode's key in %s: %s", path, error)
             else:
+                if reply is None:
+                    return
                 _check_clock(reply.headers.get("date", ""), superlink)
                 if reply.status_code == httpx.codes.NO_CONTENT:
-                    identity.write_private(path, private)
                     return
                 if reply.status_code == httpx.codes.FORBIDDEN:
                     raise IdentityError(f"the SuperLink at {superlink} refused: {reply.text}")

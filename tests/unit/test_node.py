@@ -1,0 +1,58 @@
+"""How a peer makes the key of its SuperNode known."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from smpcfl import identity
+from smpcfl.identity import Identity, Role
+from smpcfl.local.stack import free_ports
+from smpcfl.peer import node
+from support.enrolled import Deployment
+
+
+def peer(folder: Path) -> Identity:
+    deployment = Deployment(folder)
+    certificate = x509.load_der_x509_certificate(deployment.certificate(Role.PEER, "a"))
+    return Identity(Role.PEER, "a", deployment.key("a"), certificate, deployment.ca)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [("node-key", "waiting for the SuperLink"), ("/proc/no/key", "cannot keep")]
+)
+async def test_without_a_superlink_or_room_it_says_so_and_tries_again_until_stopped(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+    text: str,
+) -> None:
+    stop, waits = asyncio.Event(), []
+
+    async def wait_for(event: asyncio.Event, seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            stop.set()
+
+    monkeypatch.setattr(node, "wait_for", wait_for)
+    caplog.set_level("INFO", "smpcfl.peer")
+    (port,) = free_ports(1)
+    await node.register(peer(tmp_path), f"127.0.0.1:{port}", tmp_path / path, stop)
+    assert len(waits) == 3
+    assert text in caplog.text
+
+
+@pytest.mark.parametrize(("off_s", "said"), [(0, False), (3, False), (30, True), (-30, True)])
+def test_a_clock_that_is_off_is_named(
+    caplog: pytest.LogCaptureFixture, off_s: int, said: bool
+) -> None:
+    date = format_datetime(identity.now() - datetime.timedelta(seconds=off_s), usegmt=True)
+    node._check_clock(date, "aggregator:9092")
+    node._check_clock("", "aggregator:9092")
+    assert ("set both by NTP" in caplog.text) is said
