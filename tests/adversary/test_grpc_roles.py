@@ -125,6 +125,7 @@ async def test_without_the_role_check_a_peer_collects_the_shares(net: Deployed) 
 
 async def test_without_the_role_check_an_aggregator_sets_off_rounds(net: Deployed) -> None:
     with removed(check(rpc, "require", Reason.ROLE)):
+        assert await exchange(net, net.aggregator) is Reason.NOT_IN_COHORT  # this stops it anyway
         assert await offer(net, net.aggregator) == pb.Empty()
     with pytest.raises(RemoteError):
         net.peer(TO).agent.round_of(net.ticket.digest)  # the open round gave way to another
@@ -211,10 +212,16 @@ async def answers_as(net: Deployed, expected: str) -> bool:
         return await reaches(channel)
 
 
-async def test_an_address_that_lies_reaches_nobody(net: Deployed) -> None:
+async def test_an_address_that_lies_reaches_nobody(
+    net: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert await answers_as(net, net.cohort[TO])
     assert not await answers_as(net, net.cohort[1])
     await completes(net)
+    # Where a caller takes whatever name is shown, it is taken in.
+    shown = identity.tls_name(Role.PEER, net.cohort[TO])
+    monkeypatch.setattr(rpc, "tls_name", lambda role, expected: shown)
+    assert await answers_as(net, net.cohort[1])
 
 
 # -- revocation ----------------------------------------------------------------------------------------------
