@@ -63,9 +63,7 @@ class Clock:
 class Peer:
     """One peer, wired as `smpcfl peer` wires it."""
 
-    def __init__(
-        self, own: Identity, folder: Path, clock: Clock, service: type[PeerService]
-    ) -> None:
+    def __init__(self, own: Identity, folder: Path, clock: Clock) -> None:
         self.own = own
         self.cut: set[tuple[str, type]] = set()  # whom which messages do not reach
         self.metrics = Metrics("seeded", CollectorRegistry())
@@ -82,7 +80,7 @@ class Peer:
             clock,
         )
         self.server = rpc.new_server()
-        served = service(own, self.agent, self.members, self.metrics)
+        served = PeerService(own, self.agent, self.members, self.metrics)
         peer_pb2_grpc.add_PeerServicer_to_server(served, self.server)
         self.port = rpc.bind(self.server, LOOPBACK, 0, own.server_credentials(), "port")
         self.address = f"{LOOPBACK}:{self.port}"
@@ -119,14 +117,7 @@ class Deployed:
     `kind` is the round that all peers run. `addends` are the q_i, by peer id.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        n: int,
-        *,
-        kind: type[PeerRound] = PeerRound,
-        service: type[PeerService] = PeerService,
-    ) -> None:
+    def __init__(self, folder: Path, n: int, *, kind: type[PeerRound] = PeerRound) -> None:
         self.folder = folder
         self.enrolled = Deployment(folder)
         self.cohort = peer_ids(n)
@@ -143,7 +134,6 @@ class Deployed:
         self.signed: SignedTicket
         self._serial = 0
         self._kind = kind
-        self._service = service
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Deployed:
@@ -161,7 +151,7 @@ class Deployed:
 
     def _make_peer(self, own: Identity) -> None:
         folder = self.folder / str(self.cohort.index(own.name))
-        peer = self.peers[own.name] = Peer(own, folder, self.clock, self._service)
+        peer = self.peers[own.name] = Peer(own, folder, self.clock)
         self._stack.push_async_callback(peer.stop)
         self.keyring.add(identity.der(own.certificate))
 
