@@ -1,0 +1,349 @@
+"""A lying peer with its real key and certificate, over gRPC: the others go on without it.
+
+Its own agent is not there: what it says comes from a test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from smpc.v1 import messages_pb2 as messages
+from smpc.v1 import peer_pb2 as pb
+from smpcfl import rpc, wire
+from smpcfl.peer.service import PeerService
+from smpcfl.protocol import peer as peer_module
+from smpcfl.protocol.errors import Reason
+from smpcfl.protocol.keystream import Secret
+from smpcfl.protocol.messages import (
+    Announcement,
+    Answer,
+    Confirmation,
+    Exchange,
+    Ready,
+    confirmation_bytes,
+)
+from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.ticket import ADDITIVE
+from support.deployed import LONG_S, Deployed, outcome
+from support.forge import round_of, twin
+from support.unchecked import check, removed
+
+PEERS = 5  # threshold 3: one may be lost
+LIAR, ANOTHER, VICTIM = 0, 1, 4  # an exchange goes from the lower id to the higher
+OTHERS = (1, 2, 3, 4)
+
+
+def dealt(dealer: PeerRound, to: int) -> Exchange:
+    assert dealer._secrets is not None
+    return Exchange(dealer.announcement, dealer._secrets.dealt[to])
+
+
+class Liar:
+    """A peer whose agent has vanished; `say` is what it sends instead."""
+
+    def __init__(self, net: Deployed) -> None:
+        self.net = net
+        self.name = net.cohort[LIAR]
+        self.stubs = {to: net.stub(net.peer(LIAR).own, to) for to in OTHERS}
+
+    def dealer(self, seed: str) -> PeerRound:
+        """What it may deal in the open round, one for each seed."""
+        net: Any = self.net
+        return twin(net, self.name, seed)
+
+    async def exchange(self, to: int, message: Exchange) -> Any:
+        request = wire.exchange_to_proto(message)
+        return await outcome(self.stubs[to].Exchange(request, timeout=LONG_S))
+
+    async def deal(self, dealer: PeerRound, to: int) -> Any:
+        """An exchange as it should be; the confirmation is kept."""
+        found = await self.exchange(to, dealt(dealer, to))
+        if not isinstance(found, Reason):
+            confirmation = wire.exchange_from_proto(found).confirmation
+            dealer._take_confirmation(to, confirmation)
+        return found
+
+    async def ready(self, to: int, message: Ready) -> Any:
+        return await outcome(self.stubs[to].Ready(wire.ready_to_proto(message), timeout=LONG_S))
+
+
+async def deployed(net: Deployed) -> Liar:
+    """A round is open at everyone but the liar."""
+    await net.peer(LIAR).server.stop(0)
+    await net.begin(without=(LIAR,))
+    return Liar(net)
+
+
+async def rest_completes(net: Deployed) -> None:
+    rounds = [round_of(net, index) for index in OTHERS]
+    await net.until(lambda: all(set(r._confirmations) >= set(OTHERS) - {r.me} for r in rounds))
+    net.skip_to(net.ticket.deadlines.exchange)
+    await net.until(lambda: all(set(r._counted()) == set(OTHERS) - {r.me} for r in rounds))
+    net.skip_to(net.ticket.deadlines.ready)
+    await net.upload()
+    assert await net.finish() == net.true_sum(net.cohort[index] for index in OTHERS)
+    assert net.survivors == list(net.cohort[1:])
+
+
+# -- what belongs to somebody else ---------------------------------------------------------------------------
+
+
+async def anothers_exchange(net: Deployed) -> Any:
+    liar = await deployed(net)
+    return await liar.exchange(VICTIM, dealt(round_of(net, ANOTHER), VICTIM))
+
+
+async def test_anothers_announcement_is_refused(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        assert await anothers_exchange(net) is Reason.MALFORMED
+        assert net.peer(VICTIM).rejected(Reason.MALFORMED) == 1
+        await rest_completes(net)
+
+
+async def test_anothers_announcement_is_answered_where_nobody_looks_whose_it_is(
+    tmp_path: Path,
+) -> None:
+    with removed(check(PeerRound, "_know", Reason.MALFORMED)):
+        async with Deployed(tmp_path, PEERS) as net:
+            assert isinstance(await anothers_exchange(net), messages.Exchange)
+
+
+async def anothers_ready(net: Deployed) -> Any:
+    """The liar dealt to the victim alone, and shows the confirmations of another's announcement."""
+    liar = await deployed(net)
+    await liar.deal(liar.dealer("its own"), VICTIM)
+    other = round_of(net, ANOTHER)
+    await net.until(lambda: len(other._confirmations) >= 3)
+    return await liar.ready(VICTIM, replace(other._own_ready(VICTIM), announcement=None))
+
+
+NOT_ITS_OWN = check(peer_module, "check_ready", Reason.BAD_CONFIRMATION)
+
+
+async def test_anothers_ready_is_refused(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        assert await anothers_ready(net) is Reason.BAD_CONFIRMATION
+        assert net.peer(VICTIM).rejected(Reason.BAD_CONFIRMATION) == 1
+        await rest_completes(net)
+
+
+async def test_anothers_ready_counts_where_nobody_checks_it(tmp_path: Path) -> None:
+    with removed(NOT_ITS_OWN):
+        async with Deployed(tmp_path, PEERS) as net:
+            reply = await anothers_ready(net)
+            assert reply.counted
+            assert LIAR in round_of(net, VICTIM)._ready_of
+
+
+# -- an earlier round ----------------------------------------------------------------------------------------
+
+
+async def replay(net: Deployed, *, under_this_ticket: bool) -> Any:
+    """The liar's own exchange of the round before, as it was or with this round's digest in it."""
+    await net.begin()
+    await net.upload()
+    old = dealt(round_of(net, LIAR), VICTIM)
+    await net.finish()
+    liar = await deployed(net)
+    if under_this_ticket:
+        announcement = replace(old.announcement, ticket_digest=net.ticket.digest)
+        old = replace(old, announcement=announcement)
+    return await liar.exchange(VICTIM, old)
+
+
+async def test_an_exchange_of_an_earlier_round_is_refused(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        # Not counted as a rejection: whoever is slow says the same.
+        assert await replay(net, under_this_ticket=False) is Reason.UNKNOWN_TICKET
+        await rest_completes(net)
+
+
+async def test_an_exchange_of_an_earlier_round_cannot_be_relabelled(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        assert await replay(net, under_this_ticket=True) is Reason.BAD_SIGNATURE
+        assert net.peer(VICTIM).rejected(Reason.BAD_SIGNATURE) == 1
+        await rest_completes(net)
+
+
+async def test_it_is_answered_where_announcements_are_not_checked(tmp_path: Path) -> None:
+    with removed(check(Announcement, "check", "check_signature")):
+        async with Deployed(tmp_path, PEERS) as net:
+            assert isinstance(await replay(net, under_this_ticket=True), messages.Exchange)
+
+
+# -- two announcements ---------------------------------------------------------------------------------------
+
+CONFIRMED_BY_T = check(
+    peer_module, "check_ready", Reason.TOO_FEW_CONFIRMATIONS, Reason.BAD_CONFIRMATION
+)
+
+
+async def two_announcements(net: Deployed) -> tuple[Liar, dict[int, PeerRound]]:
+    """Each half confirms its own."""
+    liar = await deployed(net)
+    one, other = liar.dealer("one"), liar.dealer("other")
+    halves = {1: one, 2: one, 3: other, 4: other}
+    for to, dealer in halves.items():
+        assert isinstance(await liar.deal(dealer, to), messages.Exchange)
+    return liar, halves
+
+
+async def ready_to_each(liar: Liar, halves: dict[int, PeerRound]) -> list[Any]:
+    return [await liar.ready(to, dealer._own_ready(to)) for to, dealer in halves.items()]
+
+
+async def test_a_peer_with_two_announcements_is_ready_for_nobody(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        liar, halves = await two_announcements(net)
+        assert await ready_to_each(liar, halves) == [Reason.TOO_FEW_CONFIRMATIONS] * 4
+        assert net.rejected(Reason.TOO_FEW_CONFIRMATIONS) == 4
+        # It does not help to sign for somebody of the other half,
+        half = halves[1]
+        signature = half._signer(confirmation_bytes(half.announcement.hash, 3))
+        honest = half._own_ready(1)
+        forged = replace(honest, confirmations=(*honest.confirmations, Confirmation(3, signature)))
+        assert await liar.ready(1, forged) is Reason.BAD_CONFIRMATION
+        assert net.peer(1).rejected(Reason.BAD_CONFIRMATION) == 1
+        # nor to deal the one to the other half as well.
+        assert await liar.deal(half, 3) is Reason.EQUIVOCATION
+        assert net.peer(3).rejected(Reason.EQUIVOCATION) == 1
+        await rest_completes(net)
+
+
+async def test_two_announcements_count_where_confirmations_do_not(tmp_path: Path) -> None:
+    with removed(CONFIRMED_BY_T):
+        async with Deployed(tmp_path, PEERS) as net:
+            replies = await ready_to_each(*await two_announcements(net))
+            assert all(reply.counted for reply in replies)
+            held = [round_of(net, to)._announcements[LIAR] for to in OTHERS]
+            assert len({item.public_key for item in held}) == 2
+
+
+# -- a bad share at unmask -----------------------------------------------------------------------------------
+
+
+class BadHolder(PeerRound):
+    """The liar shows shares that it was not dealt."""
+
+    def answer(self, now: float) -> Answer | None:
+        answer = super().answer(now)
+        if answer is None or self.me != LIAR:
+            return answer
+        shown = [replace(item, share=Secret(bytes(33))) for item in answer.self_shares]
+        return replace(answer, self_shares=tuple(shown))
+
+
+async def test_the_aggregator_reports_the_holder_of_a_bad_share(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS, kind=BadHolder) as net:
+        await net.begin()
+        await net.upload()
+        state = net.received()
+        async with net.unmasking() as unmasking:
+            # Of everyone: a round that has enough answers asks no further.
+            await asyncio.gather(*(unmasking._ask(state, name) for name in net.cohort))
+        assert state.total() == net.true_sum(net.cohort)
+        reported = [(error.reason, error.peer) for error in net.reported]
+    assert reported == [(Reason.BAD_SHARE, net.cohort[LIAR])]
+
+
+# -- additive: shares of the wrong length --------------------------------------------------------------------
+
+CHUNK = bytes(1 << 16)
+MANY = 1000
+
+
+async def pour(net: Deployed, data: list[bytes]) -> Any:
+    """One share from the liar, in these pieces."""
+    chunks = [pb.ShareChunk(ticket_digest=net.ticket.digest, data=piece) for piece in data]
+    stub = net.stub(net.peer(LIAR).own, VICTIM)
+    return await outcome(stub.Share(iter(chunks), timeout=LONG_S))
+
+
+async def pour_on(net: Deployed) -> tuple[Any, int]:
+    """A share that goes on; the reply, and how many pieces were taken from the liar."""
+    taken = 0
+
+    async def chunks() -> AsyncIterator[pb.ShareChunk]:
+        nonlocal taken
+        while taken < MANY:
+            taken += 1
+            yield pb.ShareChunk(ticket_digest=net.ticket.digest, data=CHUNK)
+
+    stub = net.stub(net.peer(LIAR).own, VICTIM)
+    return await outcome(stub.Share(chunks(), timeout=LONG_S)), taken
+
+
+async def begin_additive(net: Deployed, **changes: object) -> None:
+    await net.begin(net.make_ticket(mode=ADDITIVE, min_survivors=PEERS, **changes))
+
+
+async def test_shares_of_a_wrong_length_are_refused(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        await begin_additive(net)
+        right = bytes(net.ticket.layout.nbytes)
+        wrong = [[right[:-1]], [right, b"0"], [right + b"0"], [b""]]
+        for count, data in enumerate(wrong, 1):
+            assert await pour(net, data) is Reason.WRONG_LENGTH
+            assert net.peer(VICTIM).rejected(Reason.WRONG_LENGTH) == count
+        assert await pour(net, []) is Reason.MALFORMED
+        reply, taken = await pour_on(net)
+        assert reply is Reason.WRONG_LENGTH
+        assert taken < MANY
+        await net.upload()  # the true shares came all the same
+        assert await net.finish() == net.true_sum(net.cohort)
+
+
+def taken_in(net: Deployed) -> float:
+    labels = {"mode": "seeded", "direction": "in", "channel": "p2p"}
+    registry = net.peer(VICTIM).metrics.registry
+    return registry.get_sample_value("smpcfl_bytes_total", labels) or 0.0
+
+
+async def test_a_share_without_end_is_cut_off_before_it_is_too_long(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        await begin_additive(net, body=120_000)
+        victim: Any = net.rounds[net.cohort[VICTIM]]
+        await net.until(lambda: len(victim._received) == PEERS - 1)
+        before = taken_in(net)
+        assert (await pour_on(net))[0] is Reason.WRONG_LENGTH
+        assert 0 < taken_in(net) - before < net.ticket.layout.nbytes
+        await net.upload()
+        assert await net.finish() == net.true_sum(net.cohort)
+
+
+async def test_a_message_that_is_too_large_is_not_taken(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        await begin_additive(net)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await pour(net, [bytes(2 * rpc.CHUNK_BYTES)])
+        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await net.upload()
+        assert await net.finish() == net.true_sum(net.cohort)
+
+
+async def test_a_share_without_end_is_taken_in_by_a_build_that_does_not_count(
+    tmp_path: Path,
+) -> None:
+    with removed(check(PeerService, "_collect", Reason.WRONG_LENGTH)):
+        async with Deployed(tmp_path, PEERS) as net:
+            await begin_additive(net)
+            reply, taken = await pour_on(net)
+    assert reply is Reason.WRONG_LENGTH  # it comes after all, when memory has held everything
+    assert taken == MANY
+
+
+async def test_a_second_share_of_the_same_peer_changes_nothing(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        await begin_additive(net)
+        victim: Any = net.rounds[net.cohort[VICTIM]]
+        await net.until(lambda: len(victim._received) == PEERS - 1)
+        assert await pour(net, [b"1" * net.ticket.layout.nbytes]) == pb.Empty()
+        await net.upload()
+        assert await net.finish() == net.true_sum(net.cohort)

@@ -1,0 +1,370 @@
+"""A cohort in one process as it is deployed: agents and services, certificates, gRPC under mutual TLS.
+
+Left out are mDNS, the registry's roster and Flower. Only the clock is not the real one: it can skip, so that
+deadlines pass without anyone waiting for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import grpc.aio
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from smpc.v1 import local_pb2 as local_pb
+from smpc.v1 import local_pb2_grpc, peer_pb2_grpc
+from smpcfl import identity, rpc, storage, wire
+from smpcfl.aggregator.unmask import Unmasking
+from smpcfl.directory import Directory
+from smpcfl.identity import Identity, Members, Role
+from smpcfl.metrics import Metrics
+from smpcfl.peer import agent as agent_module
+from smpcfl.peer.agent import CallFailed, PeerAgent, SerialStore
+from smpcfl.peer.link import PeerLink
+from smpcfl.peer.local import AgentService
+from smpcfl.peer.service import PeerService
+from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.protocol.errors import Reason, RemoteError
+from smpcfl.protocol.keystream import Secret
+from smpcfl.protocol.masks import AdditiveMasks, SeededMasks
+from smpcfl.protocol.messages import Answer, Call, PeerMessage, Survivors, Upload
+from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.ring import RingVector
+from smpcfl.protocol.signing import AGGREGATOR, Signer, signer
+from smpcfl.protocol.ticket import ADDITIVE, SEEDED, Policy, SignedTicket, Ticket
+from support.attacker import Loot
+from support.enrolled import Deployment
+from support.forge import round_of, survivors
+from support.network import Round, make_ticket, peer_ids, random_addend
+
+LOOPBACK = "127.0.0.1"
+NOWHERE = f"{LOOPBACK}:1"
+LONG_S = 30.0  # for what has to come: never waited out where the code is right
+
+
+class Clock:
+    """Seconds, for all agents together."""
+
+    skipped = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.skipped
+
+
+class Peer:
+    """One peer, wired as `smpcfl peer` wires it."""
+
+    def __init__(self, own: Identity, folder: Path, clock: Clock) -> None:
+        self.own = own
+        self.cut: set[tuple[str, type]] = set()  # whom which messages do not reach
+        self.metrics = Metrics("seeded", CollectorRegistry())
+        self.directory = Directory(own, NOWHERE, folder / "roster.bin", self.metrics)
+        self.members = self.directory.members
+        self.link = PeerLink(own, self.directory, self.metrics)
+        self.agent = PeerAgent(
+            own,
+            Policy(modes=(SEEDED, ADDITIVE)),
+            self.members,
+            SerialStore(folder / "serial"),
+            self._send,
+            self.metrics,
+            clock,
+        )
+        self.server = rpc.new_server()
+        served = PeerService(own, self.agent, self.members, self.metrics)
+        peer_pb2_grpc.add_PeerServicer_to_server(served, self.server)
+        self.port = rpc.bind(self.server, LOOPBACK, 0, own.server_credentials(), "port")
+        self.address = f"{LOOPBACK}:{self.port}"
+        self.local = grpc.aio.server()
+        local_pb2_grpc.add_AgentServicer_to_server(
+            AgentService(self.agent, self.metrics), self.local
+        )
+        socket = storage.socket_path(folder, "agent")
+        self.local.add_insecure_port(f"unix:{socket}")
+        self._app = grpc.aio.insecure_channel(f"unix:{socket}")
+        self.app = local_pb2_grpc.AgentStub(self._app)  # as its ClientApp calls it
+
+    async def _send(self, call: Call, count: Callable[[int], None]) -> PeerMessage | None:
+        if (call.to, type(call.message)) in self.cut:
+            raise CallFailed("cut")
+        return await self.link.send(call, count)
+
+    async def stop(self) -> None:
+        self.agent.close_round()
+        await self._app.close()
+        await self.link.close()
+        await self.server.stop(0)
+        await self.local.stop(0)
+        await self.directory.close()
+
+    def rejected(self, reason: Reason) -> float:
+        labels = {"mode": "seeded", "reason": reason.value}
+        return self.metrics.registry.get_sample_value("smpcfl_rejected_total", labels) or 0.0
+
+
+class Deployed:
+    """`n` peers and an aggregator. What `support.forge` and `support.attacker` ask of a network, it has.
+
+    `kind` is the round that all peers run. `addends` are the q_i, by peer id.
+    """
+
+    def __init__(self, folder: Path, n: int, *, kind: type[PeerRound] = PeerRound) -> None:
+        self.folder = folder
+        self.enrolled = Deployment(folder)
+        self.cohort = peer_ids(n)
+        self.policy = Policy(modes=(SEEDED, ADDITIVE))
+        self.clock = Clock()
+        self.aggregator = self.enrolled.identity(Role.AGGREGATOR, AGGREGATOR)
+        self.reported: list[RemoteError] = []  # what the honest aggregator refused of the answers
+        self.keyring = Members(self.enrolled.ca)
+        self.peers: dict[str, Peer] = {}
+        self.addends: dict[str, RingVector] = {}
+        self.uploads: dict[str, Upload] = {}
+        self.rounds: dict[str, Round] = {}
+        self.survivors: list[str] = []
+        self.signed: SignedTicket
+        self._serial = 0
+        self._kind = kind
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Deployed:
+        self._stack.enter_context(patch.object(agent_module, "PeerRound", self._kind))
+        self._stack.enter_context(patch.object(agent_module, "SPREAD_S", 0.0))
+        self.keyring.add(identity.der(self.aggregator.certificate))
+        for name in self.cohort:
+            self._make_peer(self.enrolled.identity(Role.PEER, name))
+        for name in self.cohort:
+            await self._start(name)
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._stack.aclose()
+
+    def _make_peer(self, own: Identity) -> None:
+        folder = self.folder / str(self.cohort.index(own.name))
+        peer = self.peers[own.name] = Peer(own, folder, self.clock)
+        self._stack.push_async_callback(peer.stop)
+        self.keyring.add(identity.der(own.certificate))
+
+    async def _start(self, name: str) -> None:
+        peer = self.peers[name]
+        peer.directory.by_registry = {other: p.address for other, p in self.peers.items()}
+        for known in (self.aggregator, *(p.own for p in self.peers.values())):
+            peer.members.add(identity.der(known.certificate))
+        await peer.server.start()
+        await peer.local.start()
+
+    async def restart(self, index: int) -> Peer:
+        """The same peer with nothing but what is on its disk."""
+        gone = self.peer(index)
+        await gone.stop()
+        self._make_peer(gone.own)
+        await self._start(gone.own.name)
+        return self.peer(index)
+
+    # -- who is who -------------------------------------------------------------------------------
+
+    def signer_of(self, name: str) -> Signer:
+        return signer(self.enrolled.key(name))
+
+    def peer(self, index: int) -> Peer:
+        return self.peers[self.cohort[index]]
+
+    def stub(self, caller: Identity, to: int) -> peer_pb2_grpc.PeerStub:
+        """What `caller`, who may say anything, calls peer `to` with."""
+        channel = rpc.channel(caller, self.peer(to).address, Role.PEER, self.cohort[to])
+        self._stack.push_async_callback(channel.close)
+        return peer_pb2_grpc.PeerStub(channel)
+
+    def rejected(self, reason: Reason) -> float:
+        """By all peers together."""
+        return sum(peer.rejected(reason) for peer in self.peers.values())
+
+    def cut(self, one: int, other: int, *kinds: type) -> None:
+        """The network, which may be the attacker's, loses these messages between the two."""
+        for here, there in ((one, other), (other, one)):
+            self.peer(here).cut |= {(self.cohort[there], kind) for kind in kinds}
+
+    # -- the clock --------------------------------------------------------------------------------
+
+    def skip_to(self, deadline_ms: int) -> None:
+        """Until this deadline of the round has passed for everyone."""
+        latest = min(peer.agent.now() for peer in self.peers.values())
+        self.clock.skipped += max(deadline_ms / 1000 - latest, 0.0)
+        for peer in self.peers.values():
+            peer.agent.wake()
+
+    async def until(self, condition: Callable[[], bool], *tasks: asyncio.Task[Any]) -> None:
+        """Looked at whenever something changes at an agent, or one of `tasks` ends."""
+        async with asyncio.timeout(LONG_S):
+            while True:
+                waits = [
+                    asyncio.ensure_future(peer.agent._changed.wait())
+                    for peer in self.peers.values()
+                ]
+                if condition():
+                    break
+                pending = [task for task in tasks if not task.done()]
+                await asyncio.wait([*waits, *pending], return_when=asyncio.FIRST_COMPLETED)
+                for wait in waits:
+                    wait.cancel()
+        for wait in waits:
+            wait.cancel()
+
+    # -- an honest round --------------------------------------------------------------------------
+
+    @property
+    def ticket(self) -> Ticket:
+        return self.signed.ticket
+
+    def make_ticket(self, **changes: Any) -> SignedTicket:
+        """A fresh one, of the real aggregator; `changes` replace fields before it is signed."""
+        self._serial = max(self._serial + 1, int(time.time() * 1000))
+        changes = {"serial": self._serial, "nonce": os.urandom(32), **changes}
+        return self.sign(replace(make_ticket(len(self.cohort)).ticket, **changes))
+
+    def sign(self, ticket: Ticket) -> SignedTicket:
+        return SignedTicket(ticket, self.aggregator.signer(ticket.signed_bytes))
+
+    async def begin(self, signed: SignedTicket | None = None, without: Sequence[int] = ()) -> None:
+        """Every ClientApp but those `without` has the ticket from Flower."""
+        self.signed = signed or self.make_ticket()
+        self.uploads, self.rounds, rng = {}, {}, np.random.default_rng()
+        for index, (name, peer) in enumerate(self.peers.items()):
+            self.addends[name] = random_addend(self.ticket.layout, rng)
+            if index not in without:
+                await peer.app.Begin(wire.ticket_to_proto(self.signed), timeout=LONG_S)
+                self.rounds[name] = peer.agent.round_of(self.ticket.digest)
+
+    async def masks(self, name: str, **digests: bytes) -> tuple[SeededMasks | AdditiveMasks, bytes]:
+        """As the ClientApp of `name` gets them, with the serialised UploadMeta."""
+        digests = {
+            "model_digest": self.ticket.model_digest,
+            "config_digest": self.ticket.config_digest,
+            **digests,
+        }
+        request = local_pb.MasksRequest(ticket_digest=self.ticket.digest, **digests)
+        chunks = [chunk async for chunk in self.peers[name].app.Masks(request, timeout=LONG_S)]
+        meta = chunks[0].meta.SerializeToString()
+        if self.ticket.mode == ADDITIVE:
+            return AdditiveMasks(b"".join(chunk.vector for chunk in chunks)), meta
+        plus, minus = map(Secret, chunks[0].plus), map(Secret, chunks[0].minus)
+        return SeededMasks(Secret(chunks[0].self_key), tuple(plus), tuple(minus)), meta
+
+    async def freeze(self, name: str, vector: bytes) -> None:
+        chunk = local_pb.FreezeChunk(ticket_digest=self.ticket.digest, vector=vector)
+        await self.peers[name].app.Freeze(iter([chunk]), timeout=LONG_S)
+
+    async def upload(self, names: Iterable[str] | None = None) -> None:
+        """What reaches the aggregator, honest or not, of those who take part."""
+
+        async def one(name: str) -> None:
+            masks, meta = await self.masks(name)
+            vector = masks.apply(self.addends[name]).tobytes()
+            await self.freeze(name, vector)
+            self.uploads[name] = wire.upload_from(meta, vector)
+
+        await asyncio.gather(*map(one, self.rounds if names is None else names))
+
+    async def finish(self) -> RingVector:
+        """The honest aggregator's end of the round: the sum, or RemoteError where it is void."""
+        state = self.received()
+        if self.ticket.mode == SEEDED:
+            async with self.unmasking() as unmasking:
+                await unmasking.run(state)
+        return state.total()
+
+    def received(self) -> AggregatorRound:
+        """At the honest aggregator: all uploads are in, the survivors fixed."""
+        state = AggregatorRound(self.signed, self.aggregator.signer, self.keyring)
+        for name, upload in self.uploads.items():
+            state.upload(name, upload)
+        self.survivors = state.fix_survivors()
+        return state
+
+    @asynccontextmanager
+    async def unmasking(self) -> AsyncIterator[Unmasking]:
+        folder = self.folder / "unmasking"
+        async with Unmasking(self.aggregator, NOWHERE, folder, self.reported.append) as unmasking:
+            found = {name: peer.address for name, peer in self.peers.items()}
+            unmasking.directory.by_registry = found
+            yield unmasking
+
+    def true_sum(self, names: Iterable[str]) -> RingVector:
+        total = self.ticket.layout.zeros()
+        for name in names:
+            total += self.addends[name]
+        return total
+
+    # -- the lying aggregator ---------------------------------------------------------------------
+
+    async def unmask(
+        self, to: int, message: Survivors, caller: Identity | None = None
+    ) -> Answer | Reason:
+        """What peer `to` answers to a survivor set, or why it refuses."""
+        stub = self.stub(caller or self.aggregator, to)
+        request = wire.survivors_to_proto(message, self.ticket)
+        found = await outcome(stub.Unmask(request, timeout=LONG_S))
+        return found if isinstance(found, Reason) else wire.answer_from_proto(found.answer)
+
+    async def show(
+        self, sets: Mapping[int, Sequence[int] | Survivors]
+    ) -> tuple[Loot, list[Reason]]:
+        """Shows each peer its own survivor set; everything that is answered, and every refusal.
+
+        The agree deadline passes for those who then still wait for others to agree.
+        """
+        net: Any = self
+        loot, refusals, tasks = Loot(net), [], {}
+        for index, shown in sets.items():
+            message = shown if isinstance(shown, Survivors) else survivors(net, shown)
+            tasks[index] = asyncio.create_task(self.unmask(index, message))
+
+        def has_told(index: int) -> bool:
+            round_ = round_of(net, index)
+            return round_._agreement is None or round_._agreed_to == set(round_.neighbours)
+
+        def has_enough(index: int) -> bool:
+            own, early = round_of(net, index)._agreement, round_of(net, index)._early
+            assert own is not None
+            same = sum(item.survivors_digest == own.survivors_digest for item in early.values())
+            return same >= self.ticket.threshold
+
+        def is_settled() -> bool:
+            """Nobody waits, or only for agreements that are not to come."""
+            waiting = [index for index, task in tasks.items() if not task.done()]
+            if any(round_of(net, index)._agreement is None for index in waiting):
+                return False
+            return all(map(has_told, tasks if waiting else ())) and not any(
+                map(has_enough, waiting)
+            )
+
+        await self.until(is_settled, *tasks.values())
+        if not all(task.done() for task in tasks.values()):
+            self.skip_to(self.ticket.deadlines.agree)
+        for found in await asyncio.gather(*tasks.values()):
+            if isinstance(found, Reason):
+                refusals.append(found)
+            else:
+                loot.take_answer(found)
+        return loot, refusals
+
+
+async def outcome(call: Any) -> Any:
+    """The reply, or the Reason that the call was refused with."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        reason = rpc.reason_of(error)
+        if reason is None:
+            raise
+        return reason
