@@ -119,7 +119,8 @@ def test_whoever_is_revoked_comes_back_under_no_id_and_with_no_token(registry: R
 
 def test_only_a_known_peer_is_revoked(registry: Registry) -> None:
     registry.enrol(identity.new_key())
-    for name in ("b", "../ca.pem", ""):
+    registry.authority.claims.claim("aggregator", "02aa", HOUR_S, 0.0)
+    for name in ("b", "../ca.pem", "", "aggregator"):
         with pytest.raises(LocalError, match="known are a"):
             revoke(registry.state, name)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..identity import write_private
 from ..protocol.errors import LocalError, Reason, RemoteError
+from ..protocol.signing import AGGREGATOR
 
 _CLAIMS, _RESERVED, _REVOKED = "claims", "reserved", "revoked"
 
@@ -49,7 +50,8 @@ class Claims:
 
     def revoke(self, name: str) -> None:
         """Puts out its id and its key, for good. LocalError if there is no such peer."""
-        known = sorted(os.listdir(self._claims)) if self._claims.exists() else []
+        found = os.listdir(self._claims) if self._claims.exists() else []
+        known = sorted(set(found) - {AGGREGATOR})  # which is replaced, with all that trusts it
         claim = self._read(name) if name in known else None
         if claim is None:
             raise LocalError(
