@@ -19,19 +19,24 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtensionOID
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
+from smpc.v1 import node_pb2
 from smpc.v1 import registry_pb2 as pb
 from smpcfl import config, identity, wire
 from smpcfl.aggregator import rounds, training
 from smpcfl.aggregator.checkpoint import Checkpoint
+from smpcfl.aggregator.gate import Gate
 from smpcfl.aggregator.serial import next_serial
 from smpcfl.aggregator.training import Training
 from smpcfl.directory import Directory
 from smpcfl.flower.records import RECORD, VECTOR, identity_of, upload_of
 from smpcfl.identity import Identity, Role
 from smpcfl.peer.agent import SerialStore
+from smpcfl.peer.node import signed
 from smpcfl.protocol.errors import RemoteError
-from smpcfl.protocol.signing import AGGREGATOR
+from smpcfl.protocol.signing import AGGREGATOR, signer
+from smpcfl.registry.claims import Claims
 from smpcfl.registry.roster import Roster
+from smpcfl.registry.tokens import Tokens
 from smpcfl.report import RoundRecord, line
 from support.enrolled import Deployment
 
@@ -63,6 +68,7 @@ def targets(folder: Path) -> list[Target]:
     return [
         *_certificates(folder, deployment),
         *_kept(folder, deployment),
+        *_membership(folder, deployment),
         Target(
             "settings", 20, _settings, [b"SMPCFL_REGISTRY=a:1\nSMPCFL_MODE=normal\nSMPCFL_SEED=1"]
         ),
@@ -235,6 +241,51 @@ def _run(path: Path) -> None:
 def _lines(path: Path) -> None:
     for record in rounds.read(path):
         assert line(record)
+
+
+# -- who is in ----------------------------------------------------------------------------------------
+
+
+def _membership(folder: Path, deployment: Deployment) -> list[Target]:
+    """The keys of SuperNodes, and what the registry keeps of tokens and claims."""
+    state = folder / "aggregator"
+    identity.write_private(state / "ca.pem", identity.pem(deployment.ca))
+    gate = Gate(cast(Any, None), state, "0.0.0.0")
+    public = identity.new_key().public_key()
+    pem = public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    node_key = node_pb2.NodeKey(
+        certificate=deployment.certificate(Role.PEER, "peer-1"),
+        public_key=pem,
+        signature=signer(deployment.key("peer-1"))(signed(pem)),
+    )
+    tokens = Tokens(folder / "tokens")
+    token = tokens.make(Role.PEER, 100.0)
+    (record,) = (folder / "tokens").iterdir()
+    claims = Claims(folder / "registry")
+    claims.claim("peer-1", "02aa", 100.0, 0.0)
+    claim = folder / "registry" / "claims" / "peer-1"
+
+    def shown(data: bytes) -> None:
+        tokens.check(data.decode(errors="replace"), Role.PEER, "peer-1", "02aa", 0.0)
+
+    return [
+        Target("node key", 1, gate._check, [node_key.SerializeToString()], fields=True),
+        Target("token", 10, shown, [token.encode()]),
+        Target(
+            "token.kept",
+            5,
+            _on_disk(record, lambda _: tokens.check(token, Role.PEER, "peer-1", "02aa", 0.0)),
+            [record.read_bytes()],
+        ),
+        Target(
+            "claim.kept",
+            1,
+            _on_disk(claim, lambda _: claims.claim("peer-1", "02aa", 1.0, 0.0)),
+            [claim.read_bytes()],
+        ),
+    ]
 
 
 # -- settings, names, Flower ------------------------------------------------------------------------

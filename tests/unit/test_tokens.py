@@ -107,7 +107,9 @@ def test_what_expired_long_ago_is_forgotten(tmp_path: Path) -> None:
     tokens.check(live, Role.PEER, "a", KEY, 10 * DAY_S)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"role": "peer"}', '{"x": 1}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"role": "peer"}', '{"x": 1}', '{"role": "peer", "until": ""}']
+)
 def test_a_damaged_record_is_as_good_as_none(tmp_path: Path, content: str) -> None:
     tokens, path = Tokens(tmp_path / "tokens"), tmp_path / "token"
     join = JoinToken(tokens, Role.PEER, path, DAY_S)

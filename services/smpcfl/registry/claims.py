@@ -72,5 +72,5 @@ class Claims:
             return str(claim["key"]), float(claim["until"])
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise LocalError(f"{path} is damaged ({error}): remove it") from error

@@ -90,8 +90,11 @@ class Tokens:
     def _read(self, path: Path) -> Token | None:
         """None for one that is not there, or damaged, which is as good as none."""
         try:
-            return Token(**json.loads(path.read_bytes()))
-        except (FileNotFoundError, ValueError, TypeError):
+            found = Token(**json.loads(path.read_bytes()))
+            texts = (found.role, found.name, found.used_by)
+            whole = all(isinstance(text, str) for text in texts) and isinstance(found.once, bool)
+            return replace(found, until=float(found.until)) if whole else None
+        except (FileNotFoundError, ValueError, TypeError, OverflowError, RecursionError):
             return None
 
     def _write(self, token: str, record: Token) -> None:
