@@ -149,6 +149,13 @@ async def require(context: Context, *roles: Role) -> str:
     return name
 
 
+def check_standing(context: Context, revoked: frozenset[str]) -> None:
+    """Refuses a caller whose name is among `revoked`, on whatever connection it calls."""
+    _, name = caller(context)
+    if name in revoked:
+        raise RemoteError(Reason.REVOKED, peer=name)
+
+
 async def refuse(context: Context, error: RemoteError) -> NoReturn:
     context.set_trailing_metadata(((_REASON, error.reason.value),))
     await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))

@@ -56,7 +56,7 @@ def read_number(path: Path) -> int:
 
 
 def socket_path(state: Path, name: str) -> Path:
-    """For a Unix socket, in a folder that nobody else may enter: its own mode is not ours to set.
+    """For a Unix socket, in a folder that nobody else may enter: its own mode is set once it is there.
 
     StorageError if it would be too long.
     """

@@ -19,7 +19,6 @@ from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 from smpcfl import identity, rpc, wire
 from smpcfl.identity import Identity, Role
-from smpcfl.peer.service import PeerService
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import Answer, Exchange
 from smpcfl.registry.authority import Authority
@@ -251,7 +250,7 @@ async def test_a_revoked_peer_is_refused_on_its_open_connection(tmp_path: Path) 
 
 
 async def test_without_the_check_a_revoked_peer_goes_on(tmp_path: Path) -> None:
-    with removed(check(PeerService, "_counted", Reason.REVOKED)):
+    with removed(check(rpc, "check_standing", Reason.REVOKED)):
         async with Deployed(tmp_path, 5) as net:
             certificate, reply = await revoked_calls(net)
     assert certificate.der

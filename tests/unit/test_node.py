@@ -8,7 +8,6 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 
 from smpcfl import identity
 from smpcfl.identity import Identity, Role
@@ -18,9 +17,7 @@ from support.enrolled import Deployment
 
 
 def peer(folder: Path) -> Identity:
-    deployment = Deployment(folder)
-    certificate = x509.load_der_x509_certificate(deployment.certificate(Role.PEER, "a"))
-    return Identity(Role.PEER, "a", deployment.key("a"), certificate, deployment.ca)
+    return Deployment(folder).identity(Role.PEER, "a")
 
 
 @pytest.mark.parametrize(

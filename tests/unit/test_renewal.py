@@ -42,9 +42,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def peer(folder: Path) -> Identity:
-    deployment = Deployment(folder)
-    certificate = x509.load_der_x509_certificate(deployment.certificate(Role.PEER, "a"))
-    return Identity(Role.PEER, "a", deployment.key("a"), certificate, deployment.ca)
+    return Deployment(folder).identity(Role.PEER, "a")
 
 
 async def keep(own: Identity, folder: Path, stop: asyncio.Event) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import ssl
 import threading
+import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
@@ -194,19 +195,18 @@ def install(command: Sequence[str]) -> None:
     def create_ssl_context(certfile: Any, *arguments: Any, **options: Any) -> ssl.SSLContext:
         context = make(certfile, *arguments, **options)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        threading.Thread(
-            target=_follow_certificate, args=(context, state, threading.Event()), daemon=True
-        ).start()
+        threading.Thread(target=_follow_certificate, args=(context, state), daemon=True).start()
         return context
 
     uvicorn.config.create_ssl_context = create_ssl_context
 
 
-def _follow_certificate(context: ssl.SSLContext, state: Path, never: threading.Event) -> None:
+def _follow_certificate(context: ssl.SSLContext, state: Path) -> None:
     """New connections get the renewed certificate; those that stand are not touched."""
     certificate, key = state / "certificate.pem", state / "key.pem"
     seen = certificate.stat().st_mtime_ns
-    while not never.wait(_RELOAD_S):
+    while True:
+        time.sleep(_RELOAD_S)
         changed = certificate.stat().st_mtime_ns
         if changed != seen:
             context.load_cert_chain(certificate, key)

@@ -57,9 +57,7 @@ class PeerService(pb_grpc.PeerServicer):
             if hasattr(request, "ByteSize"):  # streams count their chunks themselves
                 received = request.ByteSize() + rpc.FRAME_BYTES
                 self._metrics.bytes.inc(received, direction="in", channel=channel)
-            _, name = rpc.caller(context)
-            if name in self._members.revoked:
-                raise RemoteError(Reason.REVOKED, peer=name)
+            rpc.check_standing(context, self._members.revoked)
             reply = await method(request, context)
             sent = reply.ByteSize() + rpc.FRAME_BYTES
             self._metrics.bytes.inc(sent, direction="out", channel=channel)

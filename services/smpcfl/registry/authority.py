@@ -108,9 +108,9 @@ class Authority:
         except IdentityError as error:
             raise RemoteError(Reason.ROLE, str(error)) from error
         request = _load_request(csr, member.name)
-        if _point(request) != _compressed(member.key):
-            raise RemoteError(Reason.MALFORMED, "renewal for another key", peer=member.name)
         key = _point(request).hex()
+        if key != _compressed(member.key).hex():
+            raise RemoteError(Reason.MALFORMED, "renewal for another key", peer=member.name)
         self.claims.check(member.name, key)
         self._claim(member.name, key)
         return self._issue(request, member.role, member.name)

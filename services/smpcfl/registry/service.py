@@ -80,9 +80,7 @@ class RegistryService(pb_grpc.RegistryServicer):
         """For callers who are not revoked."""
 
         async def call(request: Any, context: Context) -> Any:
-            _, name = rpc.caller(context)
-            if name in self._roster.revoked:
-                raise RemoteError(Reason.REVOKED, peer=name)
+            rpc.check_standing(context, self._roster.revoked)
             return await method(request, context)
 
         return call
