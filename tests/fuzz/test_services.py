@@ -141,7 +141,6 @@ async def test_the_registry(tmp_path: Path) -> None:
         "Lookup": pb.LookupRequest(),
         "Goodbye": pb.GoodbyeRequest(),
         "Renew": pb.RenewRequest(csr=csr),
-        "SignGraph": pb.GraphRequest(run=1, round=2, cohort=["a", "b", "c"]),
     }
     seeds = {method: [message.SerializeToString()] for method, message in requests.items()}
     methods = {method: type(message) for method, message in requests.items()}

@@ -20,8 +20,6 @@ from ..discovery import Discovery
 from ..identity import Identity, Role
 from ..metrics import Metrics
 from ..protocol.errors import ProtocolError, Reason, RemoteError
-from ..protocol.signing import signer
-from ..protocol.ticket import graph_claim
 from ..rpc import Context
 from ..waiting import wait_for
 from .authority import Authority
@@ -70,9 +68,7 @@ class RegistryService(pb_grpc.RegistryServicer):
         self._authority = authority
         self._roster = roster
         self._metrics = metrics
-        # RFC 6979: the aggregator may ask again, but never gets another seed.
-        self._sign = signer(own.key, deterministic=True)
-        for name in ("Register", "Heartbeat", "Lookup", "Goodbye", "Renew", "SignGraph"):
+        for name in ("Register", "Heartbeat", "Lookup", "Goodbye", "Renew"):
             method = self._standing(getattr(self, f"_{name.lower()}"))
             setattr(self, name, rpc.handler(name, metrics, on_refusal=_warn)(method))
 
@@ -138,11 +134,6 @@ class RegistryService(pb_grpc.RegistryServicer):
             self._roster.take_aggregator(certificate)
         log.info("renewed the certificate of %s %s", role, name)
         return pb.EnrolReply(certificate=certificate)
-
-    async def _signgraph(self, request: pb.GraphRequest, context: Context) -> pb.GraphReply:
-        await rpc.require(context, Role.AGGREGATOR)
-        claim = graph_claim(request.run, request.round, request.cohort)
-        return pb.GraphReply(signature=self._sign(claim))
 
     def _whole(self) -> pb.Roster:
         entries = self._roster.entries(time.monotonic())
