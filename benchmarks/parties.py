@@ -1,19 +1,17 @@
 """What a round costs each party, in one process: the core with everything but sockets and Flower.
 
-    python benchmarks/parties.py --parties 1000 --entries 100000
-    python benchmarks/parties.py --parties 100 300 1000 3000 --entries 10
+    python benchmarks/parties.py --parties 100 --entries 100000
+    python benchmarks/parties.py --parties 10 30 100 --entries 10
 
-Each round is on a k-regular graph whose degree grows with the logarithm of the cohort, loses a part of
-its peers at random phases, and has to give the survivors' sum bit for bit. Bytes are those of the messages
-as smpcfl.wire encodes them, with gRPC's length prefix, without TLS. Seconds are of the processor, not of the
-wall clock. All signatures are real; only a sample of the peers, whose seconds are shown, also verifies them
-all.
+Each round loses a part of its peers at random phases, and has to give the survivors' sum bit for bit.
+Bytes are those of the messages as smpcfl.wire encodes them, with gRPC's length prefix, without TLS.
+Seconds are of the processor, not of the wall clock. All signatures are real; only a
+sample of the peers, whose seconds are shown, also verifies them all.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import resource
 import statistics
@@ -57,11 +55,6 @@ _ENCODED: dict[type, Callable[[Any], Any]] = {
 }
 
 
-def degree_of(parties: int) -> int:
-    """k = 6 log2 n, made even: within 40 to 70 for 100 to 3,000 parties."""
-    return min(2 * math.ceil(3 * math.log2(parties)), parties - 1)
-
-
 def size(message: PeerMessage | Answer | None) -> int:
     """Bytes on the wire; an empty reply has no more than its length prefix."""
     if message is None:
@@ -103,7 +96,7 @@ ClockedPeer = clocked(
     "answer",
 )
 ClockedAggregator = clocked(
-    AggregatorRound, "upload", "fix_survivors", "survivors_for", "answer", "total"
+    AggregatorRound, "upload", "fix_survivors", "survivors", "answer", "total"
 )
 
 
@@ -171,7 +164,6 @@ class Cost:
     """Of one round. Bytes and seconds are for one party, those of the peers a mean."""
 
     parties: int
-    degree: int
     survivors: int
     bytes: dict[str, float]
     peer_s: float
@@ -182,7 +174,7 @@ class Cost:
 def run(parties: int, entries: int, lost: float, *, sample: int = 10, seed: int = 0) -> Cost:
     """One round, whose sum is checked. RemoteError if it is void."""
     start, rng = time.perf_counter(), random.Random(seed)
-    signed = make_ticket(parties, degree=degree_of(parties), width=32, body=entries)
+    signed = make_ticket(parties, width=32, body=entries)
     cohort = signed.ticket.cohort
     gone = rng.sample(cohort, round(lost * parties))
     phases = {peer: rng.choice(PHASES) for peer in gone}
@@ -193,7 +185,6 @@ def run(parties: int, entries: int, lost: float, *, sample: int = 10, seed: int 
     clocks = [network.rounds[peer].seconds for peer in network.sample]  # type: ignore[union-attr]
     return Cost(
         parties,
-        signed.ticket.degree,
         len(network.survivors),
         {kind: count / parties for kind, count in network.bytes.items()},
         statistics.fmean(clocks) + network.masking / len(network.sample),
@@ -207,12 +198,11 @@ KINDS = ("ticket", "peer to peer", "upload", "survivors", "answer")
 
 def table(costs: list[Cost]) -> str:
     """Kilobytes and seconds by size of the cohort, one line a cohort."""
-    heads = ("parties", "degree", "survivors", *(f"{kind}, kB" for kind in KINDS))
+    heads = ("parties", "survivors", *(f"{kind}, kB" for kind in KINDS))
     heads += ("a peer, s", "aggregator, s", "all, s (wall)")
     rows = [
         (
             f"{cost.parties:,}",
-            str(cost.degree),
             f"{cost.survivors:,}",
             *(f"{cost.bytes[kind] / 1000:.1f}" for kind in KINDS),
             f"{cost.peer_s:.3f}",
@@ -229,7 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--parties", type=int, nargs="+", default=[100, 300, 1000, 3000])
+    parser.add_argument("--parties", type=int, nargs="+", default=[10, 30, 100])
     parser.add_argument("--lost", type=float, default=0.1, help="part of the peers (0.1)")
     parser.add_argument("--entries", type=int, default=10, help="of the vector, 32 bits each (10)")
     parser.add_argument("--sample", type=int, default=10, help="peers that are clocked (10)")

@@ -85,8 +85,6 @@ class Settings:
     peer_id: str = _option("", "name of this peer (default: made at the first start)", services="p")
     min_cohort: int = _option(3, "smallest cohort that this peer joins", services="p")
     min_survivors: int = _option(3, "fewest survivors that this peer accepts", services="p")
-    max_complete: int = _option(256, "largest cohort with a complete graph", services="p")
-    min_degree: int = _option(20, "least degree above max_complete", services="p")
     apps: str = _option(
         BUNDLED_APP,
         "Flower apps that this peer runs, with commas: 'bundled', SHA-256 hashes (`smpcfl run --app` shows"

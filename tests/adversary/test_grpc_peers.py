@@ -246,8 +246,9 @@ async def test_the_aggregator_reports_the_holder_of_a_bad_share(tmp_path: Path) 
         await net.upload()
         state = net.received()
         async with net.unmasking() as unmasking:
+            request = wire.survivors_to_proto(state.survivors(), state.ticket)
             # Of everyone: a round that has enough answers asks no further.
-            await asyncio.gather(*(unmasking._ask(state, name) for name in net.cohort))
+            await asyncio.gather(*(unmasking._ask(state, request, name) for name in net.cohort))
         assert state.total() == net.true_sum(net.cohort)
         reported = [(error.reason, error.peer) for error in net.reported]
     assert reported == [(Reason.BAD_SHARE, net.cohort[LIAR])]

@@ -28,7 +28,7 @@ from support.forge import round_of, survivors
 from support.unchecked import Check, check, removed
 from support.weakened import MasksTwice
 
-PEERS = 4  # degree 3
+PEERS = 4  # three neighbours each
 TO = 0
 
 
@@ -49,13 +49,13 @@ class Lie:
     stopped_by: tuple[Check, ...]
 
 
-def changed(reason: Reason, *also: Check, **changes: object) -> Lie:
+def changed(reason: Reason, **changes: object) -> Lie:
     """A fresh ticket with a good signature, beyond what peers follow."""
 
     def make(net: Deployed) -> SignedTicket:
         return net.sign(replace(net.ticket, serial=net.ticket.serial + 1, **changes))  # type: ignore[arg-type]
 
-    return Lie(make, reason, (check(Policy, "check", reason), *also))
+    return Lie(make, reason, (check(Policy, "check", reason),))
 
 
 def serial(reason: Reason, offset: int) -> Lie:
@@ -82,7 +82,6 @@ def of_two(net: Deployed) -> SignedTicket:
             net.ticket,
             serial=net.ticket.serial + 1,
             cohort=net.cohort[:2],
-            degree=1,
             threshold=1,
             min_survivors=2,
         )
@@ -98,12 +97,6 @@ LIES = {
     ),
     "a threshold of one": changed(Reason.POLICY_THRESHOLD, threshold=1),
     "two thirds and no more": changed(Reason.POLICY_THRESHOLD, threshold=2),
-    "two neighbours": changed(
-        Reason.POLICY_DEGREE,
-        check(Admission, "check", Reason.BAD_SIGNATURE),  # the registry's, of the graph
-        degree=2,
-        threshold=2,
-    ),
     "two survivors": changed(Reason.POLICY_SURVIVORS, min_survivors=2),
     "a day to the deadlines": changed(
         Reason.POLICY_RANGE, deadlines=Deadlines(1, 2, 3, 4, 23 * HOUR_MS)

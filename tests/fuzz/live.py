@@ -210,7 +210,7 @@ class Live:
         return [asyncio.create_task(self._unmask(peer)) for peer in self.peers]
 
     async def _unmask(self, peer: str) -> None:
-        request = wire.survivors_to_proto(self.aggregator.survivors_for(peer), self.ticket)
+        request = wire.survivors_to_proto(self.aggregator.survivors(), self.ticket)
         self._keep("Unmask", request)
         reply = await self.services[peer].Unmask(request, aggregator_context())
         self.aggregator.answer(peer, wire.answer_from_proto(reply.answer))

@@ -49,16 +49,6 @@ def test_a_survivor_set_with_more_headers_than_peers() -> None:
     assert "headers; expected <= 256, found 7000" in str(error)
 
 
-def test_a_header_that_counts_more_than_its_neighbours() -> None:
-    sparse = make_ticket(1000, degree=20).ticket
-    every = b"\xff" * 125
-    others = [pb.Counting(index=i, announcement_hash=bytes(32)) for i in range(1000)]
-    header = pb.CompactHeader(counting=every)
-    many = pb.Survivors(survivors=every, headers=[header] * 1000, others=others)
-    error = assert_refused(lambda: wire.survivors_from_proto(many, sparse))
-    assert "counting; expected <= 20" in str(error)
-
-
 def test_an_answer_of_a_million_shares() -> None:
     share = pb.ShownShare(share=bytes(33), sibling=bytes(32))
     many = pb.Answer(ticket_digest=bytes(32), self_shares=[share] * 1_000_000)

@@ -114,6 +114,11 @@ def with_header(network: Network, index: int, *arguments: Any, **options: Any) -
     return survivors(network, EVERYONE, headers)
 
 
+def test_a_header_that_lists_somebody_outside_the_cohort(network: Network) -> None:
+    message = with_header(network, 3, (*others(3), 8), others={8: bytes(32)})
+    assert refuse(network, message, Reason.NOT_A_NEIGHBOUR).peer == PEERS[3]
+
+
 def test_a_header_of_another_ticket(network: Network) -> None:
     message = with_header(network, 3, others(3), ticket_digest=b"\x01" * 32)
     refuse(network, message, Reason.UNKNOWN_TICKET)
@@ -221,51 +226,6 @@ def test_a_set_out_of_order_is_malformed(network: Network, members: tuple[int, .
     with pytest.raises(RemoteError) as error:
         refuse(network, replace(true, survivors=members, headers=()), Reason.BAD_SIGNATURE)
     assert error.value.reason is Reason.MALFORMED
-
-
-# -- k-regular graphs -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def regular() -> Network:
-    """Twelve peers of degree six, t = 5; at peer 0."""
-    return Network(make_ticket(12, degree=6)).until("upload")
-
-
-def regular_set(network: Network, dropped: set[int] | None = None) -> Survivors:
-    """What peer 0 is shown: everyone but `dropped`, with the headers of 0 and its neighbours."""
-    members = tuple(j for j in range(12) if j not in (dropped or set()))
-    near = [j for j in members if j in (0, *round_of(network, 0).neighbours)]
-    return survivors(network, members, headers_of(network, near))
-
-
-def test_in_a_regular_graph_the_headers_nearby_are_enough(regular: Network) -> None:
-    round_of(regular, 0).survivors(regular_set(regular), regular.now)
-    assert round_of(regular, 0).phase is Phase.AGREED
-
-
-@pytest.mark.parametrize("place", range(7))
-def test_in_a_regular_graph_no_header_nearby_may_be_missing(regular: Network, place: int) -> None:
-    true = regular_set(regular)
-    headers = (*true.headers[:place], *true.headers[place + 1 :])
-    refuse(regular, replace(true, headers=headers), Reason.BAD_HEADER)
-
-
-def test_in_a_regular_graph_a_header_lists_neighbours_alone(regular: Network) -> None:
-    first = round_of(regular, 0).neighbours[0]
-    near = round_of(regular, first).neighbours
-    far = next(j for j in range(12) if j != first and j not in near)
-    headers = [
-        header(regular, first, (*near[1:], far)) if h.sender == first else h
-        for h in regular_set(regular).headers
-    ]
-    refuse(regular, survivors(regular, range(12), headers), Reason.NOT_A_NEIGHBOUR)
-
-
-def test_in_a_regular_graph_no_survivor_nearby_may_be_isolated(regular: Network) -> None:
-    dropped = set(round_of(regular, 0).neighbours[:2])
-    error = refuse(regular, regular_set(regular, dropped), Reason.ISOLATED_SURVIVOR)
-    assert error.found == 4
 
 
 # -- agreement --------------------------------------------------------------------------------------

@@ -13,12 +13,10 @@ from support.network import PHASES, Network, make_ticket, peer_ids
 @st.composite
 def rounds(draw: st.DrawFn) -> Network:
     n = draw(st.integers(3, 40))
-    degrees = [k for k in range(2, n) if n * k % 2 == 0]
-    k = draw(st.sampled_from(degrees)) if draw(st.booleans()) else n - 1
     width = draw(st.sampled_from([16, 32, 64]))
     body = draw(st.integers(0, 33))
-    signed = make_ticket(n, degree=k, width=width, body=body)
-    tolerated = k - signed.ticket.threshold
+    signed = make_ticket(n, width=width, body=body)
+    tolerated = signed.ticket.degree - signed.ticket.threshold
     lost = draw(
         st.dictionaries(st.sampled_from(peer_ids(n)), st.sampled_from(PHASES), max_size=tolerated)
     )

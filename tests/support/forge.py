@@ -57,7 +57,7 @@ def header(
         return round_of(network, index).announcement.hash
 
     digest = ticket_digest or network.ticket.digest
-    named = tuple((j, (others or {}).get(j, hash_of(j))) for j in sorted(counting))
+    named = tuple((j, (others or {}).get(j) or hash_of(j)) for j in sorted(counting))
     own = own or hash_of(sender)
     sign = network.signer_of(signer or network.ticket.cohort[sender])
     return Header(digest, sender, own, named, sign(header_bytes(digest, sender, own, named)))

@@ -152,7 +152,7 @@ class Loopback:
         state.upload(peer, Upload(header, getattr(round_, "announcement", None), vector))
 
     async def _unmask(self, state: AggregatorRound, peer: str) -> None:
-        request = wire.survivors_to_proto(state.survivors_for(peer), state.ticket)
+        request = wire.survivors_to_proto(state.survivors(), state.ticket)
         async with self.channel(AGGREGATOR, peer) as channel:
             reply = await pb_grpc.PeerStub(channel).Unmask(request, timeout=60.0)
         state.answer(peer, wire.answer_from_proto(reply.answer))

@@ -39,7 +39,6 @@ from smpcfl.protocol.ticket import (
     SignedTicket,
     Ticket,
     default_threshold,
-    graph_claim,
 )
 
 PHASES = ("ticket", "exchange", "ready", "train", "upload", "agree", "unmask")
@@ -90,7 +89,6 @@ def peer_ids(count: int) -> tuple[str, ...]:
 def make_ticket(
     n: int,
     *,
-    degree: int | None = None,
     mode: str = SEEDED,
     width: int = 16,
     body: int = 10,
@@ -99,7 +97,6 @@ def make_ticket(
 ) -> SignedTicket:
     """A valid signed ticket; `changes` replace fields before it is signed."""
     cohort = peer_ids(n)
-    k = n - 1 if degree is None else degree
     ticket = Ticket(
         run=1,
         round=serial,
@@ -107,18 +104,16 @@ def make_ticket(
         nonce=hashlib.sha256(str(serial).encode()).digest(),
         mode=mode,
         cohort=cohort,
-        degree=k,
-        threshold=default_threshold(k),
+        threshold=default_threshold(n - 1),
         width=width,
         clip=1.0,
         weight_cap=100,
         body=body,
         wide=trailer.LENGTH,
-        min_survivors=min(n, default_threshold(k) + 1),
+        min_survivors=min(n, default_threshold(n - 1) + 1),
         deadlines=Deadlines(),
         model_digest=bytes(32),
         config_digest=bytes(32),
-        graph_signature=b"" if k == n - 1 else signer_of(REGISTRY)(graph_claim(1, serial, cohort)),
     )
     return sign(replace(ticket, **changes))  # type: ignore[arg-type]
 
@@ -156,9 +151,7 @@ class Network:
     seed: int = 0
     lost: dict[str, str] = field(default_factory=dict)
     cut: set[tuple[str, str]] = field(default_factory=set)
-    policy: Policy = field(
-        default_factory=lambda: Policy(modes=(SEEDED, ADDITIVE), min_degree=2, max_complete=2)
-    )
+    policy: Policy = field(default_factory=lambda: Policy(modes=(SEEDED, ADDITIVE)))
     cheap: bool = False
     round_class: type[PeerRound] = PeerRound
     additive_class: type[AdditivePeerRound] = AdditivePeerRound
@@ -327,7 +320,7 @@ class Network:
 
     def shown(self, peer: str) -> Survivors:
         """The survivor set as the aggregator sends it to `peer`."""
-        return self.aggregator.survivors_for(peer)
+        return self.aggregator.survivors()
 
     def take_answer(self, peer: str, answer: Answer) -> None:
         """The answer of `peer` as it reaches the aggregator."""

@@ -368,7 +368,7 @@ class Timed(Network):
         if self._lost(link):
             self._at(self.now + self.call_s, hub, self._ask, peer)
             return
-        at, message = self.now + self._travel(link), self.aggregator.survivors_for(peer)
+        at, message = self.now + self._travel(link), self.aggregator.survivors()
         for later in (0.0, *self._script.echoes(link)):
             self._at(at + later, peer, self._asked, link, message)
 

@@ -163,7 +163,7 @@ def test_the_bytes_of_a_seeded_round_are_those_of_its_messages_on_the_wire() -> 
         # Counted after the exchange: a number of the same length on the wire.
         spent = int(figures.sent["p2p"])
         unmask += framed(peer_pb2.UnmaskReply(answer=wire.answer_to_proto(answer), p2p_bytes=spent))
-        survivors = network.aggregator.survivors_for(ticket.cohort[round_.me])
+        survivors = network.aggregator.survivors()
         unmask_in += framed(wire.survivors_to_proto(survivors, ticket))
     assert figures.sent["unmask"] * n == unmask
     assert figures.unmask_in * n == unmask_in

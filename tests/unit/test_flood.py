@@ -53,7 +53,7 @@ async def test_a_round_during_a_flood(tmp_path: Path, mode: str) -> None:
         others = network.peers[:-1]
         # In `seeded` it is a neighbour that may be lost; in `additive`, where none may, it only has a
         # certificate of the deployment.
-        changes = {"cohort": others, "degree": 3, "threshold": 3} if mode == ADDITIVE else {}
+        changes = {"cohort": others, "threshold": 3} if mode == ADDITIVE else {}
         signed = network.ticket(mode, deadlines=DEADLINES, **changes)
         start = time.monotonic()
         async with flood(network, tmp_path / "flooder", signed) as made:

@@ -30,7 +30,7 @@ async def network(tmp_path: Path) -> AsyncIterator[Loopback]:
 
 def ticket_of(network: Loopback, **changes: Any) -> SignedTicket:
     """Of the first three; the fourth is in no cohort."""
-    known: dict[str, Any] = {"cohort": network.peers[:3], "degree": 2, "threshold": 2}
+    known: dict[str, Any] = {"cohort": network.peers[:3], "threshold": 2}
     return network.ticket(ADDITIVE, **known, min_survivors=3, **changes)
 
 

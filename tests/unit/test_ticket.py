@@ -22,15 +22,14 @@ from smpcfl.protocol.ticket import (
     SignedTicket,
     Ticket,
     default_threshold,
-    graph_claim,
     pack_bitmap,
     unpack_bitmap,
 )
-from support.network import REGISTRY, keyring_of, make_ticket, peer_ids, sign, signer_of
+from support.network import keyring_of, make_ticket, peer_ids, sign
 
 BASE = make_ticket(8).ticket
 ME = BASE.cohort[3]
-POLICY = Policy(modes=(SEEDED, ADDITIVE), min_degree=3, max_complete=20)
+POLICY = Policy(modes=(SEEDED, ADDITIVE))
 NOW_MS = 10**12
 
 
@@ -61,10 +60,7 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("cohort", (*peer_ids(7), "peer-00006")),
     ("cohort", ("", *peer_ids(7))),
     ("cohort", (*peer_ids(7), "q" * 65)),
-    ("cohort", peer_ids(9)),
-    ("degree", 8),
-    ("degree", 0),
-    ("degree", -1),
+    ("cohort", peer_ids(MAX_COHORT + 1)),
     ("threshold", 0),
     ("threshold", 8),
     ("threshold", -1),
@@ -88,8 +84,6 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("model_digest", bytes(31)),
     ("model_digest", b""),
     ("config_digest", bytes(33)),
-    ("graph_signature", bytes(63)),
-    ("graph_signature", bytes(65)),
 ]
 
 
@@ -117,17 +111,17 @@ def test_every_field_is_tried() -> None:
         ("body", 0),
         ("clip", 1e-300),
         ("cohort", (*peer_ids(7), "q" * 64)),
+        ("cohort", peer_ids(MAX_COHORT)),
     ],
 )
 def test_the_edges_of_the_range_are_good(name: str, value: Any) -> None:
     assert len(replace(BASE, **{name: value}).digest) == 32
 
 
-def test_a_cohort_beyond_the_limit_is_malformed() -> None:
-    cohort = peer_ids(MAX_COHORT + 2)
-    with pytest.raises(RemoteError) as error:
-        replace(BASE, cohort=cohort, degree=40, threshold=30, min_survivors=40)
-    assert refusal(error) is Reason.MALFORMED
+def test_everyone_is_everyones_neighbour() -> None:
+    assert BASE.degree == 7
+    assert [sorted((i, *near)) for i, near in enumerate(BASE.neighbours)] == [[*range(8)]] * 8
+    assert BASE.neighbours[3] == (0, 1, 2, 4, 5, 6, 7)
 
 
 def test_a_cohort_that_16_bits_cannot_sum_needs_none_of_its_own() -> None:
@@ -156,7 +150,6 @@ def test_the_digest_binds_every_field(name: str) -> None:
         "nonce": bytes(32),
         "mode": ADDITIVE,
         "cohort": (*peer_ids(7), "peer-x"),
-        "degree": 6,
         "threshold": 6,
         "width": 32,
         "clip": 2.0,
@@ -167,7 +160,6 @@ def test_the_digest_binds_every_field(name: str) -> None:
         "deadlines": Deadlines(exchange=20_001),
         "model_digest": b"\x01" * 32,
         "config_digest": b"\x01" * 32,
-        "graph_signature": bytes(64),
     }
     assert replace(BASE, **{name: changes[name]}).digest != BASE.digest
 
@@ -193,7 +185,7 @@ def test_a_stranger_has_no_index() -> None:
 @pytest.mark.parametrize("k", range(2, 41))
 def test_two_thirds_of_the_degree_is_not_enough(k: int) -> None:
     cohort = peer_ids(k + 1)
-    ticket = replace(BASE, cohort=cohort, degree=k, threshold=default_threshold(k), min_survivors=3)
+    ticket = replace(BASE, cohort=cohort, threshold=default_threshold(k), min_survivors=3)
     Policy().check(ticket)
     assert 3 * ticket.threshold > 2 * k >= 3 * (ticket.threshold - 1)
     if ticket.threshold > 1:
@@ -210,13 +202,6 @@ def test_two_thirds_of_the_degree_is_not_enough(k: int) -> None:
         ({"min_cohort": 9}, {}, Reason.POLICY_COHORT),
         ({"min_survivors": 7}, {"min_survivors": 6}, Reason.POLICY_SURVIVORS),
         ({}, {"min_survivors": 2}, Reason.POLICY_SURVIVORS),
-        ({}, {"degree": 6, "threshold": 5}, Reason.POLICY_DEGREE),
-        ({"max_complete": 7, "min_degree": 7}, {"degree": 6, "threshold": 5}, Reason.POLICY_DEGREE),
-        (
-            {"max_complete": 7},
-            {"degree": 6, "threshold": 5, "mode": ADDITIVE},
-            Reason.POLICY_DEGREE,
-        ),
         ({}, {"threshold": 4}, Reason.POLICY_THRESHOLD),
         ({"widths": (32, 64)}, {}, Reason.POLICY_RANGE),
         ({"max_clip": 0.5}, {}, Reason.POLICY_RANGE),
@@ -241,7 +226,6 @@ def test_each_limit_refuses_with_its_own_reason(
         {"max_clip": 1.0},
         {"max_vector_bytes": 84},
         {"max_deadline_ms": 160_000},
-        {"max_complete": 8},
     ],
 )
 def test_a_ticket_at_the_limit_is_followed(policy: dict[str, Any]) -> None:
@@ -255,14 +239,6 @@ def test_a_ticket_at_the_limit_is_followed(policy: dict[str, Any]) -> None:
 def test_an_unsafe_policy_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(LocalError):
         Policy(**wrong)
-
-
-def test_additive_needs_the_complete_graph_at_any_size() -> None:
-    ticket = make_ticket(30, degree=26, mode=ADDITIVE).ticket
-    with pytest.raises(RemoteError) as error:
-        POLICY.check(ticket)
-    assert refusal(error) is Reason.POLICY_DEGREE
-    POLICY.check(make_ticket(8, mode=ADDITIVE).ticket)
 
 
 # -- admission --------------------------------------------------------------------------------------
@@ -346,29 +322,6 @@ def test_policy_is_asked() -> None:
     with pytest.raises(RemoteError) as error:
         admit(make_ticket(8), policy=replace(POLICY, min_cohort=9))
     assert refusal(error) is Reason.POLICY_COHORT
-
-
-def test_a_regular_graph_comes_from_the_registry() -> None:
-    assert admit(make_ticket(24, degree=5))
-
-
-@pytest.mark.parametrize(
-    "signature",
-    [
-        b"",
-        bytes(64),
-        signer_of("aggregator")(graph_claim(1, 1, peer_ids(24))),
-        signer_of(REGISTRY)(graph_claim(1, 2, peer_ids(24))),
-        signer_of(REGISTRY)(graph_claim(2, 1, peer_ids(24))),
-        signer_of(REGISTRY)(graph_claim(1, 1, peer_ids(25))),
-    ],
-    ids=["none", "zeros", "aggregator", "another round", "another run", "another cohort"],
-)
-def test_no_other_signature_seeds_a_graph(signature: bytes) -> None:
-    with pytest.raises(RemoteError) as error:
-        admit(make_ticket(24, degree=5, graph_signature=signature))
-    assert refusal(error) is Reason.BAD_SIGNATURE
-    assert error.value.peer == REGISTRY
 
 
 # -- bitmaps ----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from types import TracebackType
 import grpc
 import grpc.aio
 
+from smpc.v1 import messages_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 
 from .. import rpc, wire
@@ -71,7 +72,10 @@ class Unmasking:
         """Until there are enough answers, or nobody is left to ask, or the unmask deadline."""
         deadlines = state.ticket.deadlines
         seconds = (deadlines.unmask - deadlines.upload) / 1000
-        asked = {asyncio.create_task(self._ask(state, peer)) for peer in state.ticket.cohort}
+        request = wire.survivors_to_proto(state.survivors(), state.ticket)
+        asked = {
+            asyncio.create_task(self._ask(state, request, peer)) for peer in state.ticket.cohort
+        }
         latest = asyncio.get_running_loop().time() + seconds
         while asked and not state.enough():
             left = latest - asyncio.get_running_loop().time()
@@ -86,8 +90,7 @@ class Unmasking:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
 
-    async def _ask(self, state: AggregatorRound, peer: str) -> None:
-        request = wire.survivors_to_proto(state.survivors_for(peer), state.ticket)
+    async def _ask(self, state: AggregatorRound, request: pb.Survivors, peer: str) -> None:
         seconds = (state.ticket.deadlines.unmask - state.ticket.deadlines.upload) / 1000
         addresses = self.directory.addresses(peer)
         if not addresses:

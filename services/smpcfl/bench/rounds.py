@@ -110,7 +110,6 @@ class _Round:
             nonce=secrets.token_bytes(32),
             mode=mode,
             cohort=cohort,
-            degree=peers - 1,
             threshold=threshold,
             width=width,
             clip=1.0,
@@ -228,7 +227,7 @@ class _Round:
     def _unmask(self) -> None:
         for peer in self.ticket.cohort:
             with self._timed(AGGREGATOR, "unmask"):
-                survivors = self.aggregator.survivors_for(peer)
+                survivors = self.aggregator.survivors()
                 raw = wire.survivors_to_proto(survivors, self.ticket).SerializeToString()
             self.bytes[peer, "unmask_in"] += len(raw) + FRAME_BYTES
             with self._timed(peer, "unmask"):

@@ -172,7 +172,6 @@ class SecureRound:
             nonce=secrets.token_bytes(32),
             mode=mode,
             cohort=cohort,
-            degree=degree,
             threshold=threshold,
             width=width,
             clip=limits.clip,

@@ -40,8 +40,6 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         modes=settings.secure_modes(),
         min_cohort=settings.min_cohort,
         min_survivors=settings.min_survivors,
-        max_complete=settings.max_complete,
-        min_degree=settings.min_degree,
     )
     link = PeerLink(own, directory, metrics)
     serials = SerialStore(settings.state / "serial")

@@ -36,7 +36,7 @@ class _Found:
 
 
 class AggregatorRound:
-    """State of one round at the aggregator. Any RemoteError from `survivors_for` or `total` voids it."""
+    """State of one round at the aggregator. Any RemoteError from `survivors` or `total` voids it."""
 
     def __init__(self, signed_ticket: SignedTicket, signer: Signer, keyring: Keyring) -> None:
         self.signed_ticket = signed_ticket
@@ -121,20 +121,13 @@ class AggregatorRound:
             self._wanted[index] = _Found("self", announcement)
         return [self.ticket.cohort[index] for index in self._chosen]
 
-    def survivors_for(self, peer: str) -> Survivors:
-        """The survivor set with the headers that `peer` has to check."""
+    def survivors(self) -> Survivors:
+        """The survivor set with its headers, the same for every peer."""
         if self._fixed is None:
             raise RemoteError(Reason.WRONG_PHASE, "the survivors are not fixed yet")
-        headers = list(self._chosen.values())
-        if not self.ticket.complete:
-            me = self.ticket.index(peer)
-            near = {me, *self.ticket.neighbours[me]}
-            lost = near - self._chosen.keys()
-            headers = [h for h in headers if h.sender in near or lost & h.counts.keys()]
         ordered, signature = self._fixed
-        return Survivors(
-            self.ticket.digest, tuple(self._chosen), tuple(headers), ordered, signature
-        )
+        headers = tuple(self._chosen.values())
+        return Survivors(self.ticket.digest, tuple(self._chosen), headers, ordered, signature)
 
     # -- unmask ---------------------------------------------------------------------------------
 

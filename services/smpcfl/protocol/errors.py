@@ -23,7 +23,6 @@ class Reason(StrEnum):
     FUTURE_SERIAL = "future_serial"
     POLICY_MODE = "policy_mode"
     POLICY_COHORT = "policy_cohort"
-    POLICY_DEGREE = "policy_degree"
     POLICY_THRESHOLD = "policy_threshold"
     POLICY_SURVIVORS = "policy_survivors"
     POLICY_RANGE = "policy_range"

@@ -247,11 +247,7 @@ def survivors_bytes(ticket: Ticket, survivors: Sequence[int], headers: bytes) ->
 
 @dataclass(frozen=True)
 class Survivors:
-    """The aggregator's survivor set U, with the headers that the receiver has to check.
-
-    In a complete graph these are all of U's; in a k-regular one those of the receiver and its
-    neighbours, and `headers_digest` stands for the rest.
-    """
+    """The aggregator's survivor set U, with the headers of all of U."""
 
     ticket_digest: bytes
     survivors: tuple[int, ...]

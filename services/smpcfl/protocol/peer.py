@@ -236,9 +236,7 @@ class PeerRound(Member):
         self._before(now, self.ticket.deadlines.agree)
         known = {index: item.hash for index, item in self._announcements.items()}
         known[self.me] = self.announcement.hash
-        survivors_digest = check_survivors(
-            self.ticket, self._policy, self._keyring, message, self.me, known
-        )
+        survivors_digest = check_survivors(self.ticket, self._policy, self._keyring, message, known)
         if self.me in message.survivors and self._frozen is None:
             raise RemoteError(Reason.WRONG_PHASE, "counted as a survivor without an upload")
         self.phase = step(self.phase, Event.SURVIVORS)
@@ -294,9 +292,9 @@ class PeerRound(Member):
         return self._answer
 
     def _dropped(self, message: Survivors) -> set[int]:
-        """Neighbours outside U whom a survivor lists: only their pair secrets are missing."""
+        """Peers outside U whom a survivor lists: only their pair secrets are missing."""
         listed = {index for header in message.headers for index in header.counts}
-        return (listed & set(self.neighbours)) - set(message.survivors)
+        return listed - set(message.survivors)
 
     def _show(self, dealer: int, kind: str) -> ShownShare:
         dealt = self._held[dealer]

@@ -96,10 +96,9 @@ def check_survivors(
     policy: Policy,
     keyring: Keyring,
     message: Survivors,
-    me: int,
     known: Mapping[int, bytes],
 ) -> bytes:
-    """`survivors_digest` if peer `me` may agree to this set, RemoteError with the reason if not.
+    """`survivors_digest` if a peer may agree to this set, RemoteError with the reason if not.
 
     `known`: hashes of the announcements that this peer holds, its own included.
     """
@@ -114,18 +113,16 @@ def check_survivors(
             Reason.TOO_FEW_SURVIVORS, expected=f">= {floor}", found=len(message.survivors)
         )
     headers = {header.sender: header for header in message.headers}
-    _check_complete(ticket, message, me, headers)
+    _check_complete(ticket, message, headers)
     for header in message.headers:
         _check_header(ticket, keyring, header, known)
-    chosen = set(message.survivors)
     for i, header in headers.items():
         for j in header.counts:
             if j in headers and one_sided(header, headers[j]):
                 raise RemoteError(
                     Reason.ONE_SIDED_PAIR, f"{ticket.cohort[i]} and {ticket.cohort[j]}"
                 )
-        # Beyond the headers at hand (k-regular graph) a listed survivor is taken to list back.
-        partners = [j for j in header.counts if j in chosen]
+        partners = [j for j in header.counts if j in headers]
         if len(partners) < ticket.threshold:
             raise RemoteError(
                 Reason.ISOLATED_SURVIVOR,
@@ -136,18 +133,11 @@ def check_survivors(
     return survivors_digest(ticket, message)
 
 
-def _check_complete(
-    ticket: Ticket, message: Survivors, me: int, headers: Mapping[int, Header]
-) -> None:
-    needed = set(message.survivors)
-    if ticket.complete:
-        if headers_digest(message.headers) != message.headers_digest:
-            raise RemoteError(Reason.BAD_HEADER, "digest of the headers")
-    else:
-        needed &= {me, *ticket.neighbours[me]}
-    if not needed <= headers.keys():
-        missing = min(needed - headers.keys())
-        raise RemoteError(Reason.BAD_HEADER, "header missing", peer=ticket.cohort[missing])
+def _check_complete(ticket: Ticket, message: Survivors, headers: Mapping[int, Header]) -> None:
+    if headers_digest(message.headers) != message.headers_digest:
+        raise RemoteError(Reason.BAD_HEADER, "digest of the headers")
+    if missing := set(message.survivors) - headers.keys():
+        raise RemoteError(Reason.BAD_HEADER, "header missing", peer=ticket.cohort[min(missing)])
 
 
 def _check_header(

@@ -8,12 +8,12 @@ from dataclasses import astuple, dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
 
-from . import graph, trailer
+from . import trailer
 from .encoding import VERSION, canonical, digest
 from .errors import LocalError, Reason, RemoteError
 from .quantise import Quantiser
 from .ring import WIDTHS, Layout
-from .signing import AGGREGATOR, REGISTRY, SIGNATURE_BYTES, Keyring
+from .signing import AGGREGATOR, REGISTRY, Keyring
 
 SEEDED = "seeded"
 ADDITIVE = "additive"
@@ -24,7 +24,7 @@ SECURE_MODES = (SEEDED, ADDITIVE)
 HOUR_MS = 3_600_000
 DIGEST_BYTES = 32
 MAX_PEER_ID = 64
-MAX_COHORT = 10_000
+MAX_COHORT = 1024
 MAX_VECTOR_BYTES = 2**31
 MAX_DEADLINE_MS = 24 * HOUR_MS
 
@@ -67,7 +67,6 @@ class Ticket:
     nonce: bytes
     mode: str
     cohort: tuple[str, ...]
-    degree: int
     threshold: int
     width: int
     clip: float
@@ -78,7 +77,6 @@ class Ticket:
     deadlines: Deadlines
     model_digest: bytes
     config_digest: bytes
-    graph_signature: bytes = b""
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -105,13 +103,11 @@ class Ticket:
             "min_survivors": 2 <= self.min_survivors <= n,
             "model_digest": len(self.model_digest) == DIGEST_BYTES,
             "config_digest": len(self.config_digest) == DIGEST_BYTES,
-            "graph_signature": len(self.graph_signature) in (0, SIGNATURE_BYTES),
         }
         for name, good in checks.items():
             if not good:
                 raise RemoteError(Reason.MALFORMED, f"ticket {name}", found=self._shown(name))
         try:
-            graph.check_degree(n, self.degree)
             _ = self.quantiser
         except LocalError as error:
             raise RemoteError(Reason.MALFORMED, f"ticket: {error}") from error
@@ -140,15 +136,15 @@ class Ticket:
         return Quantiser(self.width, self.clip, self.weight_cap, len(self.cohort))
 
     @property
-    def complete(self) -> bool:
-        """Whether everyone is everyone's neighbour."""
-        return self.degree == len(self.cohort) - 1
+    def degree(self) -> int:
+        """How many neighbours each cohort member has: everyone is everyone's."""
+        return len(self.cohort) - 1
 
     @cached_property
     def neighbours(self) -> list[tuple[int, ...]]:
         """Cohort indices of each cohort member's neighbours, ascending."""
-        seed = digest("graph seed", self.graph_signature)
-        return graph.neighbours(len(self.cohort), self.degree, seed)
+        n = len(self.cohort)
+        return [(*range(i), *range(i + 1, n)) for i in range(n)]
 
     def index(self, peer: str) -> int:
         """Place of `peer` in the cohort; RemoteError(NOT_IN_COHORT)."""
@@ -168,11 +164,6 @@ class SignedTicket:
     signature: bytes
 
 
-def graph_claim(run: int, round_: int, cohort: Sequence[str]) -> bytes:
-    """What the registry signs, deterministically, to seed the graph of a round."""
-    return canonical("graph", run, round_, list(cohort))
-
-
 @dataclass(frozen=True)
 class Policy:
     """A peer's own limits. No ticket is followed beyond them, whoever signed it."""
@@ -180,8 +171,6 @@ class Policy:
     modes: tuple[str, ...] = (SEEDED,)
     min_cohort: int = 3
     min_survivors: int = 3
-    min_degree: int = 20
-    max_complete: int = 256
     widths: tuple[int, ...] = WIDTHS
     max_clip: float = 1e6
     max_vector_bytes: int = 2**30
@@ -210,15 +199,6 @@ class Policy:
                 Reason.POLICY_SURVIVORS,
                 expected=f">= {self.min_survivors}",
                 found=ticket.min_survivors,
-            )
-        if not ticket.complete and (
-            n <= self.max_complete or k < self.min_degree or ticket.mode == ADDITIVE
-        ):
-            raise RemoteError(
-                Reason.POLICY_DEGREE,
-                f"cohort of {n}",
-                expected=n - 1 if n <= self.max_complete else f">= {self.min_degree}",
-                found=k,
             )
         if 3 * ticket.threshold <= 2 * k:
             raise RemoteError(
@@ -259,10 +239,6 @@ class Admission:
         if self.me not in ticket.cohort:
             raise RemoteError(Reason.NOT_IN_COHORT, "ticket", peer=self.me)
         self.policy.check(ticket)
-        if not ticket.complete:
-            claim = graph_claim(ticket.run, ticket.round, ticket.cohort)
-            if not self.keyring.verify(REGISTRY, claim, ticket.graph_signature):
-                raise RemoteError(Reason.BAD_SIGNATURE, "graph seed", peer=REGISTRY)
         if ticket.serial <= highest_serial:
             raise RemoteError(
                 Reason.STALE_SERIAL, expected=f"> {highest_serial}", found=ticket.serial
