@@ -47,9 +47,9 @@ def _prepare(command: list[str]) -> None:
 
         gate.install(command)
     elif command[0] == "flower-supernode":
-        from .peer import apps
+        from .peer import supernode
 
-        apps.install(os.environ["SMPCFL_APPS"])
+        supernode.install(os.environ["SMPCFL_APPS"])
 
 
 def _thread_failed(what: threading.ExceptHookArgs) -> None:

@@ -18,6 +18,7 @@ from flwr.supernode import start_client_internal as supernode
 
 from smpcfl.config import ConfigError, Settings
 from smpcfl.peer import apps
+from smpcfl.peer import supernode as ours
 from smpcfl.tasks import BUNDLED
 
 
@@ -76,7 +77,7 @@ def another(folder: Path) -> Path:
 def test_the_bundled_app_is_run_and_another_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apps.install("bundled")
+    ours.install("bundled")
     with pytest.raises(Ran):
         receive(monkeypatch, build_fab_from_disk(BUNDLED))
     app = another(tmp_path)
@@ -90,7 +91,7 @@ def test_the_bundled_app_is_run_and_another_is_not(
 def test_the_superlink_does_not_choose_the_folder_that_the_app_is_loaded_from(
     monkeypatch: pytest.MonkeyPatch, named: tuple[str, str]
 ) -> None:
-    apps.install("bundled")
+    ours.install("bundled")
     reply = receive(monkeypatch, build_fab_from_disk(BUNDLED), named)
     assert reply is not None
     assert reply.has_error()
@@ -98,14 +99,14 @@ def test_the_superlink_does_not_choose_the_folder_that_the_app_is_loaded_from(
 
 def test_an_app_is_allowed_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = another(tmp_path)
-    apps.install(apps.hash_of(app))
+    ours.install(apps.hash_of(app))
     with pytest.raises(Ran):
         receive(monkeypatch, build_fab_from_disk(app))
     assert receive(monkeypatch, build_fab_from_disk(BUNDLED)) is not None
 
 
 def test_any_app_is_run_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    apps.install("any")
+    ours.install("any")
     with pytest.raises(Ran):
         receive(monkeypatch, build_fab_from_disk(another(tmp_path)))
 

@@ -1,28 +1,19 @@
 """Which Flower apps this peer runs: the aggregator sends the code, the peer's operator says which may run.
 
-Otherwise an aggregator that lies would send an app without `secure_mod`. Runs inside the SuperNode's process
-(`smpcfl.daemon`), where Flower verifies an app before its first use.
+Otherwise an aggregator that lies would send an app without `secure_mod`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from flwr.app import Error
 from flwr.cli.build import build_fab_from_disk
 from flwr.cli.config_utils import get_fab_metadata
-from flwr.common.constant import ErrorCode
-from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run
-from flwr.supernode import start_client_internal as supernode
 
 from ..config import ANY_APP, BUNDLED_APP
-from ..protocol.errors import LocalError
 from ..tasks import BUNDLED
 
 log = logging.getLogger("smpcfl.apps")
@@ -33,50 +24,23 @@ def hash_of(app: Path) -> str:
     return hashlib.sha256(build_fab_from_disk(app)).hexdigest()
 
 
-def install(setting: str) -> None:
-    """`setting`: as in `Settings.apps`. LocalError if this Flower does not verify apps as we know it."""
-    items = setting.split(",")
-    if ANY_APP in items:
-        log.warning("this peer runs whatever app the aggregator sends: see --apps")
-        return
-    allowed = frozenset(hash_of(BUNDLED) if item == BUNDLED_APP else item for item in items)
-    receive = supernode._pull_and_store_message
-    wanted = {"get_run", "get_fab", "trusted_entities"}
-    if not wanted <= inspect.signature(receive).parameters.keys():
-        raise LocalError("this version of flwr verifies apps in another way: see pyproject.toml")
+class Apps:
+    """The apps that a peer's operator allowed. `setting`: as in `Settings.apps`."""
 
-    told: list[Run] = []  # what the SuperLink last told of a run
-
-    def verified(fab: Fab, trusted: object) -> bool:
-        found = hashlib.sha256(fab.content).hexdigest()
-        # Name and version are the SuperLink's word, and name the folder that the app is loaded from.
-        named = (told[-1].fab_id, told[-1].fab_version)
-        if found in allowed and named == get_fab_metadata(fab.content):
-            return True
-        text = f"this peer does not run app {found}: its operator allows it with SMPCFL_APPS"
-        log.error(text)
-        supernode.FAB_VERIFICATION_ERROR = Error(ErrorCode.INVALID_FAB, text)
-        return False
-
-    def to_verify(get_fab: Callable[[str, int], Fab]) -> Callable[[str, int], Fab]:
-        """Flower asks for a licence, which nobody here gives, before it verifies."""
-
-        def get(fab_hash: str, run_id: int) -> Fab:
-            fab = get_fab(fab_hash, run_id)
-            return Fab(fab.hash_str, fab.content, {"valid_license": "none is needed"})
-
-        return get
-
-    def pull_and_store(
-        *, get_run: Any, get_fab: Any, trusted_entities: Any, **others: Any
-    ) -> int | None:
-        def get(run_id: int) -> Run:
-            told[:] = [get_run(run_id)]
-            return told[-1]
-
-        return receive(
-            get_run=get, get_fab=to_verify(get_fab), trusted_entities={"smpcfl": ""}, **others
+    def __init__(self, setting: str) -> None:
+        items = setting.split(",")
+        self._any = ANY_APP in items
+        if self._any:
+            log.warning("this peer runs whatever app the aggregator sends: see --apps")
+        self._allowed = frozenset(
+            hash_of(BUNDLED) if item == BUNDLED_APP else item for item in items
         )
 
-    supernode._verify_fab = verified  # type: ignore[assignment]
-    supernode._pull_and_store_message = pull_and_store  # type: ignore[assignment]
+    def refusal(self, run: Run, bundle: bytes) -> str:
+        """Why this peer does not run `bundle` for `run`; empty if it does."""
+        found = hashlib.sha256(bundle).hexdigest()
+        # Name and version are the SuperLink's word, and name the folder that the app is loaded from.
+        named = (run.fab_id, run.fab_version)
+        if not (self._any or (found in self._allowed and named == get_fab_metadata(bundle))):
+            return f"this peer does not run app {found}: its operator allows it with SMPCFL_APPS"
+        return ""
