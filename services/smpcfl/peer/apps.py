@@ -10,13 +10,18 @@ import logging
 from pathlib import Path
 
 from flwr.cli.build import build_fab_from_disk
-from flwr.cli.config_utils import get_fab_metadata
+from flwr.common.config import get_fab_config, get_metadata_from_config
+from flwr.supercore.constant import TaskType
 from flwr.supercore.run import Run
 
 from ..config import ANY_APP, BUNDLED_APP
 from ..tasks import BUNDLED
 
 log = logging.getLogger("smpcfl.apps")
+
+# Of what an app may bring; Flower 1.41 knows `agentapp` besides, which runs on a SuperNode without any mod.
+COMPONENTS = {"serverapp", "clientapp"}
+_ONLY = "this peer runs ClientApps only"
 
 
 def hash_of(app: Path) -> str:
@@ -37,10 +42,28 @@ class Apps:
         )
 
     def refusal(self, run: Run, bundle: bytes) -> str:
-        """Why this peer does not run `bundle` for `run`; empty if it does."""
+        """Why this peer does not run `bundle` for `run`; empty if it does. It depends on these two alone."""
+        if run.primary_task_type != TaskType.SERVER_APP:
+            return f"{_ONLY}; the run asks for {_kind(run.primary_task_type)}"
         found = hashlib.sha256(bundle).hexdigest()
-        # Name and version are the SuperLink's word, and name the folder that the app is loaded from.
-        named = (run.fab_id, run.fab_version)
-        if not (self._any or (found in self._allowed and named == get_fab_metadata(bundle))):
+        if run.fab_hash != found:
+            return f"run {run.run_id} is told to be of app {run.fab_hash[:64]}, and has app {found}"
+        if not self._any and found not in self._allowed:
             return f"this peer does not run app {found}: its operator allows it with SMPCFL_APPS"
+        try:
+            config = get_fab_config(bundle)
+            named = get_metadata_from_config(config)
+            others = sorted(config["tool"]["flwr"]["app"]["components"].keys() - COMPONENTS)
+        except Exception as error:  # whatever a bundle that is none makes of Flower's reader
+            return f"app {found} is no bundle of an app: {type(error).__name__}: {error}"
+        if others:
+            return f"{_ONLY}; app {found} brings {', '.join(others)}"
+        # The folder that the app is loaded from has these names.
+        if (run.fab_id, run.fab_version) != named:
+            told = f"{run.fab_id!r} {run.fab_version!r}"
+            return f"app {found} is {named[0]!r} {named[1]!r}, and told to be {told[:100]}"
         return ""
+
+
+def _kind(task: str) -> str:
+    return "an agent app" if task == TaskType.AGENT_APP else f"a task of type {task[:40]!r}"

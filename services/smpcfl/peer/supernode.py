@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from flwr.app import Error
 from flwr.common.constant import ErrorCode
+from flwr.supercore.constant import TaskType
 from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run
 from flwr.supernode import start_client_internal as supernode
+from flwr.supernode.nodestate import NodeState
+from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
 from ..protocol.errors import LocalError
 from . import outgoing
@@ -24,44 +26,71 @@ log = logging.getLogger("smpcfl.supernode")
 def install(setting: str) -> None:
     """`setting`: as in `Settings.apps`. LocalError if this Flower is another than we know."""
     _verify_apps(Apps(setting))
+    _refuse_other_tasks()
     outgoing.install()
 
 
 def _verify_apps(apps: Apps) -> None:
     receive = supernode._pull_and_store_message
-    wanted = {"get_run", "get_fab", "trusted_entities"}
+    wanted = {"state", "get_run", "get_fab", "trusted_entities"}
     if not wanted <= inspect.signature(receive).parameters.keys():
         raise LocalError("this version of flwr verifies apps in another way: see pyproject.toml")
 
-    told: list[Run] = []  # what the SuperLink last told of a run
+    def pull_and_store(
+        *, state: Any, get_run: Any, get_fab: Any, trusted_entities: Any, **others: Any
+    ) -> int | None:
+        told: list[tuple[int, Run]] = []  # the run asked for, and what the SuperLink says of it
 
-    def verified(fab: Fab, trusted: object) -> bool:
-        refusal = apps.refusal(told[-1], fab.content)
-        if not refusal:
-            return True
-        log.error(refusal)
-        supernode.FAB_VERIFICATION_ERROR = Error(ErrorCode.INVALID_FAB, refusal)
-        return False
+        def run_of(run_id: int) -> Run:
+            told[:] = [(run_id, get_run(run_id))]
+            return told[0][1]
 
-    def to_verify(get_fab: Callable[[str, int], Fab]) -> Callable[[str, int], Fab]:
-        """Flower asks for a licence, which nobody here gives, before it verifies."""
-
-        def get(fab_hash: str, run_id: int) -> Fab:
+        def fab_of(fab_hash: str, run_id: int) -> Fab:
+            """Flower asks for a licence, which nobody here gives, before it verifies."""
             fab = get_fab(fab_hash, run_id)
             return Fab(fab.hash_str, fab.content, {"valid_license": "none is needed"})
 
-        return get
+        def verified(fab: Fab, trusted: object) -> bool:
+            run_id, run = told[0]
+            refusal = _misnamed(run_id, run, state) or apps.refusal(run, fab.content)
+            if refusal:
+                log.error(refusal)
+                supernode.FAB_VERIFICATION_ERROR = Error(ErrorCode.INVALID_FAB, refusal)
+            return not refusal
 
-    def pull_and_store(
-        *, get_run: Any, get_fab: Any, trusted_entities: Any, **others: Any
-    ) -> int | None:
-        def get(run_id: int) -> Run:
-            told[:] = [get_run(run_id)]
-            return told[-1]
-
+        supernode._verify_fab = verified  # type: ignore[assignment]
         return receive(
-            get_run=get, get_fab=to_verify(get_fab), trusted_entities={"smpcfl": ""}, **others
+            state=state, get_run=run_of, get_fab=fab_of, trusted_entities={"smpcfl": ""}, **others
         )
 
-    supernode._verify_fab = verified  # type: ignore[assignment]
     supernode._pull_and_store_message = pull_and_store  # type: ignore[assignment]
+
+
+def _misnamed(run_id: int, run: Run, state: NodeState) -> str:
+    """Why what is told of `run_id` would reach another run; empty if it would not.
+
+    Flower keeps it under the id that it is told, and one context for all runs of a series: a run could be
+    given another run's app, run config or id.
+    """
+    if run.run_id != run_id:
+        return f"run {run_id} is told to be run {run.run_id}"
+    if state.get_run_series_context(run.series_id) is not None:
+        return f"run {run_id} goes on with the series of another run: start it as one of its own"
+    return ""
+
+
+def _refuse_other_tasks() -> None:
+    """A ClientApp may ask its SuperNode for tasks of other kinds: models, connectors, agents."""
+    create = InMemoryNodeState.create_task
+    if "task_type" not in inspect.signature(create).parameters:
+        raise LocalError("this version of flwr creates tasks in another way: see pyproject.toml")
+
+    def create_task(
+        self: InMemoryNodeState, task_type: str, *rest: Any, **others: Any
+    ) -> int | None:
+        if task_type != TaskType.CLIENT_APP:
+            log.error("this peer runs ClientApps only: no task of type %.40r", task_type)
+            return None
+        return create(self, task_type, *rest, **others)
+
+    InMemoryNodeState.create_task = create_task  # type: ignore[assignment, method-assign]
