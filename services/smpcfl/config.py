@@ -20,10 +20,11 @@ from .protocol.ticket import MODES
 
 PREFIX = "SMPCFL_"
 ANY_APP, BUNDLED_APP = "any", "bundled"
-# Read elsewhere: by the training app, or by Compose.
+# Read elsewhere: by the training app, by the SuperNode, or by Compose.
 OTHER_VARIABLES = {
     "SMPCFL_MNIST",
     "SMPCFL_AGENT",
+    "SMPCFL_RUN_APPS",
     "SMPCFL_TOKEN",
     "SMPCFL_AGGREGATOR_STATE",
 }

@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
@@ -49,7 +50,7 @@ def _prepare(command: list[str]) -> None:
     elif command[0] == "flower-supernode":
         from .peer import supernode
 
-        supernode.install(os.environ["SMPCFL_APPS"])
+        supernode.install(os.environ["SMPCFL_APPS"], Path(os.environ["SMPCFL_RUN_APPS"]))
 
 
 def _thread_failed(what: threading.ExceptHookArgs) -> None:

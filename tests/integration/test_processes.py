@@ -7,15 +7,20 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from smpcfl.aggregator import rounds
 from smpcfl.local.stack import LOOPBACK, Stack, free_ports
+from smpcfl.peer.apps import hash_of
+from smpcfl.peer.run_apps import app_of_run
+from smpcfl.tasks import BUNDLED
 from support.processes import option, page
 
 
@@ -56,6 +61,13 @@ def test_three_peers_train_and_find_each_other_by_mdns(tmp_path: Path) -> None:
         )
         assert again.returncode == 0, again.stderr
         assert "round 1/1" in again.stdout
+        with closing(sqlite3.connect(tmp_path / "aggregator" / "superlink.db")) as database:
+            runs = database.execute("SELECT run_id, clientapp_runtime FROM run").fetchall()
+        assert [runtime for _, runtime in runs] == [0.0, 0.0], "how long the apps ran"
+        for number in range(3):
+            folder = tmp_path / f"peer-{number}" / "flower" / "run-apps"
+            apps = [app_of_run(folder, run % 2**64) for run, _ in runs]
+            assert apps == [bytes.fromhex(hash_of(BUNDLED))] * 2, stack.log(f"peer-{number}")
 
 
 @pytest.mark.processes

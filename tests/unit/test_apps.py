@@ -26,6 +26,7 @@ from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 from smpcfl.config import ConfigError, Settings
 from smpcfl.peer import apps
 from smpcfl.peer import supernode as ours
+from smpcfl.peer.run_apps import app_of_run
 from smpcfl.protocol.errors import LocalError
 from smpcfl.tasks import BUNDLED
 
@@ -39,6 +40,12 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(InMemoryNodeState, "create_task", InMemoryNodeState.create_task)
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+@pytest.fixture
+def noted(tmp_path: Path) -> Path:
+    """The folder where the SuperNode notes which app each run has."""
+    return tmp_path / "noted"
 
 
 NAMED = get_fab_metadata(build_fab_from_disk(BUNDLED))
@@ -110,8 +117,8 @@ def another(folder: Path, components: str = "") -> Path:
     return app
 
 
-def test_the_bundled_app_is_run_and_another_is_not(tmp_path: Path) -> None:
-    ours.install("bundled")
+def test_the_bundled_app_is_run_and_another_is_not(tmp_path: Path, noted: Path) -> None:
+    ours.install("bundled", noted)
     assert receive(build_fab_from_disk(BUNDLED)) == ""
     app = another(tmp_path)
     reply = receive(build_fab_from_disk(app), valid_license="really")
@@ -122,21 +129,21 @@ def test_the_bundled_app_is_run_and_another_is_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize("setting", ["bundled", "any"])
 @pytest.mark.parametrize("named", [("/", "/../evil"), (NAMED[0], "9.9.9"), ("x/y", NAMED[1])])
 def test_the_superlink_does_not_choose_the_folder_that_the_app_is_loaded_from(
-    named: tuple[str, str], setting: str
+    named: tuple[str, str], setting: str, noted: Path
 ) -> None:
-    ours.install(setting)
+    ours.install(setting, noted)
     assert "and told to be" in receive(build_fab_from_disk(BUNDLED), named)
 
 
-def test_an_app_is_allowed_by_its_hash(tmp_path: Path) -> None:
+def test_an_app_is_allowed_by_its_hash(tmp_path: Path, noted: Path) -> None:
     app = another(tmp_path)
-    ours.install(apps.hash_of(app))
+    ours.install(apps.hash_of(app), noted)
     assert receive(build_fab_from_disk(app)) == ""
     assert "SMPCFL_APPS" in receive(build_fab_from_disk(BUNDLED))
 
 
-def test_any_app_is_run_when_asked_for(tmp_path: Path) -> None:
-    ours.install("any")
+def test_any_app_is_run_when_asked_for(tmp_path: Path, noted: Path) -> None:
+    ours.install("any", noted)
     assert receive(build_fab_from_disk(another(tmp_path))) == ""
     assert "is no bundle of an app" in receive(b"nonsense")
 
@@ -151,33 +158,35 @@ def test_any_app_is_run_when_asked_for(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_of_anything_but_clientapps_is_refused_by_name(
-    setting: str, kind: str, words: str
+    setting: str, kind: str, words: str, noted: Path
 ) -> None:
-    ours.install(setting)
+    ours.install(setting, noted)
     reply = receive(build_fab_from_disk(BUNDLED), run={"primary_task_type": kind})
     assert reply == f"this peer runs ClientApps only; {words}"
 
 
-def test_an_app_that_brings_an_agent_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_app_that_brings_an_agent_is_refused_by_name(tmp_path: Path, noted: Path) -> None:
     app = another(tmp_path, 'agentapp = "more:agent"\n')
     for setting in ("any", apps.hash_of(app)):
-        ours.install(setting)
+        ours.install(setting, noted)
         reply = receive(build_fab_from_disk(app))
         assert reply.startswith("this peer runs ClientApps only; app ")
         assert reply.endswith("brings agentapp")
 
 
-def test_the_app_that_was_looked_at_is_the_one_that_the_run_takes(tmp_path: Path) -> None:
+def test_the_app_that_was_looked_at_is_the_one_that_the_run_takes(
+    tmp_path: Path, noted: Path
+) -> None:
     """Else a run would take another app that is here, by the hash that the SuperLink says it has."""
-    ours.install("any")
+    ours.install("any", noted)
     state, other = new_state(), build_fab_from_disk(another(tmp_path))
     state.store_fab(Fab(found := hashlib.sha256(other).hexdigest(), other, {}))
     reply = receive(build_fab_from_disk(BUNDLED), state=state, run={"fab_hash": found}, fab_hash="")
     assert reply.startswith(f"run {RUN} is told to be of app {found}, and has app ")
 
 
-def test_what_is_told_of_one_run_reaches_no_other() -> None:
-    ours.install("any")
+def test_what_is_told_of_one_run_reaches_no_other(noted: Path) -> None:
+    ours.install("any", noted)
     bundled = build_fab_from_disk(BUNDLED)
     assert receive(bundled, run={"run_id": 6}) == f"run {RUN} is told to be run 6"
     state = new_state()
@@ -186,23 +195,53 @@ def test_what_is_told_of_one_run_reaches_no_other() -> None:
     assert state.get_run_series_context(7).run_id == 6  # type: ignore[union-attr]
 
 
-def test_a_supernode_makes_tasks_of_clientapps_alone() -> None:
-    ours.install("any")
+def test_a_supernode_makes_tasks_of_clientapps_alone(noted: Path) -> None:
+    ours.install("any", noted)
     state = new_state()
     for kind in TaskType:
         assert (state.create_task(kind, RUN) is not None) == (kind is TaskType.CLIENT_APP)
 
 
 def test_a_flower_that_verifies_apps_or_makes_tasks_in_another_way_is_an_error(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, noted: Path
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(supernode, "_pull_and_store_message", lambda state, get_run: None)
         with pytest.raises(LocalError, match="verifies apps in another way"):
-            ours.install("any")
+            ours.install("any", noted)
     monkeypatch.setattr(InMemoryNodeState, "create_task", lambda self, kind: None)
     with pytest.raises(LocalError, match="creates tasks in another way"):
-        ours.install("any")
+        ours.install("any", noted)
+
+
+@pytest.mark.parametrize("setting", ["bundled", "any"])
+def test_the_app_of_a_run_is_noted_before_the_run_gets_it(
+    setting: str, noted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours.install(setting, noted)
+    state, seen = new_state(), []
+    store = state.store_run
+
+    def store_run(run: Run) -> None:
+        seen.append(app_of_run(noted, run.run_id))
+        store(run)
+
+    monkeypatch.setattr(state, "store_run", store_run)
+    assert receive(build_fab_from_disk(BUNDLED), state=state) == ""
+    assert seen == [bytes.fromhex(apps.hash_of(BUNDLED))]
+
+
+def test_an_app_that_is_refused_is_not_noted(tmp_path: Path, noted: Path) -> None:
+    ours.install("bundled", noted)
+    assert receive(build_fab_from_disk(another(tmp_path)))
+    assert app_of_run(noted, RUN) is None
+
+
+def test_a_run_whose_app_cannot_be_noted_gets_nothing(noted: Path) -> None:
+    ours.install("bundled", noted)
+    (noted / str(RUN)).mkdir()
+    reply = receive(build_fab_from_disk(BUNDLED))
+    assert reply == f"this peer could not note the app of run {RUN}: Is a directory, see its log"
 
 
 @pytest.mark.parametrize("apps", ["", "all", "bundled,", "BUNDLED", "0" * 63, "any;bundled"])

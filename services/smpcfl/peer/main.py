@@ -109,6 +109,7 @@ def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Ch
         "SMPCFL_AGENT": socket,
         "SMPCFL_MODE": settings.mode,
         "SMPCFL_APPS": settings.apps,
+        "SMPCFL_RUN_APPS": str(home / "run-apps"),
     }
     return Child(
         "SuperNode",

@@ -3,8 +3,10 @@ first use, and at each reply before it leaves."""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import logging
+from pathlib import Path
 from typing import Any
 
 from flwr.app import Error
@@ -17,20 +19,22 @@ from flwr.supernode.nodestate import NodeState
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
 from ..protocol.errors import LocalError
-from . import outgoing
+from . import outgoing, run_apps
 from .apps import Apps
 
 log = logging.getLogger("smpcfl.supernode")
 
 
-def install(setting: str) -> None:
-    """`setting`: as in `Settings.apps`. LocalError if this Flower is another than we know."""
-    _verify_apps(Apps(setting))
+def install(setting: str, folder: Path) -> None:
+    """`setting`: as in `Settings.apps`. `folder`: of `run_apps`. LocalError if this Flower is another than
+    we know, or the folder cannot be written."""
+    run_apps.prepare(folder)
+    _verify_apps(Apps(setting), folder)
     _refuse_other_tasks()
     outgoing.install()
 
 
-def _verify_apps(apps: Apps) -> None:
+def _verify_apps(apps: Apps, folder: Path) -> None:
     receive = supernode._pull_and_store_message
     wanted = {"state", "get_run", "get_fab", "trusted_entities"}
     if not wanted <= inspect.signature(receive).parameters.keys():
@@ -52,7 +56,11 @@ def _verify_apps(apps: Apps) -> None:
 
         def verified(fab: Fab, trusted: object) -> bool:
             run_id, run = told[0]
-            refusal = _misnamed(run_id, run, state) or apps.refusal(run, fab.content)
+            refusal = (
+                _misnamed(run_id, run, state)
+                or apps.refusal(run, fab.content)
+                or _not_noted(folder, run_id, fab.content)
+            )
             if refusal:
                 log.error(refusal)
                 supernode.FAB_VERIFICATION_ERROR = Error(ErrorCode.INVALID_FAB, refusal)
@@ -76,6 +84,16 @@ def _misnamed(run_id: int, run: Run, state: NodeState) -> str:
         return f"run {run_id} is told to be run {run.run_id}"
     if state.get_run_series_context(run.series_id) is not None:
         return f"run {run_id} goes on with the series of another run: start it as one of its own"
+    return ""
+
+
+def _not_noted(folder: Path, run_id: int, bundle: bytes) -> str:
+    """Why the agent does not learn which app the run has; empty if it does."""
+    try:
+        run_apps.note(folder, run_id, hashlib.sha256(bundle).digest())
+    except OSError as error:
+        log.error("cannot write to %s: %s", folder, error)
+        return f"this peer could not note the app of run {run_id}: {error.strerror}, see its log"
     return ""
 
 
