@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +12,30 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.common.constant import NOOP_FLWR_AID
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
+from flwr.common.constant import (
+    FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE,
+    NOOP_FLWR_AID,
+    TIMESTAMP_HEADER,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from flwr.supercore.date import now
+from flwr.supercore.primitives.asymmetric import sign_message
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.superlink import extensions
 from flwr.superlink.main import create_app
 
 from smpc.v1 import node_pb2 as pb
 from smpc.v1 import registry_pb2
 from smpcfl import identity
-from smpcfl.aggregator import gate
+from smpcfl.aggregator import fleet, gate
 from smpcfl.identity import Role
 from smpcfl.peer.node import PATH, signed
 from smpcfl.protocol.signing import signer
 from support.enrolled import Deployment
 
+MIB = 1 << 20
 ELSEWHERE, HERE = ("10.0.0.7", 40000), ("127.0.0.1", 40000)
 
 
@@ -42,12 +54,18 @@ class SuperLink:
         monkeypatch.setenv("SMPCFL_AGGREGATOR_STATE", str(self.state))
         monkeypatch.setattr(extensions, "get_middleware", extensions.get_middleware)
         monkeypatch.setattr(gate.uvicorn.config, "create_ssl_context", None)
+        monkeypatch.setattr(gate.uvicorn.config, "HTTP_PROTOCOLS", {"auto": "", "h11": ""})
         gate.install(["flower-superlink", "--host", "0.0.0.0"])
         self.app = create_app()
         self.app.state.enable_supernode_auth = True
 
     async def post(
-        self, path: str, body: bytes = b"", *, client: tuple[str, int] = ELSEWHERE, **headers: str
+        self,
+        path: str,
+        body: bytes | AsyncIterator[bytes] = b"",
+        headers: dict[str, str] | None = None,
+        *,
+        client: tuple[str, int] = ELSEWHERE,
     ) -> httpx.Response:
         transport = httpx.ASGITransport(self.app, client=client)
         async with httpx.AsyncClient(transport=transport, base_url="http://10.0.0.1") as http:
@@ -75,10 +93,38 @@ class SuperLink:
         return {node.name: node.public_key for node in found if not node.unregistered_at}
 
     async def reaches_flower(self, key: ec.EllipticCurvePrivateKey) -> bool:
-        """Whether a Fleet call of this key passes the gate, after which Flower looks at its signature."""
-        header = {FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(public_pem(key)).decode()}
-        reply = await self.post("/v1/fleet/pull-messages", **header)
-        return "no peer's" not in reply.text
+        """Whether a Fleet call of this key passes the gate; Flower then misses its media type."""
+        headers = {**signed_headers(key), "content-type": ""}
+        reply = await self.post("/v1/fleet/pull-messages", headers=headers)
+        assert reply.status_code in (403, 415), reply.text
+        return reply.status_code == 415
+
+
+def signed_headers(
+    key: ec.EllipticCurvePrivateKey, age_s: float = 1.0, signed_by: Any = None
+) -> dict[str, str]:
+    """As Flower's SuperNode signs a call."""
+    time = (now() - timedelta(seconds=age_s)).isoformat()
+    signature = sign_message(signed_by or key, time.encode())
+    return {
+        FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(public_pem(key)).decode(),
+        FLEET_HTTP_SIGNATURE_HEADER: b64encode(signature).decode(),
+        TIMESTAMP_HEADER: time,
+        "content-type": PROTOBUF_MEDIA_TYPE,
+    }
+
+
+class Body:
+    """A request's body in pieces of a MiB that counts how many were taken."""
+
+    def __init__(self, pieces: int) -> None:
+        self._pieces = pieces
+        self.taken = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(self._pieces):
+            self.taken += 1
+            yield bytes(MIB)
 
 
 @pytest.fixture
@@ -181,3 +227,85 @@ async def test_nodes_from_before_a_restart_are_known_by_their_names(superlink: S
     assert await superlink.reaches_flower(key)
     superlink.revoke("peer-a")
     assert not await superlink.reaches_flower(key)
+
+
+async def known_key(superlink: SuperLink) -> ec.EllipticCurvePrivateKey:
+    key = identity.new_key()
+    assert (await superlink.post(PATH, superlink.node_key("peer-a", key))).status_code == 204
+    return key
+
+
+async def test_a_known_key_without_its_signature_has_none_of_its_body_read(
+    superlink: SuperLink,
+) -> None:
+    key = await known_key(superlink)
+    good = signed_headers(key)
+    attempts = [
+        {k: v for k, v in good.items() if k != FLEET_HTTP_SIGNATURE_HEADER},
+        {k: v for k, v in good.items() if k != TIMESTAMP_HEADER},
+        signed_headers(key, signed_by=identity.new_key()),
+        signed_headers(key, age_s=310.0),
+        signed_headers(key, age_s=-10.0),
+        {**good, TIMESTAMP_HEADER: now().isoformat()},
+        {**good, TIMESTAMP_HEADER: "2026-01-01T00:00:00"},
+        {**good, TIMESTAMP_HEADER: "now"},
+        {**good, FLEET_HTTP_SIGNATURE_HEADER: "?"},
+        {**good, FLEET_HTTP_SIGNATURE_HEADER: "A" * 4096},
+    ]
+    for headers in attempts:
+        body = Body(3)
+        reply = await superlink.post("/v1/fleet/push-object", aiter(body), headers)
+        assert (reply.status_code, body.taken) == (401, 0), headers
+        assert reply.json() == {"detail": "Invalid SuperNode authentication"}
+        assert reply.headers["connection"] == "close"
+
+
+async def test_a_signed_call_is_flowers_own_to_answer(superlink: SuperLink) -> None:
+    key = await known_key(superlink)
+    state: Any = superlink.app.state.linkstate_factory.state()
+    node = state.get_node_id_by_public_key(public_pem(key))
+    body = SendNodeHeartbeatRequest(node=Node(node_id=node), heartbeat_interval=30.0)
+    for age_s in (-4.0, 1.0, 300.0):
+        reply = await superlink.post(
+            "/v1/fleet/send-node-heartbeat", body.SerializeToString(), signed_headers(key, age_s)
+        )
+        assert reply.status_code == 200, reply.text
+
+
+@pytest.mark.parametrize("length", [fleet.LARGEST_BODY + 1, 400 * MIB, 10**30])
+async def test_a_body_that_says_it_is_too_long_is_not_read(
+    superlink: SuperLink, length: int
+) -> None:
+    key, body = await known_key(superlink), Body(3)
+    headers = {**signed_headers(key), "content-length": str(length)}
+    reply = await superlink.post("/v1/fleet/push-object", aiter(body), headers)
+    assert (reply.status_code, body.taken) == (413, 0)
+    assert reply.headers["connection"] == "close"
+    assert str(fleet.LARGEST_BODY) in reply.text
+
+
+@pytest.mark.parametrize("announced", [{}, {"content-length": "5"}])
+async def test_a_body_that_does_not_say_so_is_cut_off(
+    superlink: SuperLink, announced: dict[str, str]
+) -> None:
+    key, body = await known_key(superlink), Body(400)
+    headers = {**signed_headers(key), **announced}
+    reply = await superlink.post("/v1/fleet/push-object", aiter(body), headers)
+    assert reply.status_code == 413
+    assert body.taken == fleet.LARGEST_BODY // MIB + 1
+
+
+async def test_a_chunk_of_an_array_and_a_body_at_the_bound_are_let_through(
+    superlink: SuperLink,
+) -> None:
+    assert fleet.LARGEST_BODY > 2 * FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
+    key, body = await known_key(superlink), Body(fleet.LARGEST_BODY // MIB)
+    reply = await superlink.post("/v1/fleet/push-object", aiter(body), signed_headers(key))
+    assert body.taken == fleet.LARGEST_BODY // MIB
+    assert reply.status_code == 400, "Flower read it, and it is no message"
+
+
+async def test_the_parser_that_bounds_headers_is_taken(superlink: SuperLink) -> None:
+    gate.uvicorn.config.HTTP_PROTOCOLS.update(auto="unbounded", h11="bounded")
+    gate.install(["flower-superlink", "--host", "0.0.0.0"])
+    assert gate.uvicorn.config.HTTP_PROTOCOLS["auto"] == "bounded"

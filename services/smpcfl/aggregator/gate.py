@@ -2,8 +2,8 @@
 
 Flower serves three on one port, and of these the Control API (start a run, register a node) asks nobody who
 he is. Here everything but the Fleet API is for this machine alone, and a SuperNode's key counts once a peer
-has signed for it with its own. Runs inside the SuperLink's process (`smpcfl.daemon`), as the outermost
-middleware.
+has signed for it with its own. Nothing of a body is read before that is settled. Runs inside the SuperLink's
+process (`smpcfl.daemon`), as the outermost middleware.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import os
 import ssl
 import threading
 import time
-from base64 import b64decode
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,14 @@ import uvicorn.config
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, NodeStatus
+from flwr.supercore.constant import NodeStatus
 from flwr.superlink import extensions
 from google.protobuf.message import DecodeError
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from smpc.v1 import node_pb2, registry_pb2
 
@@ -39,14 +39,15 @@ from ..peer.node import PATH, signed
 from ..protocol.errors import LocalError, RemoteError
 from ..protocol.signing import verify
 from ..wire import parse
+from . import fleet
+from .fleet import App, Scope
 
 log = logging.getLogger("smpcfl.gate")
 FLEET = "/v1/fleet/"
 _LONGEST = 16 << 10
 _RELOAD_S = 5.0
-
-Scope = MutableMapping[str, Any]
-App = Callable[[Scope, Any, Any], Awaitable[None]]
+# Whoever is refused sends no more: what is left of the body would be the next thing to read.
+_CLOSE = {"connection": "close"}
 
 
 class Gate:
@@ -63,14 +64,17 @@ class Gate:
         self._revoked: tuple[int, frozenset[str]] = (0, frozenset())
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
             response = await self._answer(scope, receive)
+            if response is None and scope["path"].startswith(FLEET):
+                if not await fleet.forward(self._app, scope, receive, send):
+                    response = _too_long(scope)
+            elif response is None:
+                await self._app(scope, receive, send)
             if response is not None:
                 await response(scope, receive, send)
-                return
-        elif scope["type"] != "lifespan":
-            return
-        await self._app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Any) -> Response | None:
         """None lets it pass."""
@@ -78,28 +82,37 @@ class Gate:
         if path == PATH and scope["method"] == "POST":
             return await self._register(Request(scope, receive))
         if path.startswith(FLEET):
-            if not await run_in_threadpool(self._is_peers, Request(scope), scope["app"]):
-                return Response("this node's key is no peer's", 403)
-            return None
+            return await run_in_threadpool(self._check_call, scope)
         if not self._is_local(scope):
-            log.warning("refused %r to %s", path[:200], (scope.get("client") or ("nobody",))[0])
-            return Response("only on the aggregator's own machine", 403)
+            log.warning("refused %r to %s", path[:200], _host(scope))
+            return _refusal("only on the aggregator's own machine", 403)
         return None
+
+    def _check_call(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        peer = self._peer_of(headers, scope["app"])
+        if peer is None or peer in self._read_revoked():
+            return _refusal("this node's key is no peer's", 403)
+        if not fleet.is_signed(headers):
+            # As Flower says it, and SuperNodes know it.
+            body = {"detail": "Invalid SuperNode authentication"}
+            return JSONResponse(body, 401, headers=_CLOSE)
+        return _too_long(scope) if fleet.is_announced_too_long(headers) else None
 
     async def _register(self, request: Request) -> Response:
         body = b""
         async for piece in request.stream():
             body += piece
             if len(body) > _LONGEST:
-                return Response("too long", 413)
+                return _refusal("too long", 413)
         try:
             name, public_key = await run_in_threadpool(self._check, body)
         except (IdentityError, RemoteError) as error:
             log.warning("refused a node key: %s", error)
-            return Response(str(error), 403)
+            return _refusal(str(error), 403)
         state = request.scope["app"].state.linkstate_factory.state()
         if not await run_in_threadpool(_replace_node, state, name, public_key):
-            return Response("another peer's node has this key", 403)
+            return _refusal("another peer's node has this key", 403)
         self._peers = {key: peer for key, peer in self._peers.items() if peer != name}
         self._peers[public_key] = name
         return Response(status_code=204)
@@ -124,15 +137,10 @@ class Gate:
             raise IdentityError(f"{member.name}: bad signature under the node key")
         return member.name, message.public_key
 
-    def _is_peers(self, request: Request, app: Any) -> bool:
-        peer = self._peer_of(request, app)
-        return peer is not None and peer not in self._read_revoked()
-
-    def _peer_of(self, request: Request, app: Any) -> str | None:
-        """Whose node this is. That the caller holds its key is Flower's to check."""
-        try:
-            key = b64decode(request.headers[FLEET_HTTP_PUBLIC_KEY_HEADER], validate=True)
-        except (KeyError, ValueError):
+    def _peer_of(self, headers: Headers, app: Any) -> str | None:
+        """Whose node's key the caller shows."""
+        key = fleet.public_key_of(headers)
+        if key is None:
             return None
         if key not in self._peers:
             # From before a restart of the SuperLink: its database knows the names.
@@ -167,6 +175,20 @@ class Gate:
         return self._revoked[1]
 
 
+def _refusal(text: str, status: int) -> Response:
+    return Response(text, status, headers=_CLOSE)
+
+
+def _too_long(scope: Scope) -> Response:
+    text = f"more than {fleet.LARGEST_BODY} bytes in one request"
+    log.warning("refused %r to %s: %s", scope["path"][:200], _host(scope), text)
+    return _refusal(text, 413)
+
+
+def _host(scope: Scope) -> str:
+    return (scope.get("client") or ("nobody",))[0]
+
+
 def _replace_node(state: Any, name: str, public_key: bytes) -> bool:
     """The peer `name` has one node, the one with this key. False if that is another peer's."""
     living = (NodeStatus.REGISTERED, NodeStatus.ONLINE, NodeStatus.OFFLINE)
@@ -190,6 +212,8 @@ def install(command: Sequence[str]) -> None:
         )
     host = command[command.index("--host") + 1]
     extensions.get_middleware = lambda: (Middleware(Gate, state=state, host=host),)
+    # httptools, which it would take, keeps a header without end, from whoever connects; h11 at most 64 KiB.
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = uvicorn.config.HTTP_PROTOCOLS["h11"]
     make = uvicorn.config.create_ssl_context
 
     def create_ssl_context(certfile: Any, *arguments: Any, **options: Any) -> ssl.SSLContext:
