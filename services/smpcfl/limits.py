@@ -17,7 +17,9 @@ _KEPT = 4096  # callers that are remembered
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one caller. A round takes less than ten calls of each pair, and retries are seconds apart."""
+    """Of one caller. A round takes less than ten calls of each pair, a heartbeat one in two seconds, and
+    retries are seconds apart.
+    """
 
     in_flight: int = 8
     burst: int = 50

@@ -18,6 +18,7 @@ from smpc.v1 import local_pb2, peer_pb2, registry_pb2
 from smpcfl import identity
 from smpcfl.aggregator.rounds import RoundsService
 from smpcfl.identity import Role
+from smpcfl.limits import Callers
 from smpcfl.metrics import Metrics
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ticket import ADDITIVE
@@ -36,7 +37,7 @@ from .budget import (
     rng_of,
 )
 from .files import RECORD_LINE
-from .live import LOCAL, OUTSIDER, REQUESTS, STREAMED, Context, Live
+from .live import LOCAL, OUTSIDER, REQUESTS, STREAMED, UNLIMITED, Context, Live
 from .onslaught import anybody, attack, bad_calls
 
 PHASES = 7  # of the seeded round below
@@ -126,7 +127,9 @@ async def test_the_registry(tmp_path: Path) -> None:
     authority = deployment.authority
     roster = Roster(tmp_path / "indices.json", 1)
     metrics = Metrics("seeded")
-    registry = RegistryService(authority.own_identity([]), authority, roster, metrics)
+    registry = RegistryService(
+        authority.own_identity([]), authority, roster, metrics, Callers(UNLIMITED)
+    )
     pem = identity.pem(authority.certificate)
     contexts = [
         *(Context(f"peer-{number}.peer.smpcfl", pem=pem) for number in range(3)),

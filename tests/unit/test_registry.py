@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from smpc.v1 import registry_pb2 as pb
 from smpcfl.config import ConfigError, Settings
 from smpcfl.identity import Role
+from smpcfl.limits import Callers, Limits
 from smpcfl.metrics import Metrics
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.registry import service
@@ -53,3 +55,47 @@ async def test_an_address_needs_a_port(
         await registry._register(request, cast(Any, None))
     with pytest.raises(ConfigError, match="host:port is needed"):
         Settings(registry=f"a:{port}")
+
+
+class Refused(Exception):
+    pass
+
+
+class Context:
+    """What the handlers use of gRPC's when they refuse."""
+
+    def set_trailing_metadata(self, metadata: Any) -> None:
+        pass
+
+    async def abort(self, code: Any, details: str) -> None:
+        raise Refused(details)
+
+
+async def test_one_caller_asks_so_much_of_it_and_takes_nothing_from_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(burst=3, pause_s=0.0)
+    monkeypatch.setattr(service, "Callers", lambda: Callers(limits, lambda: 0.0))
+    shown = [(Role.PEER, "peer-a")]
+    monkeypatch.setattr(service.rpc, "caller", lambda context: shown[0])
+    roster, authority = Roster(tmp_path / "indices.json", 1), Deployment(tmp_path).authority
+    metrics = Metrics("seeded", CollectorRegistry())
+    registry: Any = RegistryService(authority.own_identity([]), authority, roster, metrics)
+    calls: dict[str, Any] = {
+        "Register": pb.RegisterRequest(),
+        "Heartbeat": pb.HeartbeatRequest(),
+        "Lookup": pb.LookupRequest(),
+        "Goodbye": pb.GoodbyeRequest(),
+        "Renew": pb.RenewRequest(),
+    }
+    for _ in range(limits.burst):
+        await registry.Lookup(pb.LookupRequest(), Context())
+    for method, request in calls.items():
+        with pytest.raises(Refused, match="rate_limited"):
+            await getattr(registry, method)(request, Context())
+    shown[0] = (Role.PEER, "peer-b")
+    await registry.Lookup(pb.LookupRequest(), Context())
+    limited = metrics.registry.get_sample_value(
+        "smpcfl_rejected_total", {"mode": "seeded", "reason": "rate_limited"}
+    )
+    assert limited == len(calls)

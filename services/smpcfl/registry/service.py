@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -18,6 +19,7 @@ from .. import identity, rpc, storage
 from ..config import Settings, cannot_listen, is_port
 from ..discovery import Discovery
 from ..identity import Identity, Role
+from ..limits import Callers
 from ..metrics import Metrics
 from ..protocol.errors import ProtocolError, Reason, RemoteError
 from ..rpc import Context
@@ -62,15 +64,25 @@ class EnrolmentService(pb_grpc.EnrolmentServicer):
 
 class RegistryService(pb_grpc.RegistryServicer):
     def __init__(
-        self, own: Identity, authority: Authority, roster: Roster, metrics: Metrics
+        self,
+        own: Identity,
+        authority: Authority,
+        roster: Roster,
+        metrics: Metrics,
+        callers: Callers | None = None,
     ) -> None:
         self._own = own
         self._authority = authority
         self._roster = roster
         self._metrics = metrics
-        for name in ("Register", "Heartbeat", "Lookup", "Goodbye", "Renew"):
+        # RFC 6979: the aggregator may ask again, but never gets another seed.
+        self._sign = signer(own.key, deterministic=True)
+        limited = partial(
+            rpc.handler, metrics=metrics, on_refusal=_warn, callers=callers or Callers()
+        )
+        for name in ("Register", "Heartbeat", "Lookup", "Goodbye", "Renew", "SignGraph"):
             method = self._standing(getattr(self, f"_{name.lower()}"))
-            setattr(self, name, rpc.handler(name, metrics, on_refusal=_warn)(method))
+            setattr(self, name, limited(name)(method))
 
     def _standing(self, method: Any) -> Any:
         """For callers who are not revoked."""
