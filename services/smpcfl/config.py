@@ -83,6 +83,12 @@ class Settings:
     token_hours: float = _option(
         24.0, "life of the join tokens in the join folder, replaced after half of it", services="r"
     )
+    token_peers: int = _option(
+        64,
+        "how many different peer ids the join folder's tokens may enrol, all of them together; a peer"
+        " that enrols again, or with a token of its own (`smpcfl token`), does not count",
+        services="r",
+    )
     peer_id: str = _option("", "name of this peer (default: made at the first start)", services="p")
     min_cohort: int = _option(3, "smallest cohort that this peer joins", services="p")
     min_survivors: int = _option(3, "fewest survivors that this peer accepts", services="p")
@@ -118,6 +124,8 @@ class Settings:
                 )
         if self.rounds < 0:
             raise ConfigError(f"rounds is {self.rounds}: at least 0")
+        if self.token_peers < 1:
+            raise ConfigError(f"{_sources('token_peers')} is {self.token_peers}: at least 1")
         for name in ("certificate_hours", "token_hours"):
             if not 0.005 <= getattr(self, name) <= 24 * 365:
                 raise ConfigError(

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from ..aggregator.rounds import records_path
+from ..config import Settings
 from ..protocol.errors import LocalError
 from ..supervisor import descendants
 
@@ -71,6 +72,7 @@ class Stack:
                 "enrolment_port": enrolment,
                 "targets_port": targets,
                 "metrics_port": ports[4],
+                "token_peers": max(self.peers, Settings.token_peers),
             },
         )
         self.start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import re
 import time
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .. import identity
+from ..config import Settings
 from ..identity import Identity, IdentityError, Role
 from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.signing import REGISTRY
@@ -23,19 +25,22 @@ from .ca import load_or_make_ca
 from .claims import Claims
 from .tokens import JoinToken, Tokens
 
+log = logging.getLogger("smpcfl.registry")
 TOKENS = "tokens"  # in the state folder
 CLOSED = "join-folder-closed"  # a file there: no join token for any number of peers
 _HOST = re.compile(
     r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII | re.IGNORECASE
 )  # and so no wildcard
 _DAY_S = 86400.0
+_NEARLY = 0.8  # of the ids that shared tokens may enrol: from here on it is a warning
 
 
 class Authority:
     """CA key and certificate in `state`, join tokens by role in `join`/<role>/token.
 
     `join`/<role> also gets ca.pem, after the token: where it stands, a machine can enrol. Certificates
-    live for `certificate_s` seconds, join tokens for `token_s`. `clock`: seconds since the epoch.
+    live for `certificate_s` seconds, join tokens for `token_s`; those of peers enrol `token_peers` different
+    ids, all together and for good. `clock`: seconds since the epoch.
     """
 
     def __init__(
@@ -45,10 +50,12 @@ class Authority:
         *,
         certificate_s: float = _DAY_S,
         token_s: float = _DAY_S,
+        token_peers: int = Settings.token_peers,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._state = state
         self._life = datetime.timedelta(seconds=certificate_s)
+        self._token_peers = token_peers
         self._clock = clock
         self.key, self.certificate = load_or_make_ca(state)
         self.claims = Claims(state)
@@ -97,6 +104,8 @@ class Authority:
         self.claims.check(name, key)
         if self.claims.is_reserved(name) and not found.name:
             raise RemoteError(Reason.NAME_TAKEN, "reserved for a token of its own", peer=name)
+        if found.is_shared and role == Role.PEER:
+            self._count(name)
         self._claim(name, key)
         self._tokens.use(token, found, key)
         return self._issue(request, Role(role), name)
@@ -114,6 +123,18 @@ class Authority:
         self.claims.check(member.name, key)
         self._claim(member.name, key)
         return self._issue(request, member.role, member.name)
+
+    def _count(self, name: str) -> None:
+        count = self.claims.count_shared(name, self._token_peers)
+        level = logging.WARNING if count >= _NEARLY * self._token_peers else logging.INFO
+        log.log(
+            level,
+            "%s comes with the join folder's token, which has made %d of %d peer ids"
+            " (SMPCFL_TOKEN_PEERS)",
+            name,
+            count,
+            self._token_peers,
+        )
 
     def _claim(self, name: str, key: str) -> None:
         now = self._clock()

@@ -1,4 +1,7 @@
-"""Which id belongs to which key, which ids are reserved, and who is revoked: files of the registry."""
+"""Which id belongs to which key, which ids are reserved, which came by a shared token, and who is revoked.
+
+Files of the registry.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from ..identity import write_private
 from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.signing import AGGREGATOR
 
-_CLAIMS, _RESERVED, _REVOKED = "claims", "reserved", "revoked"
+_CLAIMS, _RESERVED, _REVOKED, _SHARED = "claims", "reserved", "revoked", "shared"
 
 
 class Claims:
@@ -23,6 +26,7 @@ class Claims:
         self._claims = state / _CLAIMS
         self._reserved = state / _RESERVED
         self._revoked = state / _REVOKED
+        self._shared = state / _SHARED
 
     def claim(self, name: str, key: str, until: float, now: float) -> None:
         """`name` belongs to `key` until `until`; RemoteError(NAME_TAKEN) while it is another's."""
@@ -43,10 +47,28 @@ class Claims:
     def is_reserved(self, name: str) -> bool:
         return (self._reserved / name).exists()
 
+    def count_shared(self, name: str, most: int) -> int:
+        """How many ids shared tokens have enrolled, with `name` from now on, unless it was here before.
+
+        RemoteError(BAD_TOKEN) if that would be more than `most`.
+        """
+        known = _names(self._shared)
+        if name in known or (self._claims / name).exists():
+            return len(known)
+        if len(known) >= most:
+            raise RemoteError(
+                Reason.BAD_TOKEN,
+                f"the join folder's tokens have enrolled {len(known)} peer ids, and may enrol {most}: raise"
+                " SMPCFL_TOKEN_PEERS at the registry, or use a token of this peer's own (smpcfl token"
+                " --peer ID)",
+                peer=name,
+            )
+        write_private(self._shared / name, b"")
+        return len(known) + 1
+
     def revoked(self) -> frozenset[str]:
         """Peer ids."""
-        found = os.listdir(self._revoked) if self._revoked.exists() else ()
-        return frozenset(name for name in found if not name.startswith("."))  # one is being written
+        return _names(self._revoked)
 
     def revoke(self, name: str) -> None:
         """Puts out its id and its key, for good. LocalError if there is no such peer."""
@@ -74,3 +96,8 @@ class Claims:
             return None
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise LocalError(f"{path} is damaged ({error}): remove it") from error
+
+
+def _names(folder: Path) -> frozenset[str]:
+    found = os.listdir(folder) if folder.exists() else ()
+    return frozenset(name for name in found if not name.startswith("."))  # one is being written

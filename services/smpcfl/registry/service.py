@@ -208,6 +208,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         settings.join,
         certificate_s=settings.certificate_hours * 3600.0,
         token_s=settings.token_hours * 3600.0,
+        token_peers=settings.token_peers,
     )
     own = authority.own_identity(_HOSTS)
     roster = Roster(settings.state / "indices.json", int(time.time() * 1000))

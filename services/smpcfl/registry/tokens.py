@@ -29,6 +29,11 @@ class Token:
     used_by: str = ""
     """The key that used it, if it is good once: a machine that did not get the answer may ask again."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is one of the join folder's, for any number of machines."""
+        return not (self.once or self.name)
+
 
 class Tokens:
     """One file a token in `folder`, by its hash, so that `smpcfl token` may add one at any time."""
