@@ -3,8 +3,6 @@
 import ast
 import json
 import re
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -14,11 +12,11 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from smpcfl.config import PortInUse
-from smpcfl.metrics import CounterFamily, HistogramFamily, Metrics
+from smpcfl.metrics import CounterFamily, Metrics
+from support.promql import problems, selectors, series
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = ROOT / "grafana/dashboards/smpcfl.json"
-PROMETHEUS = ROOT / "prometheus/prometheus.yml"
 ALERTS = ROOT / "prometheus/alerts.yml"
 DATASOURCE = ROOT / "grafana/provisioning/datasources/prometheus.yml"
 PROVIDER = ROOT / "grafana/provisioning/dashboards/smpcfl.yml"
@@ -37,18 +35,6 @@ REQUIRED = {
     "smpcfl_rejected_total": {"reason"},
     "smpcfl_peers_discovered": {"via"},
 }
-SCRAPED = {"job", "instance", "peer", "alertname"}  # labels that Prometheus adds
-
-TOKEN = re.compile(
-    r'(?P<string>"(?:[^"\\]|\\.)*")'
-    r"|(?P<range>\[[^\]]*\])"
-    r"|(?P<name>[A-Za-z_:][\w:]*)"
-    r"|(?P<number>\d[\w.]*)"
-    r"|(?P<op>=~|!~|!=|==|>=|<=|[-+*/%^(){},=<>])"
-    r"|(?P<space>\s+)"
-)
-GROUPING = {"by", "without", "on", "ignoring", "group_left", "group_right"}
-OPERATORS = {"and", "or", "unless", "bool", "offset"}
 
 
 @pytest.fixture
@@ -56,66 +42,32 @@ def metrics() -> Metrics:
     return Metrics("seeded", CollectorRegistry())
 
 
-@cache
-def series() -> dict[str, dict[str, tuple[str, ...] | None]]:
-    """Every name that a query may use, with its labels and their values."""
-    known: dict[str, dict[str, tuple[str, ...] | None]] = {"up": {}}
-    for family in Metrics("seeded", CollectorRegistry()).families:
-        if isinstance(family, HistogramFamily):
-            known[family.name + "_bucket"] = {**family.values, "le": None}
-            known[family.name + "_sum"] = known[family.name + "_count"] = family.values
-        else:
-            known[family.name] = family.values
-    return known
+JOBS = "aggregator", "registry", "peer"
+ONE = {f'="{job}"' for job in JOBS}
+SEVERAL = {f'=~"{"|".join(jobs)}"' for jobs in (JOBS, JOBS[::2])}
+# Whose word counts where only one service can know.
+AGGREGATORS = {
+    "smpcfl_model_accuracy",
+    "smpcfl_model_loss",
+    "smpcfl_round",
+    "smpcfl_rounds_left",
+    "smpcfl_rounds_total",
+    "smpcfl_cohort_peers",
+    "smpcfl_survivors",
+    "smpcfl_dropouts_total",
+    "smpcfl_build_info",
+    *(f"smpcfl_round_duration_seconds_{part}" for part in ("bucket", "sum", "count")),
+}
 
 
-def tokens(query: str) -> list[str]:
-    found, at = [], 0
-    while at < len(query):
-        match = TOKEN.match(query, at)
-        assert match, f"cannot read {query[at:]!r} in {query!r}"
-        at = match.end()
-        if match.lastgroup not in ("space", "range"):
-            found.append(match.group())
+def forgeable(query: str) -> list[str]:
+    """Selectors of `query` that take the word of whoever is scraped."""
+    found = []
+    for name, matchers in selectors(query):
+        job = matchers.get("job", "")
+        if job not in ONE | SEVERAL or (name in AGGREGATORS and job != '="aggregator"'):
+            found.append(f"{name} with job{job or ' of anybody'}")
     return found
-
-
-def problems(query: str, shown: tuple[str, ...] = ()) -> Iterator[str]:
-    """What `query`, or a text that shows the labels `shown` of its result, uses undeclared."""
-    words, at = [*tokens(query), ""], 0
-    labels: dict[str, tuple[str, ...] | None] = {}  # of all metrics in the query
-    grouped = []
-    while words[at]:
-        word, following = words[at], words[at + 1]
-        at += 1
-        if not re.match("[A-Za-z_:]", word) or word in OPERATORS:
-            continue
-        if word in GROUPING:
-            end = words.index(")", at)
-            grouped += [name for name in words[at + 1 : end] if name != ","]
-            at = end
-        elif following == "(" or following in GROUPING:
-            continue  # a function or an aggregation
-        else:
-            if word not in series():
-                yield f"metric {word}"
-            own = series().get(word, {})
-            labels |= own
-            if following == "{":
-                end = words.index("}", at)
-                matchers = [w for w in words[at + 1 : end] if w != ","]
-                at = end
-                for name, op, value in zip(
-                    matchers[::3], matchers[1::3], matchers[2::3], strict=True
-                ):
-                    if name not in own.keys() | SCRAPED:
-                        yield f"label {name} of {word}"
-                    values = own.get(name)
-                    if values and op in ("=", "!=") and value.strip('"') not in values:
-                        yield f"value {name}={value} of {word}"
-    for name in [*grouped, *shown]:
-        if name not in labels.keys() | SCRAPED:
-            yield f"label {name}"
 
 
 def load(path: Path) -> Any:
@@ -146,6 +98,38 @@ def test_alert_queries_are_declared(rule: Any) -> None:
     texts = " ".join(rule["annotations"].values())
     shown = tuple(re.findall(r"\$labels\.(\w+)", texts))
     assert not list(problems(rule["expr"], shown))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(query for _, query, _ in panel_targets()),
+        *(rule["expr"] for rule in rules()),
+        *(v["query"]["query"] for v in json.loads(DASHBOARD.read_text())["templating"]["list"]),
+    ],
+)
+def test_every_selector_names_the_job_whose_word_it_takes(query: str) -> None:
+    assert list(selectors(query)), "the check reads the query"
+    assert not forgeable(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("smpcfl_rounds_total", ["smpcfl_rounds_total with job of anybody"]),
+        ('smpcfl_round{job="aggregator"} and smpcfl_round', ["smpcfl_round with job of anybody"]),
+        ('sum by (job) (up{job=~".*"})', ['up with job=~".*"']),
+        ('up{job!="x"}', ['up with job!="x"']),
+        ('smpcfl_round{job="peer"}', ['smpcfl_round with job="peer"']),
+        ('sum(rate(smpcfl_bytes_total{mode="a"}[5m])) by (mode)', None),
+        ('smpcfl_bytes_total{channel="p2p", job="peer"} + on (mode) up{job="peer"}', []),
+        ('label_values(smpcfl_build_info{job="aggregator"}, mode)', []),
+    ],
+)
+def test_the_check_finds_selectors_of_any_job(query: str, found: list[str] | None) -> None:
+    assert forgeable(query) == (
+        ["smpcfl_bytes_total with job of anybody"] if found is None else found
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,15 +234,6 @@ def test_serve_and_port_in_use(metrics: Metrics) -> None:
         thread.join(5)
 
 
-def test_prometheus_configuration() -> None:
-    config = load(PROMETHEUS)
-    assert all((PROMETHEUS.parent / name).is_file() for name in config["rule_files"])
-    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
-    assert jobs.keys() == {"aggregator", "registry", "peer"}
-    used = set(re.findall(r'job="(\w+)"', ALERTS.read_text() + str(panel_targets())))
-    assert used <= jobs.keys()
-
-
 @pytest.mark.parametrize("alert", ["SmpcflNoRoundCompleted", "SmpcflSurvivorsNearThreshold"])
 def test_alerts_on_a_run_end_with_it(alert: str) -> None:
     (rule,) = (rule for rule in rules() if rule["alert"] == alert)
@@ -300,7 +275,8 @@ def test_grafana_provisioning() -> None:
     for part in [*dashboard["panels"], *variables]:
         assert part["datasource"]["uid"] == source["uid"]
     for variable in variables:
-        match = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"])
+        assert variable["definition"] == variable["query"]["query"]
+        match = re.fullmatch(r"label_values\((\w+){.*}, (\w+)\)", variable["definition"])
         assert match
         assert match[2] in series()[match[1]]
     used = set(re.findall(r"\$(\w+)", "".join(query for _, query, _ in panel_targets())))

@@ -171,7 +171,7 @@ class RegistryService(pb_grpc.RegistryServicer):
 def targets(roster: Roster) -> bytes:
     """Prometheus' HTTP service discovery: every living replica."""
     groups = [
-        {"targets": [entry.metrics_address], "labels": {"peer": entry.peer, "job": "peer"}}
+        {"targets": [entry.metrics_address], "labels": {"peer": entry.peer}}
         for entry in roster.entries(time.monotonic())
     ]
     return json.dumps(groups).encode()
