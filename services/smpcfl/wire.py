@@ -98,6 +98,7 @@ def exchange_to_proto(item: Exchange) -> pb.Exchange:
             self_share=item.dealt.self_share,
             pair_share=item.dealt.pair_share,
             path=item.dealt.path,
+            failure_share=item.dealt.failure_share,
         ),
         confirmation=item.confirmation,
     )
@@ -108,6 +109,7 @@ def exchange_from_proto(message: pb.Exchange) -> Exchange:
         Secret(message.dealt.self_share),
         Secret(message.dealt.pair_share),
         tuple(message.dealt.path),
+        message.dealt.failure_share,
     )
     return Exchange(announcement_from_proto(message.announcement), dealt, message.confirmation)
 
@@ -128,6 +130,7 @@ def ready_to_proto(item: Ready) -> pb.Ready:
         announcement=None
         if item.announcement is None
         else announcement_to_proto(item.announcement),
+        failure_share=item.failure_share,
     )
 
 
@@ -147,7 +150,9 @@ def ready_from_proto(message: pb.Ready, ticket_digest: bytes) -> Ready:
     announcement = (
         announcement_from_proto(message.announcement) if message.HasField("announcement") else None
     )
-    return Ready(_whole(message.ticket, ticket_digest), confirmations, announcement)
+    return Ready(
+        _whole(message.ticket, ticket_digest), confirmations, announcement, message.failure_share
+    )
 
 
 def ready_reply_to_proto(item: ReadyReply) -> pb.ReadyReply:
@@ -166,6 +171,7 @@ def agreement_to_proto(item: Agreement) -> pb.Agreement:
         survivors_digest=item.survivors_digest,
         peer=item.peer,
         signature=item.signature,
+        failure_sum=item.failure_sum,
     )
 
 
@@ -175,6 +181,7 @@ def agreement_from_proto(message: pb.Agreement, ticket_digest: bytes) -> Agreeme
         message.survivors_digest,
         message.peer,
         message.signature,
+        message.failure_sum if message.HasField("failure_sum") else None,
     )
 
 
@@ -185,6 +192,7 @@ def header_to_proto(item: Header) -> pb.Header:
         announcement_hash=item.announcement_hash,
         counting=_counting(dict(item.counting)),
         signature=item.signature,
+        masked_failure=item.masked_failure,
     )
 
 
@@ -195,6 +203,7 @@ def header_from_proto(message: pb.Header) -> Header:
         message.announcement_hash,
         tuple((c.index, c.announcement_hash) for c in message.counting),
         message.signature,
+        message.masked_failure,
     )
 
 
@@ -228,6 +237,7 @@ def survivors_to_proto(item: Survivors, ticket: Ticket) -> pb.Survivors:
                 announcement_hash=header.announcement_hash,
                 counting=pack_bitmap(tuple(header.counts), size),
                 signature=header.signature,
+                masked_failure=header.masked_failure,
             )
             for header in item.headers
         ],
@@ -255,6 +265,7 @@ def survivors_from_proto(message: pb.Survivors, ticket: Ticket) -> Survivors:
                 header.announcement_hash,
                 tuple((index, hashes[index]) for index in counting),
                 header.signature,
+                header.masked_failure,
             )
         )
     return Survivors(

@@ -72,11 +72,13 @@ class AdditivePeerRound(Member):
             raise RemoteError(Reason.ROUND_CLOSED, "masks")
         return self.phase is Phase.READY
 
-    def masks(
-        self, model_digest: bytes, config_digest: bytes, now: float
-    ) -> tuple[AdditiveMasks, Header]:
-        """Shares received minus shares given, and the signed header; once."""
-        self._check_unspent(model_digest, config_digest, now)
+    def masks(self, now: float, *, failed: bool = False) -> tuple[AdditiveMasks, Header]:
+        """Shares received minus shares given, and the signed header; once.
+
+        `failed` is of no account here: how many contributed is known from the sum alone.
+        """
+        del failed
+        self._check_unspent(now)
         self.phase = step(self.phase, Event.MASK)
         total = self._sum
         for seed in self._seeds.values():

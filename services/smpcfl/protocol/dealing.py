@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from . import merkle
+from . import failures, merkle
 from .errors import Reason, RemoteError
 from .keystream import Secret, commitment
 from .messages import (
@@ -30,6 +30,9 @@ class Secrets:
     private: X25519PrivateKey
     self_seed: Secret
     dealt: dict[int, Dealt]
+    failure_mask: int = field(repr=False)
+    """r_i of `failures`, and this peer's own share of it."""
+    failure_share: int = field(repr=False)
 
 
 def deal(
@@ -59,11 +62,13 @@ def deal(
         root,
         signer,
     )
+    mask = failures.draw(entropy)
+    failure_shares = failures.split(mask, ticket.threshold, len(ticket.cohort), entropy)
     dealt = {
-        index: Dealt(self_shares[place], pair_shares[place], paths[place])
+        index: Dealt(self_shares[place], pair_shares[place], paths[place], failure_shares[index])
         for place, index in enumerate(neighbours)
     }
-    return announcement, Secrets(private, seed, dealt)
+    return announcement, Secrets(private, seed, dealt, mask, failure_shares[me])
 
 
 def check_dealt(ticket: Ticket, holder: int, announcement: Announcement, dealt: Dealt) -> None:
@@ -78,11 +83,15 @@ def check_dealt(ticket: Ticket, holder: int, announcement: Announcement, dealt: 
 
 
 def make_ready(
-    ticket: Ticket, announcement: Announcement, confirmations: Mapping[int, bytes], to: int
+    ticket: Ticket,
+    announcement: Announcement,
+    confirmations: Mapping[int, bytes],
+    to: int,
+    failure_share: int,
 ) -> Ready:
     """With t confirmations. The receiver's own is counted without being sent; where it has not
 
-    confirmed it may not have the announcement either, which then comes along."""
+    confirmed it may not have the announcement either, which then comes along, with its failure share."""
     others = [index for index in sorted(confirmations) if index != to]
     confirmed = to in confirmations
     chosen = others[: ticket.threshold - confirmed]
@@ -90,6 +99,7 @@ def make_ready(
         ticket.digest,
         tuple(Confirmation(index, confirmations[index]) for index in chosen),
         None if confirmed else announcement,
+        0 if confirmed else failure_share,
     )
 
 

@@ -39,21 +39,35 @@ class Member:
             for index in self.neighbours:
                 self._retries.defer((SignedTicket, index), spread)
         self._frozen: bytes | None = None
+        self._begun = False
 
     # -- the upload -------------------------------------------------------------------------------
+
+    def begin(self, model_digest: bytes, config_digest: bytes) -> bool:
+        """Whether training may run now: once under one ticket, and only for what the ticket digests.
+
+        RemoteError(MODEL_MISMATCH or CONFIG_MISMATCH) for anything else, and nothing has run.
+        """
+        if model_digest != self.ticket.model_digest:
+            raise RemoteError(Reason.MODEL_MISMATCH, "the model is not the one in the ticket")
+        if config_digest != self.ticket.config_digest:
+            raise RemoteError(
+                Reason.CONFIG_MISMATCH,
+                "the message, the run's configuration or the app is not the one in the ticket",
+            )
+        first, self._begun = not self._begun, True
+        return first
 
     def masks_available(self, now: float) -> bool:
         """Whether `masks` may be called. RemoteError(TOO_FEW_COUNTING) once they never will be."""
         raise NotImplementedError
 
-    def _check_unspent(self, model_digest: bytes, config_digest: bytes, now: float) -> None:
+    def _check_unspent(self, now: float) -> None:
         """RemoteError unless the round's masks may be given out now, for the first time."""
         if self.phase in (Phase.MASKED, Phase.UPLOADED):
             raise RemoteError(Reason.MASKS_SPENT, "the masks of this round were given out before")
-        if model_digest != self.ticket.model_digest:
-            raise RemoteError(Reason.MODEL_MISMATCH, "the model is not the one in the ticket")
-        if config_digest != self.ticket.config_digest:
-            raise RemoteError(Reason.CONFIG_MISMATCH, "the configuration is not the ticket's")
+        if not self._begun:
+            raise RemoteError(Reason.WRONG_PHASE, "masks before the round was begun")
         if not self.masks_available(now):
             raise RemoteError(Reason.WRONG_PHASE, f"masks in phase {self.phase}")
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
 
-from . import merkle
-from .encoding import canonical, digest
+from . import failures, merkle
+from .encoding import Item, canonical, digest
 from .errors import Reason, RemoteError
 from .keystream import Secret
 from .shamir import SHARE_BYTES
@@ -36,6 +36,11 @@ def _path(value: Sequence[bytes]) -> None:
         raise RemoteError(Reason.MALFORMED, "path", expected=f"<= {MAX_PATH}", found=len(value))
     for node in value:
         _length(node, DIGEST_BYTES, "path")
+
+
+def _element(value: int, name: str) -> None:
+    if not 0 <= value < failures.PRIME:
+        raise RemoteError(Reason.MALFORMED, name, expected="an element of the field")
 
 
 def check_signature(
@@ -95,13 +100,18 @@ def confirmation_bytes(announcement_hash: bytes, holder: int) -> bytes:
 
 @dataclass(frozen=True)
 class Dealt:
-    """One holder's two shares, and the path of its leaf to the announced root."""
+    """One holder's shares, and the path of its leaf, which covers the first two, to the announced root.
+
+    `failure_share`: of r_i, an element of the field of `failures`.
+    """
 
     self_share: Secret = field(repr=False)
     pair_share: Secret = field(repr=False)
     path: tuple[bytes, ...] = field(repr=False)
+    failure_share: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
+        _element(self.failure_share, "failure_share")
         _length(self.self_share, SHARE_BYTES, "self_share")
         _length(self.pair_share, SHARE_BYTES, "pair_share")
         _path(self.path)
@@ -152,14 +162,17 @@ class Confirmation:
 class Ready:
     """t confirmations of the sender's announcement, which itself comes only where it may be unknown.
 
-    The receiver's own confirmation is not among them: it knows whether it confirmed.
+    The receiver's own confirmation is not among them: it knows whether it confirmed. With the announcement
+    comes its share of r_i, so that whoever counts a peer can count its failure.
     """
 
     ticket_digest: bytes
     confirmations: tuple[Confirmation, ...]
     announcement: Announcement | None = None
+    failure_share: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
+        _element(self.failure_share, "failure_share")
         _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
 
 
@@ -173,15 +186,20 @@ class ReadyReply:
 
 @dataclass(frozen=True)
 class Header:
-    """What is signed with an upload: who counts for the sender, by announcement."""
+    """What is signed with an upload: who counts for the sender, by announcement.
+
+    `masked_failure`: f_i − r_i (`failures.hide`), 0 in `additive`.
+    """
 
     ticket_digest: bytes
     sender: int
     announcement_hash: bytes
     counting: tuple[tuple[int, bytes], ...]
     signature: bytes
+    masked_failure: int = 0
 
     def __post_init__(self) -> None:
+        _element(self.masked_failure, "masked_failure")
         _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
         _length(self.announcement_hash, DIGEST_BYTES, "announcement_hash")
         _length(self.signature, SIGNATURE_BYTES, "signature")
@@ -195,7 +213,13 @@ class Header:
 
     @cached_property
     def signed_bytes(self) -> bytes:
-        return header_bytes(self.ticket_digest, self.sender, self.announcement_hash, self.counting)
+        return header_bytes(
+            self.ticket_digest,
+            self.sender,
+            self.announcement_hash,
+            self.counting,
+            self.masked_failure,
+        )
 
     @cached_property
     def counts(self) -> dict[int, bytes]:
@@ -219,10 +243,10 @@ def header_bytes(
     sender: int,
     announcement_hash: bytes,
     counting: Sequence[tuple[int, bytes]],
+    masked_failure: int = 0,
 ) -> bytes:
-    return canonical(
-        "header", ticket_digest, sender, announcement_hash, [list(pair) for pair in counting]
-    )
+    pairs: list[Item] = [list(pair) for pair in counting]
+    return canonical("header", ticket_digest, sender, announcement_hash, pairs, masked_failure)
 
 
 @dataclass(frozen=True)
@@ -273,21 +297,30 @@ def node_bytes(node: int, start: bytes) -> bytes:
     return canonical("node", node, start)
 
 
-def agreement_bytes(ticket_digest: bytes, survivors_digest: bytes, peer: int) -> bytes:
+def agreement_bytes(
+    ticket_digest: bytes, survivors_digest: bytes, peer: int, failure_sum: int | None
+) -> bytes:
     """Names the ticket: who keeps it early cannot tell yet what the survivors digest is of."""
-    return canonical("agreement", ticket_digest, survivors_digest, peer)
+    found = -1 if failure_sum is None else failure_sum
+    return canonical("agreement", ticket_digest, survivors_digest, peer, found)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """One peer's signature under one survivor set; anyone may relay it."""
+    """One peer's signature under one survivor set; anyone may relay it.
+
+    `failure_sum`: of the shares of r_i that it holds over the survivors; None if it does not hold all.
+    """
 
     ticket_digest: bytes
     survivors_digest: bytes
     peer: int
     signature: bytes
+    failure_sum: int | None = None
 
     def __post_init__(self) -> None:
+        if self.failure_sum is not None:
+            _element(self.failure_sum, "failure_sum")
         _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
         _length(self.survivors_digest, DIGEST_BYTES, "survivors_digest")
         _length(self.signature, SIGNATURE_BYTES, "signature")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from . import failures
 from .dealing import Secrets, check_dealt, check_ready, deal, make_ready
 from .errors import Reason, RemoteError
 from .keystream import check_public_key, pair_key, self_key
+from .ledger import Ledger
 from .masks import SeededMasks
 from .member import Member
 from .messages import (
@@ -33,10 +35,11 @@ from .messages import (
     header_bytes,
 )
 from .phases import Event, Phase, step
+from .policy import Policy
 from .retry import LONGEST_S
 from .signing import Keyring, Signer
-from .survivors import check_origin, check_survivors
-from .ticket import Policy, SignedTicket
+from .survivors import check_contributors, check_origin, check_survivors
+from .ticket import SignedTicket
 
 OFFER_AFTER_S = 3.0  # a lower id that has not called by then may not have the ticket
 YIELD_S = 0.25  # how long a higher id waits for the ready of a lower one before it sends its own
@@ -54,13 +57,16 @@ class PeerRound(Member):
         keyring: Keyring,
         entropy: Callable[[int], bytes],
         *,
+        ledger: Ledger | None = None,
         spread: float | None = None,
     ) -> None:
         super().__init__(signed_ticket, me, signer, spread=spread)
         self._policy = policy
+        self._ledger = ledger or Ledger()
         self._keyring = keyring
         self._announcements: dict[int, Announcement] = {}
         self._held: dict[int, Dealt] = {}
+        self._failure_shares: dict[int, int] = {}
         self._confirmations: dict[int, bytes] = {}
         self._owed: set[int] = set()
         self._ready_of: set[int] = set()
@@ -98,6 +104,7 @@ class PeerRound(Member):
         self._know(index, message.announcement)
         check_dealt(self.ticket, self.me, message.announcement, message.dealt)
         self._held[index] = message.dealt
+        self._failure_shares[index] = message.dealt.failure_share
         return self._signer(confirmation_bytes(message.announcement.hash, self.me))
 
     def _know(self, index: int, announcement: Announcement) -> None:
@@ -142,6 +149,7 @@ class PeerRound(Member):
     def _take_ready(self, index: int, message: Ready) -> None:
         if message.announcement is not None:
             self._know(index, message.announcement)
+            self._failure_shares.setdefault(index, message.failure_share)
         known = self._announcements.get(index)
         if known is None:
             raise RemoteError(Reason.WRONG_PHASE, "ready before exchange", peer=self._id(index))
@@ -152,7 +160,8 @@ class PeerRound(Member):
             self._ready_of.add(index)
 
     def _own_ready(self, to: int) -> Ready:
-        return make_ready(self.ticket, self.announcement, self._confirmations, to)
+        share = self._open_secrets().dealt[to].failure_share
+        return make_ready(self.ticket, self.announcement, self._confirmations, to, share)
 
     def _is_fixed(self) -> bool:
         """Whether the set of counting neighbours can no longer grow."""
@@ -186,11 +195,12 @@ class PeerRound(Member):
     def _counted(self) -> tuple[int, ...]:
         return tuple(index for index in self.neighbours if index in self._ready_of & self._told)
 
-    def masks(
-        self, model_digest: bytes, config_digest: bytes, now: float
-    ) -> tuple[SeededMasks, Header]:
-        """The round's masks and the signed header; once. RemoteError(MASKS_SPENT) the second time."""
-        self._check_unspent(model_digest, config_digest, now)
+    def masks(self, now: float, *, failed: bool = False) -> tuple[SeededMasks, Header]:
+        """The round's masks and the signed header; once. RemoteError(MASKS_SPENT) the second time.
+
+        `failed`: training did, and what is masked is a zero.
+        """
+        self._check_unspent(now)
         counting = self._counted()
         secrets = self._open_secrets()
         # Keys before the phase: a neighbour's bad public key must not spend the masks.
@@ -208,9 +218,10 @@ class PeerRound(Member):
         self._counting = counting
         own_key = self_key(secrets.self_seed, self.ticket.digest, self._id(self.me))
         named = tuple((index, self._announcements[index].hash) for index in counting)
-        signed = header_bytes(self.ticket.digest, self.me, self.announcement.hash, named)
+        masked = failures.hide(failed, secrets.failure_mask)
+        signed = header_bytes(self.ticket.digest, self.me, self.announcement.hash, named, masked)
         self.header = Header(
-            self.ticket.digest, self.me, self.announcement.hash, named, self._signer(signed)
+            self.ticket.digest, self.me, self.announcement.hash, named, self._signer(signed), masked
         )
         masks = SeededMasks(
             own_key,
@@ -239,12 +250,22 @@ class PeerRound(Member):
         survivors_digest = check_survivors(self.ticket, self._policy, self._keyring, message, known)
         if self.me in message.survivors and self._frozen is None:
             raise RemoteError(Reason.WRONG_PHASE, "counted as a survivor without an upload")
-        self.phase = step(self.phase, Event.SURVIVORS)
+        phase = step(self.phase, Event.SURVIVORS)
+        self._ledger.agree(self.ticket, message.survivors, self._policy)
+        self.phase = phase
         self._survivors = message
-        signed = agreement_bytes(self.ticket.digest, survivors_digest, self.me)
+        total = self._failure_sum(message.survivors)
+        signed = agreement_bytes(self.ticket.digest, survivors_digest, self.me, total)
         self._agreement = Agreement(
-            self.ticket.digest, survivors_digest, self.me, self._signer(signed)
+            self.ticket.digest, survivors_digest, self.me, self._signer(signed), total
         )
+
+    def _failure_sum(self, survivors: tuple[int, ...]) -> int | None:
+        """Of the shares of r_i over the survivors; None where one is missing."""
+        held = {**self._failure_shares, self.me: self._open_secrets().failure_share}
+        if not held.keys() >= set(survivors):
+            return None
+        return sum(held[index] for index in survivors) % failures.PRIME
 
     def agreement(self, message: Agreement) -> None:
         """A neighbour's agreement, from whoever relays it; kept also when it comes early."""
@@ -255,16 +276,22 @@ class PeerRound(Member):
         if message.peer not in self.neighbours:
             raise RemoteError(Reason.NOT_A_NEIGHBOUR, "agreement", found=message.peer)
         peer = self._id(message.peer)
-        signed = agreement_bytes(self.ticket.digest, message.survivors_digest, message.peer)
+        signed = agreement_bytes(
+            self.ticket.digest, message.survivors_digest, message.peer, message.failure_sum
+        )
         check_signature(self._keyring, peer, signed, message.signature, "agreement")
         first = self._early.setdefault(message.peer, message)
-        if first.survivors_digest != message.survivors_digest:
-            raise RemoteError(Reason.EQUIVOCATION, "agreed to two survivor sets", peer=peer)
+        if (first.survivors_digest, first.failure_sum) != (
+            message.survivors_digest,
+            message.failure_sum,
+        ):
+            raise RemoteError(Reason.EQUIVOCATION, "two agreements", peer=peer)
 
     def answer(self, now: float) -> Answer | None:
-        """The unmask answer once t neighbours agreed, None before.
+        """The unmask answer once t neighbours agreed and the failures are counted, None before.
 
-        RemoteError(TOO_FEW_AGREEMENTS) once the agree deadline has passed.
+        RemoteError: TOO_FEW_AGREEMENTS once the agree deadline has passed, TOO_FEW_CONTRIBUTORS where
+        training failed on too many.
         """
         self._before(now, self.ticket.deadlines.unmask)
         if self._answer is not None:
@@ -272,13 +299,22 @@ class PeerRound(Member):
         if self._survivors is None or self._agreement is None:
             raise RemoteError(Reason.WRONG_PHASE, f"answer in phase {self.phase}")
         same = self._agreement.survivors_digest
-        agreed = sum(item.survivors_digest == same for item in self._early.values())
-        if agreed < self.ticket.threshold:
+        agreed = [item for item in self._early.values() if item.survivors_digest == same]
+        sums = {
+            item.peer: item.failure_sum
+            for item in (self._agreement, *agreed)
+            if item.failure_sum is not None
+        }
+        if len(agreed) < self.ticket.threshold or len(sums) <= self.ticket.threshold:
             if now * 1000 >= self.ticket.deadlines.agree:
                 raise RemoteError(
-                    Reason.TOO_FEW_AGREEMENTS, expected=self.ticket.threshold, found=agreed
+                    Reason.TOO_FEW_AGREEMENTS,
+                    f"{len(sums)} with a count of failures, {self.ticket.threshold + 1} needed",
+                    expected=self.ticket.threshold,
+                    found=len(agreed),
                 )
             return None
+        check_contributors(self.ticket, self._policy, self._survivors, sums)
         self.phase = step(self.phase, Event.ANSWER)
         chosen = set(self._survivors.survivors)
         dropped = self._dropped(self._survivors)
@@ -386,6 +422,7 @@ class PeerRound(Member):
     def _wipe(self) -> None:
         self._secrets = None
         self._held.clear()
+        self._failure_shares.clear()
         self._answer = None
 
     def _confirmed(self, now: float) -> bool:

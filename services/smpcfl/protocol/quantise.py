@@ -53,20 +53,21 @@ class Quantiser:
         examples: int,
         rng: np.random.Generator,
     ) -> tuple[Elements, bool, bool]:
-        """Ring elements of `update`, shape (m,); whether any was clipped; whether all are below clip/2.
+        """Ring elements of `update`, shape (m,); whether it was beyond the clip; whether below clip/2.
 
-        LocalError where an entry is NaN or infinite.
+        An update beyond the clip is scaled down as a whole: cut entry by entry it would be, for a tiny clip,
+        the sign of each entry times the number of examples. LocalError where an entry is NaN or infinite.
         """
         finite = np.isfinite(update)
         if not finite.all():
             bad = int(np.flatnonzero(~finite)[0])
             raise LocalError(
                 f"the update is {update[bad]} at entry {bad} ({int((~finite).sum())} such entries):"
-                " training diverged, nothing was sent"
+                " training diverged"
             )
         largest = float(np.abs(update).max(initial=0.0))
         weight = min(examples, self.weight_cap) / (self.cohort * self.weight_cap)
-        scaled = np.clip(update / self.clip, -1.0, 1.0) * (self.span * weight)
+        scaled = update / max(self.clip, largest) * (self.span * weight)
         rounded = np.floor(scaled + rng.random(scaled.shape[0])).astype(np.int64)
         elements = rounded.astype(np.dtype(f"<i{self.width // 8}"))
         return (
@@ -147,6 +148,7 @@ def encode_update(
     weight = min(examples, quantiser.weight_cap)
     counters = Trailer(
         peers=1,
+        contributors=1,
         weight=weight,
         examples=examples,
         loss=trailers.fixed_point_loss(loss, examples),
@@ -164,12 +166,20 @@ def encode_update(
     return RingVector(body, wide)
 
 
+def encode_failure(layout: Layout, cohort: int) -> RingVector:
+    """The addend of a peer whose training failed: zero, of weight zero. Masked it looks like any other."""
+    vector = layout.zeros()
+    vector.wide[-trailers.LENGTH :] = trailers.encode(Trailer(peers=1), cohort)
+    return vector
+
+
 def decode_update(
     quantiser: Quantiser, given: Arrays, total: RingVector, survivors: int
 ) -> tuple[dict[str, npt.NDArray[Any]], Trailer]:
     """The new model, with the shapes and dtypes of `given`, and the summed trailer.
 
-    RemoteError(BAD_TRAILER) where the counters contradict the number of survivors.
+    RemoteError: BAD_TRAILER where the counters contradict the number of survivors, TOO_FEW_CONTRIBUTORS
+    where training failed on all of them.
     """
     counters = trailers.decode(total.wide[-trailers.LENGTH :], survivors)
     update = quantiser.decode(total.body, counters.weight)

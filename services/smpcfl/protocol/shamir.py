@@ -6,7 +6,7 @@ an element and a share takes 33 bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from .errors import LocalError, Reason, RemoteError
 from .keystream import Secret
@@ -30,13 +30,8 @@ def split(
     coefficients = [int.from_bytes(secret, "big")]
     for _ in range(threshold - 1):
         coefficients.append(int.from_bytes(entropy(_DRAW_BYTES), "big") % PRIME)
-    shares = []
-    for x in range(1, holders + 1):
-        value = 0
-        for coefficient in reversed(coefficients):
-            value = (value * x + coefficient) % PRIME
-        shares.append(Secret(value.to_bytes(SHARE_BYTES, "big")))
-    return shares
+    values = evaluate(coefficients, holders, PRIME)
+    return [Secret(value.to_bytes(SHARE_BYTES, "big")) for value in values]
 
 
 def combine(shares: Mapping[int, bytes]) -> Secret:
@@ -44,15 +39,31 @@ def combine(shares: Mapping[int, bytes]) -> Secret:
 
     Raises RemoteError(BAD_SHARE) where the shares cannot be those of a 32-byte secret.
     """
-    secret = 0
-    for x, share in shares.items():
-        numerator = denominator = 1
-        for other in shares:
-            if other != x:
-                numerator = numerator * other % PRIME
-                denominator = denominator * (other - x) % PRIME
-        value = int.from_bytes(share, "big")
-        secret = (secret + value * numerator * pow(denominator, -1, PRIME)) % PRIME
+    secret = at_zero({x: int.from_bytes(share, "big") for x, share in shares.items()}, PRIME)
     if secret >> 256:
         raise RemoteError(Reason.BAD_SHARE, "the shares give no 32-byte secret")
     return Secret(secret.to_bytes(32, "big"))
+
+
+def evaluate(coefficients: Sequence[int], holders: int, prime: int) -> list[int]:
+    """A polynomial, its constant term first, at 1 to `holders`, modulo `prime`."""
+    values = []
+    for x in range(1, holders + 1):
+        value = 0
+        for coefficient in reversed(coefficients):
+            value = (value * x + coefficient) % prime
+        values.append(value)
+    return values
+
+
+def at_zero(points: Mapping[int, int], prime: int) -> int:
+    """The value at 0 of the polynomial of least degree through `points`, modulo `prime` (Lagrange)."""
+    result = 0
+    for x, value in points.items():
+        numerator = denominator = 1
+        for other in points:
+            if other != x:
+                numerator = numerator * other % prime
+                denominator = denominator * (other - x) % prime
+        result = (result + value * numerator * pow(denominator, -1, prime)) % prime
+    return result

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from . import failures
 from .encoding import digest
 from .errors import Reason, RemoteError
 from .messages import (
@@ -17,8 +18,9 @@ from .messages import (
     headers_digest,
     survivors_bytes,
 )
+from .policy import Policy
 from .signing import AGGREGATOR, Keyring
-from .ticket import Policy, Ticket
+from .ticket import Ticket
 
 
 def mutual(one: Header, other: Header) -> bool:
@@ -39,29 +41,40 @@ def choose_survivors(ticket: Ticket, headers: Mapping[int, Header]) -> dict[int,
     """The largest set that the rule below leaves; possibly none.
 
     Of a one-sided pair, and of two that name different announcements of a third, the one with fewer
-    mutual neighbours goes; then whoever has fewer than t mutual neighbours left, until none has.
+    mutual neighbours goes; then whoever has fewer than t mutual neighbours left, until none has; then, while
+    fewer than t + 1 can count the failures, whoever is not everybody's mutual neighbour. Ties are broken by
+    all headers together, so that nobody who sends one can choose whom it evicts.
     """
     chosen = dict(headers)
+    lot = [[header.signed_bytes, header.signature] for _, header in sorted(headers.items())]
+    seed = digest("ties", lot)
     while chosen:
         degree = {
             i: sum(j in chosen and mutual(h, chosen[j]) for j in h.counts)
             for i, h in chosen.items()
         }
-        worst = min(
-            (i for pair in _conflicts(chosen) for i in pair),
-            key=lambda i: (degree[i], -i),
-            default=None,
+        candidates = (
+            {i for pair in _conflicts(chosen) for i in pair}
+            or {i for i in chosen if degree[i] < ticket.threshold}
+            or _cannot_be_counted(ticket, chosen, headers)
         )
-        if worst is None:
-            worst = min(
-                (i for i in chosen if degree[i] < ticket.threshold),
-                key=lambda i: (degree[i], -i),
-                default=None,
-            )
-        if worst is None:
+        if not candidates:
             return chosen
-        del chosen[worst]
+        del chosen[min(candidates, key=lambda i: (degree[i], digest("tie", seed, i)))]
     return chosen
+
+
+def _cannot_be_counted(
+    ticket: Ticket, chosen: Mapping[int, Header], headers: Mapping[int, Header]
+) -> set[int]:
+    """Those of `chosen` whom another one does not list, if too few list all: they count the failures."""
+
+    def unlisted(i: int) -> set[int]:
+        return chosen.keys() - headers[i].counts.keys() - {i}
+
+    if sum(not unlisted(i) for i in headers) > ticket.threshold:
+        return set()
+    return {j for i in chosen for j in unlisted(i)}
 
 
 def _conflicts(headers: Mapping[int, Header]) -> list[tuple[int, int]]:
@@ -91,6 +104,11 @@ def check_origin(ticket: Ticket, keyring: Keyring, message: Survivors) -> None:
     check_signature(keyring, AGGREGATOR, signed, message.signature, "survivors")
 
 
+def fewest(ticket: Ticket, policy: Policy) -> int:
+    """Survivors that a peer accepts, and contributors among them."""
+    return max(ticket.min_survivors, policy.min_survivors)
+
+
 def check_survivors(
     ticket: Ticket,
     policy: Policy,
@@ -107,7 +125,7 @@ def check_survivors(
     if any(index >= len(ticket.cohort) for index in message.survivors):
         raise RemoteError(Reason.NOT_IN_COHORT, "survivors")
     check_origin(ticket, keyring, message)
-    floor = max(ticket.min_survivors, policy.min_survivors)
+    floor = fewest(ticket, policy)
     if len(message.survivors) < floor:
         raise RemoteError(
             Reason.TOO_FEW_SURVIVORS, expected=f">= {floor}", found=len(message.survivors)
@@ -131,6 +149,22 @@ def check_survivors(
                 found=len(partners),
             )
     return survivors_digest(ticket, message)
+
+
+def check_contributors(
+    ticket: Ticket, policy: Policy, message: Survivors, sums: Mapping[int, int]
+) -> None:
+    """RemoteError(TOO_FEW_CONTRIBUTORS) where training failed on too many survivors.
+
+    `sums`: at least t + 1 sums of failure shares, by cohort index.
+    """
+    needed = dict(sorted(sums.items())[: ticket.threshold + 1])
+    failed = failures.opened((header.masked_failure for header in message.headers), needed)
+    floor, size = fewest(ticket, policy), len(message.survivors)
+    if failed > size:
+        raise RemoteError(Reason.TOO_FEW_CONTRIBUTORS, "the count of failed trainings is none")
+    if size - failed < floor:
+        raise RemoteError(Reason.TOO_FEW_CONTRIBUTORS, expected=f">= {floor}", found=size - failed)
 
 
 def _check_complete(ticket: Ticket, message: Survivors, headers: Mapping[int, Header]) -> None:

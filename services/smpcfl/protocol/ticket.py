@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, dataclass, fields
 from functools import cached_property
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ from .encoding import VERSION, canonical, digest
 from .errors import LocalError, Reason, RemoteError
 from .quantise import Quantiser
 from .ring import WIDTHS, Layout
-from .signing import AGGREGATOR, REGISTRY, Keyring
+from .signing import AGGREGATOR, REGISTRY
 
 SEEDED = "seeded"
 ADDITIVE = "additive"
@@ -27,6 +27,9 @@ MAX_PEER_ID = 64
 MAX_COHORT = 1024
 MAX_VECTOR_BYTES = 2**31
 MAX_DEADLINE_MS = 24 * HOUR_MS
+# Of clip and weight cap in an honest run. A tiny clip would turn every update into its direction alone.
+LEAST_CLIP, LARGEST_CLIP = 2.0**-10, 2.0**16
+LEAST_CAP, LARGEST_CAP = 16, 2**20
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Deadlines:
 
     exchange: int = 20_000
     ready: int = 40_000
+    train: int = 100_000
+    """Whoever has not trained by then uploads a zero."""
     upload: int = 120_000
     agree: int = 140_000
     unmask: int = 160_000
@@ -43,13 +48,13 @@ class Deadlines:
         values = [0, *self.in_order, MAX_DEADLINE_MS]
         if any(a >= b for a, b in pairwise(values)):
             raise LocalError(
-                "deadlines must be exchange < ready < upload < agree < unmask < 24 h, in"
+                "deadlines must be exchange < ready < train < upload < agree < unmask < 24 h, in"
                 f" milliseconds, not {self.in_order}"
             )
 
     @property
     def in_order(self) -> tuple[int, ...]:
-        return self.exchange, self.ready, self.upload, self.agree, self.unmask
+        return self.exchange, self.ready, self.train, self.upload, self.agree, self.unmask
 
 
 def default_threshold(degree: int) -> int:
@@ -162,92 +167,6 @@ class Ticket:
 class SignedTicket:
     ticket: Ticket
     signature: bytes
-
-
-@dataclass(frozen=True)
-class Policy:
-    """A peer's own limits. No ticket is followed beyond them, whoever signed it."""
-
-    modes: tuple[str, ...] = (SEEDED,)
-    min_cohort: int = 3
-    min_survivors: int = 3
-    widths: tuple[int, ...] = WIDTHS
-    max_clip: float = 1e6
-    max_vector_bytes: int = 2**30
-    max_deadline_ms: int = HOUR_MS
-
-    def __post_init__(self) -> None:
-        if self.min_cohort < 3 or self.min_survivors < 3:
-            raise LocalError(
-                "min_cohort and min_survivors must be at least 3: a sum of two is no secret"
-            )
-        unknown = set(self.modes) - set(MODES)
-        if unknown or not self.modes:
-            raise LocalError(f"unknown mode {sorted(unknown)}; known: {', '.join(MODES)}")
-
-    def check(self, ticket: Ticket) -> None:
-        """RemoteError with the reason of the first limit that `ticket` crosses."""
-        n, k = len(ticket.cohort), ticket.degree
-        if ticket.mode not in self.modes:
-            raise RemoteError(Reason.POLICY_MODE, expected="/".join(self.modes), found=ticket.mode)
-        if n < self.min_cohort:
-            raise RemoteError(
-                Reason.POLICY_COHORT, "cohort too small", expected=f">= {self.min_cohort}", found=n
-            )
-        if ticket.min_survivors < self.min_survivors:
-            raise RemoteError(
-                Reason.POLICY_SURVIVORS,
-                expected=f">= {self.min_survivors}",
-                found=ticket.min_survivors,
-            )
-        if 3 * ticket.threshold <= 2 * k:
-            raise RemoteError(
-                Reason.POLICY_THRESHOLD, expected=f"> 2/3 of {k}", found=ticket.threshold
-            )
-        limits = {
-            "width": ticket.width in self.widths,
-            "clip": ticket.clip <= self.max_clip,
-            "vector": ticket.layout.nbytes <= self.max_vector_bytes,
-            "deadlines": ticket.deadlines.unmask <= self.max_deadline_ms,
-        }
-        for name, good in limits.items():
-            if not good:
-                raise RemoteError(Reason.POLICY_RANGE, name)
-
-
-@dataclass(frozen=True)
-class Admission:
-    """What a peer checks before it takes part in a round."""
-
-    me: str
-    policy: Policy
-    keyring: Keyring = field(repr=False)
-
-    def check(
-        self, signed: SignedTicket, *, highest_serial: int, running: bytes | None, now_ms: int
-    ) -> bool:
-        """True for a new ticket to be followed, False for the very ticket now running.
-
-        `highest_serial`: the highest serial that this peer ever accepted; `running`: digest of the
-        ticket of the open round, if any; `now_ms`: Unix milliseconds. RemoteError otherwise.
-        """
-        ticket = signed.ticket
-        if not self.keyring.verify(AGGREGATOR, ticket.signed_bytes, signed.signature):
-            raise RemoteError(Reason.BAD_SIGNATURE, "ticket", peer=AGGREGATOR)
-        if ticket.digest == running:
-            return False
-        if self.me not in ticket.cohort:
-            raise RemoteError(Reason.NOT_IN_COHORT, "ticket", peer=self.me)
-        self.policy.check(ticket)
-        if ticket.serial <= highest_serial:
-            raise RemoteError(
-                Reason.STALE_SERIAL, expected=f"> {highest_serial}", found=ticket.serial
-            )
-        if ticket.serial > now_ms + HOUR_MS:
-            raise RemoteError(
-                Reason.FUTURE_SERIAL, expected=f"<= {now_ms + HOUR_MS}", found=ticket.serial
-            )
-        return True
 
 
 def pack_bitmap(members: Sequence[int], size: int) -> bytes:

@@ -1,0 +1,77 @@
+"""A ledger on disk: an SQLite file in a state folder, written before anything depends on it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from pathlib import Path
+
+from .protocol.ledger import Ledger, Seen
+from .protocol.ticket import HOUR_MS
+from .storage import StorageError
+
+MODELS = 10_000
+"""Kept; the oldest are forgotten first. At 60 tickets an hour that is a week."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS models (digest BLOB PRIMARY KEY, at_ms INTEGER NOT NULL, seen TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS tickets (at_ms INTEGER NOT NULL);
+"""
+
+
+def open_ledger(path: Path) -> Ledger:
+    """The ledger that `path` keeps, a new one if there is none. StorageError if it is damaged."""
+    try:
+        path.touch(mode=0o600)
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        database.execute("PRAGMA synchronous = FULL")
+        database.executescript(_SCHEMA)
+        models = {
+            bytes(model): _read(seen)
+            for model, seen in database.execute("SELECT digest, seen FROM models")
+        }
+        tickets = [int(at_ms) for (at_ms,) in database.execute("SELECT at_ms FROM tickets")]
+    except (sqlite3.Error, OSError, ValueError, TypeError, KeyError) as error:
+        raise StorageError(
+            f"{path} is damaged or cannot be written ({error}): it tells which sums there were;"
+            " restore it, or remove it to start with an empty one"
+        ) from error
+
+    def keep_model(model: bytes, seen: Seen) -> None:
+        with database:
+            database.execute("BEGIN")
+            database.execute(
+                "INSERT OR REPLACE INTO models VALUES (?, ?, ?)",
+                (model, int(time.time() * 1000), _written(seen)),
+            )
+            database.execute(
+                "DELETE FROM models WHERE digest IN"
+                " (SELECT digest FROM models ORDER BY at_ms DESC LIMIT -1 OFFSET ?)",
+                (MODELS,),
+            )
+
+    def keep_ticket(at_ms: int) -> None:
+        with database:
+            database.execute("BEGIN")
+            database.execute("DELETE FROM tickets WHERE at_ms <= ?", (at_ms - HOUR_MS,))
+            database.execute("INSERT INTO tickets VALUES (?)", (at_ms,))
+
+    return Ledger(models, tickets, keep_model, keep_ticket)
+
+
+def _written(seen: Seen) -> str:
+    return json.dumps(
+        {
+            "configurations": [item.hex() for item in seen.configurations],
+            "sets": [sorted(item) for item in seen.sets],
+        }
+    )
+
+
+def _read(text: str) -> Seen:
+    found = json.loads(text)
+    return Seen(
+        tuple(bytes.fromhex(item) for item in found["configurations"]),
+        tuple(frozenset(map(str, item)) for item in found["sets"]),
+    )

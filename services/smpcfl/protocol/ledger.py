@@ -1,0 +1,123 @@
+"""What a peer remembers of each model: under which configuration it trained, and over whom it was summed.
+
+Two sums over one model whose survivors differ by one peer give that peer by subtraction, and so do three
+sets that differ pairwise by three: (S1 − S2) + (S1 − S3) − (S1 − S4). So over one model a peer agrees to
+two different sets at most, far enough apart, whatever the aggregator says became of the earlier round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .encoding import digest
+from .errors import Reason, RemoteError
+from .policy import Policy
+from .ticket import HOUR_MS, Ticket
+
+MAX_SETS = 2
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was done over one model; `configurations`: digests of 32 bytes, `sets`: of peer ids."""
+
+    configurations: tuple[bytes, ...] = ()
+    sets: tuple[frozenset[str], ...] = ()
+
+
+def configuration(ticket: Ticket) -> bytes:
+    """Digest of everything but the model that shapes an update: one a model."""
+    return digest(
+        "configuration", ticket.config_digest, ticket.clip, ticket.weight_cap, ticket.width
+    )
+
+
+class Ledger:
+    """The rules, over what is kept. `keep_model` and `keep_ticket` write before they return; whatever
+    they raise leaves the ledger as it was. `tickets`: when tickets were accepted, Unix milliseconds.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[bytes, Seen] | None = None,
+        tickets: Sequence[int] = (),
+        keep_model: Callable[[bytes, Seen], None] = lambda model, seen: None,
+        keep_ticket: Callable[[int], None] = lambda at_ms: None,
+    ) -> None:
+        self._models = dict(models or {})
+        self._tickets = list(tickets)
+        self._keep_model = keep_model
+        self._keep_ticket = keep_ticket
+
+    def check(self, ticket: Ticket, policy: Policy, now_ms: int) -> None:
+        """RemoteError if `ticket` is one too many, or asks for this model in another configuration."""
+        recent = sorted(at for at in self._tickets if at > now_ms - HOUR_MS)
+        if len(recent) >= policy.tickets_per_hour:
+            wait_s = (recent[-policy.tickets_per_hour] + HOUR_MS - now_ms) // 1000 + 1
+            raise RemoteError(
+                Reason.TOO_MANY_TICKETS,
+                f"again in {wait_s} s",
+                expected=f"<= {policy.tickets_per_hour} an hour",
+                found=len(recent) + 1,
+            )
+        known = self._seen(ticket).configurations
+        if configuration(ticket) not in known and len(known) >= policy.max_configurations:
+            raise RemoteError(
+                Reason.SECOND_CONFIGURATION,
+                "this peer was asked for this very model with another configuration, clip, weight cap or"
+                " width: start from another model (seed)",
+                expected=f"<= {policy.max_configurations} a model",
+                found=len(known) + 1,
+            )
+
+    def accept(self, ticket: Ticket, now_ms: int) -> None:
+        """Keeps that `ticket`, checked before, is followed from now on."""
+        self._keep_ticket(now_ms)
+        self._tickets = [at for at in self._tickets if at > now_ms - HOUR_MS] + [now_ms]
+        seen, asked = self._seen(ticket), configuration(ticket)
+        if asked not in seen.configurations:
+            self._keep(ticket, replace(seen, configurations=(*seen.configurations, asked)))
+
+    def agree(self, ticket: Ticket, survivors: Sequence[int], policy: Policy) -> None:
+        """Keeps that this peer agrees to `survivors` (cohort indices); RemoteError if it must not."""
+        chosen = frozenset(ticket.cohort[index] for index in survivors)
+        seen = self._seen(ticket)
+        if chosen in seen.sets:
+            return
+        if len(seen.sets) >= MAX_SETS:
+            raise RemoteError(
+                Reason.SURVIVORS_TOO_CLOSE,
+                "another survivor set over this model",
+                expected=f"<= {MAX_SETS}",
+                found=len(seen.sets) + 1,
+            )
+        for other in seen.sets:
+            if (apart := len(chosen ^ other)) < policy.min_difference:
+                raise RemoteError(
+                    Reason.SURVIVORS_TOO_CLOSE,
+                    "survivors that differ too little from an earlier set over this model",
+                    expected=f">= {policy.min_difference} peers",
+                    found=apart,
+                )
+        self._keep(ticket, replace(seen, sets=(*seen.sets, chosen)))
+
+    def apart(self, model_digest: bytes, peers: Collection[str], policy: Policy) -> frozenset[str]:
+        """The most of `peers` that may be a survivor set over this model; none if there is no such set."""
+        sets = self._models.get(model_digest, Seen()).sets
+        found = [earlier for earlier in sets if earlier <= set(peers)]
+        if len(sets) < MAX_SETS:
+            rest = set(peers)
+            for earlier in sets:
+                close = policy.min_difference - len(rest ^ earlier)
+                rest -= set(sorted(rest & earlier)[: max(close, 0)])
+            if all(len(rest ^ earlier) >= policy.min_difference for earlier in sets):
+                found.append(frozenset(rest))
+        return max(found, key=len, default=frozenset())
+
+    def _seen(self, ticket: Ticket) -> Seen:
+        return self._models.get(ticket.model_digest, Seen())
+
+    def _keep(self, ticket: Ticket, seen: Seen) -> None:
+        self._keep_model(ticket.model_digest, seen)
+        self._models[ticket.model_digest] = seen
