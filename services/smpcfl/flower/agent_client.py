@@ -60,9 +60,21 @@ class AgentClient:
         """
         return self._stub.Identity(pb.IdentityRequest(node=node), timeout=_CALL_S)
 
-    def begin(self, ticket: messages.SignedTicket) -> bool:
-        """Opens the round; whether an upload was frozen in it before."""
-        return bool(self._stub.Begin(ticket, timeout=_CALL_S).frozen)
+    def begin(
+        self,
+        ticket: messages.SignedTicket,
+        model_digest: bytes,
+        content_digest: bytes,
+        flower_run: int,
+    ) -> pb.BeginReply:
+        """Opens the round: whether to train, or to resend an upload that was frozen before."""
+        request = pb.BeginRequest(
+            ticket=ticket,
+            model_digest=model_digest,
+            content_digest=content_digest,
+            flower_run=flower_run,
+        )
+        return self._stub.Begin(request, timeout=_CALL_S)
 
     def frozen(self, ticket_digest: bytes) -> tuple[bytes, bytes]:
         """The frozen upload: serialised UploadMeta, and the vector."""
@@ -71,11 +83,14 @@ class AgentClient:
         return chunks[0].meta.SerializeToString(), b"".join(chunk.vector for chunk in chunks)
 
     def masks(
-        self, ticket_digest: bytes, model_digest: bytes, config_digest: bytes
+        self, ticket_digest: bytes, training_ms: int, failure: str
     ) -> tuple[SeededMasks | AdditiveMasks, bytes]:
-        """The masks, and the serialised UploadMeta; waits until they may be given."""
+        """The masks, and the serialised UploadMeta; waits until they may be given.
+
+        `training_ms`: how long training took; `failure`: why there is only a zero.
+        """
         request = pb.MasksRequest(
-            ticket_digest=ticket_digest, model_digest=model_digest, config_digest=config_digest
+            ticket_digest=ticket_digest, training_ms=training_ms, failure=failure
         )
         chunks = list(self._stub.Masks(request, timeout=_MASKS_S))
         first = chunks[0]
@@ -99,11 +114,10 @@ class AgentClient:
         bytes_in: int = 0,
         bytes_out: int = 0,
         upload_seconds: float = 0.0,
-        error: str = "",
     ) -> None:
-        """For the peer's own metrics and log."""
+        """For the peer's own metrics."""
         request = pb.ReportRequest(
-            bytes_in=bytes_in, bytes_out=bytes_out, upload_seconds=upload_seconds, error=error
+            bytes_in=bytes_in, bytes_out=bytes_out, upload_seconds=upload_seconds
         )
         self._stub.Report(request, timeout=_CALL_S)
 

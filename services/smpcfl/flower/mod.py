@@ -1,4 +1,8 @@
-"""The client mod: trains as the app does, and replies with a masked partial sum in place of the model."""
+"""The client mod: trains as the app does, and replies with a masked partial sum in place of the model.
+
+Whatever the app does, the reply has one form: a training that raised, diverged, gave other shapes or
+outlasted its deadline is a masked zero, and why stays in this peer's log (docs/protocol.md, section 8).
+"""
 
 from __future__ import annotations
 
@@ -7,31 +11,39 @@ import time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 
-from smpc.v1 import messages_pb2 as pb
+from smpc.v1 import messages_pb2
 
 from .. import wire
-from ..protocol.errors import LocalError, ProtocolError
-from ..protocol.quantise import ModelShape, encode_update, model_digest
+from ..protocol.errors import LocalError, ProtocolError, Reason, RemoteError
+from ..protocol.quantise import ModelShape, encode_failure, encode_update, model_digest
+from ..protocol.release import release_ms
+from ..protocol.ring import RingVector
 from ..protocol.ticket import NORMAL, Ticket
 from .agent_client import AgentClient
 from .records import (
     RECORD,
     VECTOR,
-    config_digest,
     config_of,
+    content_digest,
     message_bytes,
     split_arrays,
     to_numpy,
     vector_record,
 )
+from .shown import shown
+from .worker import in_worker
 
 ERROR_CODE = 17  # ours: Flower's own codes are below 10
 LOSS_KEYS = ("train_loss", "train-loss", "loss")
 CORRECT_KEYS = ("correct", "num-correct")
 ACCURACY_KEYS = ("train_acc", "train-accuracy", "accuracy")
+_OURS = {"ticket", "seed"}  # the keys of our record
+
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 def secure_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -41,9 +53,10 @@ def secure_mod(message: Message, context: Context, call_next: ClientAppCallable)
     (`train_loss` or `loss`) and `correct` or an accuracy are summed with it if they are there.
     """
     try:
+        received = message_bytes(message)
         with AgentClient() as agent:
             reply = _handle(agent, message, context, call_next)
-            agent.report(bytes_in=message_bytes(message), bytes_out=message_bytes(reply))
+            agent.report(bytes_in=received, bytes_out=message_bytes(reply))
             return reply
     except ProtocolError as error:
         return _error(message, str(error))
@@ -67,43 +80,55 @@ def _handle(
                 " clear (use SecureStrategy; for evaluation, set fraction_evaluate=0)"
             )
         return call_next(message, context)
-    return _train(agent, ours, message, context, call_next)
+    return _train(agent, own.peer, ours, message, context, call_next)
 
 
 def _train(
     agent: AgentClient,
+    peer: str,
     ours: ConfigRecord,
     message: Message,
     context: Context,
     call_next: ClientAppCallable,
 ) -> Message:
-    proto = wire.parse(pb.SignedTicket, bytes(ours["ticket"]))  # type: ignore[arg-type]
+    """Up to `begin` a refusal depends on the message and the peer's policy, and nothing has run."""
+    if unknown := set(ours) - _OURS:
+        raise RemoteError(Reason.MALFORMED, "unknown fields beside the ticket", found=unknown)
+    proto = wire.parse(messages_pb2.SignedTicket, bytes(ours["ticket"]))  # type: ignore[arg-type]
     ticket = wire.ticket_from_proto(proto).ticket
-    if agent.begin(proto):
-        return _upload_reply(message, *agent.frozen(ticket.digest), 0)
-    _, record = split_arrays(message.content)
+    name, record = split_arrays(message.content)
     given = to_numpy(record)
     if ModelShape.of(given).layout(ticket.width) != ticket.layout:
         raise LocalError("the model has another number of entries than the ticket says")
-    digests = model_digest(given), config_digest(message.content)
-    rng = _rounding(ours, ticket, context)
-    del message.content[RECORD]
-    try:
-        reply = call_next(message, context)
+    content = content_digest(message.content, message.metadata.message_type, context.run_config)
+    begun = agent.begin(proto, model_digest(given), content, context.run_id)
+    if begun.frozen:
+        return _upload_reply(message, *agent.frozen(ticket.digest), 0)
+    began = time.monotonic()
+    left_s = (ticket.deadlines.train - begun.elapsed_ms) / 1000
+
+    def work() -> tuple[RingVector, RecordDict]:
+        if not begun.train:
+            raise LocalError("this ticket's training was started before, and did not end")
+        seen, own_context = shown(message, context, ticket, peer, name, given)
+        reply = call_next(seen, own_context)
         if reply.has_error():
             raise LocalError(reply.error.reason)
-        addend = encode_update(
-            ticket.quantiser,
-            given,
-            to_numpy(split_arrays(reply.content)[1]),
-            **_counters(reply),
-            rng=rng,
-        )
-    except Exception as error:
-        # What went wrong may quote this peer's examples, loss or data: it stays here.
-        agent.report(error=f"{type(error).__name__}: {error}")
-        raise LocalError("training failed on this peer: the reason is in its own log") from error
-    masks, meta = agent.masks(ticket.digest, *digests)
+        trained = to_numpy(split_arrays(reply.content)[1])
+        rng = _rounding(ours, ticket, context, begun.given_seed)
+        addend = encode_update(ticket.quantiser, given, trained, **_counters(reply), rng=rng)
+        return addend, own_context.state
+
+    done, failure = in_worker(work, left_s)
+    training_ms = int((time.monotonic() - began) * 1000)
+    if done is None:
+        addend = encode_failure(ticket.layout, len(ticket.cohort))
+    else:
+        addend, context.state = done
+    # Until then nothing is told to anyone, the agent included: its metrics are scraped.
+    wait_s = min(release_ms(training_ms, begun.last_training_ms) / 1000, left_s)
+    time.sleep(max(began + wait_s - time.monotonic(), 0.0))
+    masks, meta = agent.masks(ticket.digest, training_ms, failure)
     start = time.perf_counter()
     vector = masks.apply(addend).tobytes()
     p2p_bytes = agent.freeze(ticket.digest, vector)
@@ -132,7 +157,7 @@ def _counters(reply: Message) -> dict[str, Any]:
     if not correct:
         correct = _number(metrics, ACCURACY_KEYS) * examples
     if not np.isfinite(correct):
-        raise LocalError(f"the accuracy is {correct}: nothing was sent")
+        raise LocalError(f"the accuracy is {correct}")
     return {
         "examples": examples,
         "loss": float(_number(metrics, LOSS_KEYS)),
@@ -145,9 +170,11 @@ def _number(metrics: MetricRecord, keys: tuple[str, ...]) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _rounding(ours: ConfigRecord, ticket: Ticket, context: Context) -> np.random.Generator:
-    """The rounding's randomness: fresh, or given by seed, round and partition. It keeps no secret."""
-    if "seed" not in ours:
+def _rounding(
+    ours: ConfigRecord, ticket: Ticket, context: Context, given_seed: bool
+) -> np.random.Generator:
+    """The rounding's randomness: this peer's own, or a given one where its operator allowed that."""
+    if not given_seed or "seed" not in ours:
         return np.random.default_rng()
     partition = context.node_config.get("partition-id", context.node_id)
     text = f"{ours['seed']!r}/{ticket.round}/{partition!r}"

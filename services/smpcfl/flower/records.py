@@ -8,7 +8,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 from cryptography import x509
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app.user_config import UserConfig
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from ..identity import IdentityError, Role, check_certificate
@@ -39,22 +40,35 @@ def to_record(arrays: dict[str, npt.NDArray[Any]]) -> ArrayRecord:
     return ArrayRecord({name: Array(array) for name, array in arrays.items()})
 
 
-def config_digest(content: RecordDict) -> bytes:
-    """SHA-256 over all configuration of a train message but our own record, 32 bytes."""
+def content_digest(content: RecordDict, message_type: str, run_config: UserConfig) -> bytes:
+    """SHA-256 over all that a ClientApp can see but its model's contents and itself, 32 bytes.
+
+    That is the message's type, its records in order, each with name, kind and contents (of the model
+    the name alone: it has a digest of its own), and the run's configuration as the node was given it.
+    Our own record is left out: the mod takes it away.
+    """
     return digest(
-        "config",
+        "content",
+        message_type,
+        [[key, _plain(value)] for key, value in sorted(run_config.items())],
         [
-            [name, [[key, _plain(value)] for key, value in sorted(record.items())]]
-            for name, record in sorted(content.config_records.items())
+            [name, type(record).__name__, _contents(record)]
+            for name, record in content.items()
             if name != RECORD
         ],
     )
 
 
+def _contents(record: ArrayRecord | ConfigRecord | MetricRecord) -> list[Any]:
+    if isinstance(record, ArrayRecord):
+        return []
+    return [[key, _plain(value)] for key, value in record.items()]
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return int(value) if isinstance(value, bool) else value
+    return ["bool", int(value)] if isinstance(value, bool) else value
 
 
 def vector_record(vector: bytes) -> ArrayRecord:

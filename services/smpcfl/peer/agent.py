@@ -16,13 +16,17 @@ from .. import wire
 from ..identity import Identity, der, write_private
 from ..metrics import Metrics
 from ..protocol.additive import AdditivePeerRound
+from ..protocol.admission import Admission
 from ..protocol.errors import Reason, RemoteError
+from ..protocol.guarantee import guarantee, withstands
+from ..protocol.ledger import Ledger
 from ..protocol.masks import AdditiveMasks, SeededMasks
 from ..protocol.messages import Answer, Call, Header, PeerMessage, Survivors, node_bytes
 from ..protocol.peer import PeerRound
 from ..protocol.phases import Phase
+from ..protocol.policy import Policy
 from ..protocol.signing import Keyring
-from ..protocol.ticket import ADDITIVE, Admission, Policy, SignedTicket
+from ..protocol.ticket import ADDITIVE, SignedTicket
 from ..storage import read_number
 from ..waiting import wait_for
 
@@ -62,6 +66,7 @@ class PeerAgent:
         policy: Policy,
         keyring: Keyring,
         serials: SerialStore,
+        ledger: Ledger,
         send: Send,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
@@ -71,8 +76,9 @@ class PeerAgent:
         self.policy = policy
         self._signer = own.signer
         self._keyring = keyring
-        self._admission = Admission(own.name, policy, keyring)
+        self._admission = Admission(own.name, policy, keyring, ledger)
         self._serials = serials
+        self._ledger = ledger
         self._send = send
         self._metrics = metrics
         self._clock = clock
@@ -83,6 +89,8 @@ class PeerAgent:
         self._calls: set[asyncio.Task[None]] = set()
         self._work: set[asyncio.Future[Any]] = set()  # for others, while the round is open
         self.p2p_bytes = 0
+        self.guarantee = ""  # of the last round that was opened
+        self.last_training_ms = 0  # of the last training that did not fail
         self.start = os.urandom(8)  # tells this process from one before it
 
     def vouch(self, node: int) -> tuple[bytes, bytes]:
@@ -97,20 +105,19 @@ class PeerAgent:
         `spread`: it comes from the aggregator, and is passed on to the neighbours.
         """
         running = self._round.ticket.digest if self._round is not None else None
+        now_ms = int(time.time() * 1000)
         fresh = self._admission.check(
-            signed,
-            highest_serial=self._serials.highest,
-            running=running,
-            now_ms=int(time.time() * 1000),
+            signed, highest_serial=self._serials.highest, running=running, now_ms=now_ms
         )
         if not fresh:
             assert self._round is not None
             if not spread:
                 self._round.offered()
             return self._round
-        self._serials.accept(signed.ticket.serial)
-        self.close_round()
         ticket = signed.ticket
+        self._serials.accept(ticket.serial)
+        self._ledger.accept(ticket, now_ms)
+        self.close_round()
         # Several peers may have it from the aggregator at the same moment; one is enough to spread it.
         delay = random.uniform(0.0, SPREAD_S) if spread else None
         if ticket.mode == ADDITIVE:
@@ -125,22 +132,25 @@ class PeerAgent:
                 self._signer,
                 self._keyring,
                 os.urandom,
+                ledger=self._ledger,
                 spread=delay,
             )
         self._round, self._started, self.p2p_bytes = opened, self._clock(), 0
+        self.guarantee = guarantee(withstands(ticket), len(ticket.cohort))
         self._metrics.round.set(ticket.round)
         self._metrics.cohort_peers.set(len(ticket.cohort))
+        self._metrics.withstood.set(withstands(ticket))
         deadlines = asdict(ticket.deadlines)
         for phase, milliseconds in deadlines.items():
             self._metrics.deadline.set(milliseconds / 1000, phase=phase)
         log.info(
-            "round %d of run %d: cohort of %d, degree %d, threshold %d, deadlines %s",
+            "round %d of run %d: cohort of %d, threshold %d, deadlines %s; %s",
             ticket.round,
             ticket.run,
             len(ticket.cohort),
-            ticket.degree,
             ticket.threshold,
             ", ".join(f"{name} {value / 1000:g} s" for name, value in deadlines.items()),
+            self.guarantee,
         )
         self._driver = asyncio.create_task(self._keep_driving(opened))
         return opened
@@ -266,9 +276,12 @@ class PeerAgent:
     # -- for the ClientApp ------------------------------------------------------------------------
 
     async def masks(
-        self, ticket_digest: bytes, model_digest: bytes, config_digest: bytes
+        self, ticket_digest: bytes, training_ms: int | None
     ) -> tuple[Round, SeededMasks | AdditiveMasks, Header]:
-        """The round's masks as soon as they may be given; RemoteError once they never will be."""
+        """The round's masks as soon as they may be given; RemoteError once they never will be.
+
+        `training_ms`: how long training took; None if it failed.
+        """
         round_ = self.round_of(ticket_digest)
         async for _ in self._changes(round_):
             if round_.masks_available(self.now()) or round_.phase not in (
@@ -276,7 +289,9 @@ class PeerAgent:
                 Phase.READY,
             ):
                 break
-        masks, header = round_.masks(model_digest, config_digest, self.now())
+        masks, header = round_.masks(self.now(), failed=training_ms is None)
+        if training_ms is not None:
+            self.last_training_ms = training_ms
         self.wake()
         return round_, masks, header
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
@@ -11,6 +11,7 @@ from smpc.v1 import messages_pb2 as messages
 
 from .. import rpc, wire
 from ..metrics import Metrics
+from ..protocol.digests import config_digest
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.masks import SeededMasks
 from ..protocol.messages import Header
@@ -22,9 +23,23 @@ log = logging.getLogger("smpcfl.peer")
 
 
 class AgentService(pb_grpc.AgentServicer):
-    def __init__(self, agent: PeerAgent, metrics: Metrics) -> None:
+    """`app_of`: SHA-256 of the app that Flower's run of this number really is, as the SuperNode verified it.
+
+    `given_seed`: the operator lets the aggregator give the seed of the rounding.
+    """
+
+    def __init__(
+        self,
+        agent: PeerAgent,
+        metrics: Metrics,
+        app_of: Callable[[int], bytes | None],
+        *,
+        given_seed: bool = False,
+    ) -> None:
         self._agent = agent
         self._metrics = metrics
+        self._find_app = app_of
+        self._given_seed = given_seed
         for name in ("Identity", "Begin", "Freeze", "Report"):
             method = getattr(self, f"_{name.lower()}")
             setattr(self, name, rpc.handler(name, metrics, on_refusal=agent.log_refusal)(method))
@@ -37,11 +52,28 @@ class AgentService(pb_grpc.AgentServicer):
             start=self._agent.start,
             certificate=certificate,
             signature=signature,
+            guarantee=self._agent.guarantee,
         )
 
-    async def _begin(self, request: messages.SignedTicket, context: Context) -> pb.BeginReply:
-        round_ = self._agent.take_ticket(wire.ticket_from_proto(request), spread=True)
-        return pb.BeginReply(frozen=round_.frozen is not None)
+    async def _begin(self, request: pb.BeginRequest, context: Context) -> pb.BeginReply:
+        round_ = self._agent.take_ticket(wire.ticket_from_proto(request.ticket), spread=True)
+        app = self._app_of(request.flower_run)
+        train = round_.begin(request.model_digest, config_digest(request.content_digest, app))
+        return pb.BeginReply(
+            frozen=round_.frozen is not None,
+            train=train,
+            elapsed_ms=int(self._agent.now() * 1000),
+            last_training_ms=self._agent.last_training_ms,
+            given_seed=self._given_seed,
+        )
+
+    def _app_of(self, flower_run: int) -> bytes:
+        app = self._find_app(flower_run)
+        if app is None:
+            raise RemoteError(
+                Reason.CONFIG_MISMATCH, "no app was verified for this Flower run", found=flower_run
+            )
+        return app
 
     async def Frozen(
         self, request: pb.FrozenRequest, context: Context
@@ -60,9 +92,10 @@ class AgentService(pb_grpc.AgentServicer):
         self, request: pb.MasksRequest, context: Context
     ) -> AsyncIterator[pb.MasksChunk]:
         try:
-            round_, masks, header = await self._agent.masks(
-                request.ticket_digest, request.model_digest, request.config_digest
-            )
+            training_ms = None if request.failure else request.training_ms
+            if request.failure:
+                log.error("training failed, and a zero is sent: %s", request.failure)
+            round_, masks, header = await self._agent.masks(request.ticket_digest, training_ms)
         except RemoteError as error:
             self._agent.refused(error)
             await rpc.refuse(context, error)
@@ -94,8 +127,6 @@ class AgentService(pb_grpc.AgentServicer):
     async def _report(self, request: pb.ReportRequest, context: Context) -> pb.ReportReply:
         self._metrics.bytes.inc(request.bytes_in, direction="in", channel="flower")
         self._metrics.bytes.inc(request.bytes_out, direction="out", channel="flower")
-        if request.error:
-            log.error("training failed: %s", request.error)
         if request.upload_seconds > 0:
             self._metrics.phase_duration.observe(request.upload_seconds, phase="upload")
         return pb.ReportReply()

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
+from pathlib import Path
 
 import grpc.aio
 
 from smpc.v1 import local_pb2_grpc, peer_pb2_grpc
 
-from .. import enrolment, rpc, storage
+from .. import enrolment, identity, rpc, storage
 from ..config import Settings
 from ..directory import Directory
 from ..discovery import Discovery
 from ..identity import Identity, Role
+from ..ledger_file import open_ledger
 from ..metrics import Metrics
-from ..protocol.ticket import Policy
+from ..protocol.policy import Policy
 from ..supervisor import Child, flower_environment
 from ..waiting import or_stop, until_stop
-from . import node
+from . import node, run_apps
 from .agent import PeerAgent, SerialStore
 from .link import PeerLink
 from .local import AgentService
@@ -36,14 +39,21 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     if own is None:
         return
     directory = Directory(own, settings.registry, settings.state / "roster.bin", metrics)
+    directory.members.pinned = settings.pinned()
+    if directory.members.pinned:
+        log.info("cohorts of these peers alone: %s", ", ".join(directory.members.pinned))
     policy = Policy(
         modes=settings.secure_modes(),
         min_cohort=settings.min_cohort,
         min_survivors=settings.min_survivors,
+        members=frozenset(directory.members.pinned),
+        tickets_per_hour=settings.tickets_per_hour,
+        max_configurations=settings.configurations,
     )
     link = PeerLink(own, directory, metrics)
     serials = SerialStore(settings.state / "serial")
-    agent = PeerAgent(own, policy, directory.members, serials, link.send, metrics)
+    ledger = open_ledger(settings.state / "ledger.sqlite")
+    agent = PeerAgent(own, policy, directory.members, serials, ledger, link.send, metrics)
 
     server = rpc.new_server()
     peer_pb2_grpc.add_PeerServicer_to_server(
@@ -52,7 +62,15 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     port = settings.port if settings.port else PORT
     port = rpc.bind(server, settings.host, port, own.server_credentials(), "port")
     local = grpc.aio.server()
-    local_pb2_grpc.add_AgentServicer_to_server(AgentService(agent, metrics), local)
+    local_pb2_grpc.add_AgentServicer_to_server(
+        AgentService(
+            agent,
+            metrics,
+            partial(run_apps.app_of_run, _run_apps(settings)),
+            given_seed=settings.given_seed == "on",
+        ),
+        local,
+    )
     local.add_insecure_port(f"unix:{socket}")
     await server.start()
     await local.start()
@@ -67,6 +85,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         await presence.announce()
         index = await or_stop(stop, presence.register(stop))
         log.info("peer %s at %s:%d, data slice %s", own.name, presence.host, port, index)
+        log.info("fingerprint of its key: %s", identity.fingerprint(own.key.public_key()))
         tasks.append(asyncio.create_task(presence.keep(stop)))
         renewing = enrolment.keep_renewed(own, settings, directory, metrics, stop)
         tasks.append(asyncio.create_task(renewing))
@@ -84,6 +103,10 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         await link.close()
         await directory.close()
         socket.unlink(missing_ok=True)
+
+
+def _run_apps(settings: Settings) -> Path:
+    return settings.state / "flower" / "run-apps"
 
 
 def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Child:
@@ -109,7 +132,7 @@ def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Ch
         "SMPCFL_AGENT": socket,
         "SMPCFL_MODE": settings.mode,
         "SMPCFL_APPS": settings.apps,
-        "SMPCFL_RUN_APPS": str(home / "run-apps"),
+        "SMPCFL_RUN_APPS": str(_run_apps(settings)),
     }
     return Child(
         "SuperNode",

@@ -1,0 +1,55 @@
+"""The message and context that the app gets: only what its round's ticket fixes, and the peer's own."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from typing import Any
+
+import numpy.typing as npt
+from flwr.app import Context, Message, Metadata, RecordDict
+
+from ..protocol.ticket import Ticket
+from .records import RECORD, to_record
+
+_TTL_S = 24 * 3600.0
+
+
+def shown(
+    message: Message,
+    context: Context,
+    ticket: Ticket,
+    peer: str,
+    model: str,
+    given: dict[str, npt.NDArray[Any]],
+) -> tuple[Message, Context]:
+    """Copies with everything replaced that the aggregator could choose for each peer alone.
+
+    Numbers of nodes, runs and messages follow from peer and ticket, times from this peer's clock; the model,
+    the array record `model`, is serialised anew from `given`. The state is a copy: a training that is given
+    up must not write into it later.
+    """
+    content = RecordDict(
+        {
+            name: to_record(given) if name == model else record
+            for name, record in message.content.items()
+            if name != RECORD
+        }
+    )
+    node = int.from_bytes(hashlib.sha256(peer.encode()).digest()[:7], "big")
+    metadata = Metadata(
+        run_id=ticket.run,
+        message_id=ticket.digest.hex(),
+        src_node_id=1,
+        dst_node_id=node,
+        reply_to_message_id="",
+        group_id=str(ticket.round),
+        created_at=time.time(),
+        ttl=_TTL_S,
+        message_type=message.metadata.message_type,
+    )
+    own = copy.copy(context)
+    own.run_id, own.node_id, own.series_id = ticket.run, node, 0
+    own.state = copy.deepcopy(context.state)
+    return Message(content=content, metadata=metadata), own  # type: ignore[call-overload]
