@@ -55,6 +55,8 @@ class Checkpoint:
     record: str
     """The round's RoundRecord as JSON; empty for round 0."""
     arrays: Mapping[str, npt.NDArray[Any]] = field(repr=False)
+    first_try: int = 1
+    """The round that first trained on this model, or is to."""
 
     def encode(self) -> bytes:
         members = {name: value for name, value in vars(self).items() if name != "arrays"}

@@ -114,6 +114,9 @@ def observe(metrics: Metrics, record: RoundRecord) -> None:
     metrics.round_duration.observe(record.seconds)
     metrics.cohort_peers.set(record.cohort)
     metrics.survivors.set(record.survivors)
+    metrics.contributors.set(record.contributors)
+    if record.withstood is not None:
+        metrics.withstood.set(record.withstood)
     metrics.dropouts.inc(record.dropouts, phase="upload")
     if record.accuracy is not None:
         metrics.model_accuracy.set(record.accuracy)

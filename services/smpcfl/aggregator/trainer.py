@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -33,7 +34,7 @@ def run_config(settings: Settings, rounds: int, peers: int) -> dict[str, int | f
     """For the bundled app; `peers`: how many to wait for before the first round."""
     return {
         "num-rounds": rounds,
-        "seed": settings.seed,
+        "seed": settings.seed or 1 + secrets.randbelow(2**31 - 1),
         "min-peers": settings.min_peers,
         "expected-peers": max(peers, settings.min_peers),
     }

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..protocol.ticket import LARGEST_CAP, LARGEST_CLIP, LEAST_CAP, LEAST_CLIP
 from ..protocol.trailer import Trailer
-
-LEAST_CLIP = 2.0**-20
-LARGEST_CLIP = 2.0**16
-LARGEST_CAP = 2**31
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the next ticket says."""
+    """What the next ticket says. It starts with room: beyond the clip an update is scaled down whole."""
 
-    clip: float = 1.0
+    clip: float = 4.0
     weight_cap: int = 1024
 
     def after(self, counted: Trailer) -> Limits:
@@ -23,10 +20,10 @@ class Limits:
         clip, cap = self.clip, self.weight_cap
         if counted.clipped:
             clip = min(clip * 2, LARGEST_CLIP)
-        elif counted.roomy == counted.peers:
+        elif counted.roomy == counted.contributors:
             clip = max(clip * 0.75, LEAST_CLIP)
         if counted.capped:
             cap = min(cap * 2, LARGEST_CAP)
-        elif counted.weight * 4 < cap * counted.peers:
-            cap = max(cap // 2, 1)
+        elif counted.weight * 4 < cap * counted.contributors:
+            cap = max(cap // 2, LEAST_CAP)
         return Limits(clip, cap)

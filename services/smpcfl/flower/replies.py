@@ -76,13 +76,15 @@ def exchange(
 ) -> dict[int, Message]:
     """Replies by node id; whoever has not replied in `timeout` seconds is missing.
 
-    With `grace`, waiting ends so many seconds after two thirds have replied: the last ones are taken
-    for lost. It ends before if `lost` says so twice in a row; it is asked about once a second.
+    With `grace`, waiting ends so many seconds after two thirds have replied, or half as long again as those
+    took: the last ones are taken for lost. It ends before if `lost` says so twice in a row; it is asked
+    about once a second.
     """
     sent = list(messages)
     nodes = {message.metadata.dst_node_id for message in sent}
     found: dict[int, Message] = {}
-    latest = time.monotonic() + timeout
+    start = time.monotonic()
+    latest = start + timeout
     in_a_row = 0
     replies = Replies(grid)
     try:
@@ -91,7 +93,9 @@ def exchange(
             found |= dict(replies.take(min(left, _LOOK_S)))
             late = 3 * len(found) >= 2 * len(sent)
             if grace is not None and late:
-                latest = min(latest, time.monotonic() + grace)
+                # Uploads leave in steps, each by 2^(1/2) later than the one before: at least one more.
+                now = time.monotonic()
+                latest = min(latest, now + max(grace, (now - start) / 2))
                 grace = None
             if missing := nodes - found.keys():
                 in_a_row = in_a_row + 1 if lost(missing, late) else 0

@@ -59,7 +59,7 @@ class Progress:
         self._rounds, self._setup = rounds, dict(setup)
         found = self._checkpoints.latest(self.run)
         if found is None:
-            found = self._checkpoint(0, initial, limits, "")
+            found = self._checkpoint(0, initial, limits, 1, "")
             try:
                 self._checkpoints.save(found)
             except OSError as error:
@@ -78,7 +78,9 @@ class Progress:
             log.warning("not as if it had not been interrupted: %s", difference)
         return found
 
-    def keep(self, number: int, arrays: ArrayRecord, limits: Limits, record: str) -> None:
+    def keep(
+        self, number: int, arrays: ArrayRecord, limits: Limits, first_try: int, record: str
+    ) -> None:
         """After a round. Says so loudly if it cannot be written, and training goes on.
 
         After the last round there is nothing to go on with: it waits for room, up to ten minutes.
@@ -87,7 +89,7 @@ class Progress:
         current = training.load(self._training)
         if current is None or current.flower_run != self._flower_run:
             raise LocalError("another Flower run carries this training now: this one ends")
-        checkpoint = self._checkpoint(number, arrays, limits, record)
+        checkpoint = self._checkpoint(number, arrays, limits, first_try, record)
         for _ in range(_LAST_TRIES if number == self._rounds else 1):
             try:
                 self._checkpoints.save(checkpoint)
@@ -103,7 +105,7 @@ class Progress:
                 time.sleep(_LAST_WAIT_S)
 
     def _checkpoint(
-        self, number: int, arrays: ArrayRecord, limits: Limits, record: str
+        self, number: int, arrays: ArrayRecord, limits: Limits, first_try: int, record: str
     ) -> Checkpoint:
         return Checkpoint(
             run=self.run,
@@ -113,6 +115,7 @@ class Progress:
             weight_cap=limits.weight_cap,
             setup=self._setup,
             record=record,
+            first_try=first_try,
             arrays=to_numpy(arrays),
         )
 

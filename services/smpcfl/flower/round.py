@@ -6,8 +6,10 @@ import asyncio
 import json
 import logging
 import os
+import re
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 import grpc
 import numpy.typing as npt
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 
 from smpc.v1 import local_pb2, local_pb2_grpc
@@ -26,20 +28,27 @@ from ..aggregator import probe
 from ..aggregator.serial import next_serial
 from ..aggregator.unmask import Unmasking
 from ..identity import Identity
+from ..ledger_file import open_ledger
 from ..protocol.aggregator import AggregatorRound
-from ..protocol.errors import LocalError, ProtocolError, RemoteError
+from ..protocol.digests import config_digest
+from ..protocol.errors import LocalError, ProtocolError, Reason, RemoteError
+from ..protocol.guarantee import withstands
+from ..protocol.ledger import Ledger
+from ..protocol.policy import Policy
 from ..protocol.quantise import ModelShape, decode_update, model_digest
 from ..protocol.ticket import NORMAL, SEEDED, Deadlines, SignedTicket, Ticket, default_threshold
 from ..protocol.trailer import Trailer
 from ..report import RoundRecord
 from .follow import Limits
-from .records import RECORD, config_digest, message_bytes, upload_of
+from .records import RECORD, message_bytes, upload_of
 from .replies import Lost, exchange
 from .resume import Progress
 
 log = logging.getLogger("smpcfl.flower")
 STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"
 REGISTRY_VARIABLE = "SMPCFL_REGISTRY"
+_WAIT = re.compile(rf"{Reason.TOO_MANY_TICKETS}: again in (\d+) s")
+_LONGEST_WAIT_S = 3600
 
 
 @dataclass
@@ -52,10 +61,14 @@ class Outcome:
     reason: str = ""
     cohort: int = 0
     survivors: int = 0
+    contributors: int = 0
+    withstood: int | None = None
     bytes_up: float = 0.0
     bytes_down: float = 0.0
     bytes_p2p: float = 0.0
     phase_seconds: dict[str, float] = field(default_factory=dict)
+    wait_s: float = 0.0
+    """Before the round is run again: peers take so many tickets an hour."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ class Server:
     state: Path
     own: Identity | None
     registry: str
+    ledger: Ledger
     run: int = 0
     progress: Progress | None = None
 
@@ -88,7 +102,8 @@ class Server:
                     f"no valid certificate in {state}: start `smpcfl aggregator` again"
                 )
         registry = os.environ.get(REGISTRY_VARIABLE, "registry:9200")
-        server = cls(state, own, registry, secrets.randbits(63))
+        ledger = open_ledger(state / "ledger.sqlite")
+        server = cls(state, own, registry, ledger, secrets.randbits(63))
         own_log = logging.getLogger("smpcfl")
         own_log.setLevel(logging.INFO)
         if not any(isinstance(handler, _Forward) for handler in own_log.handlers):
@@ -141,7 +156,10 @@ class _Forward(logging.Handler):
 
 
 class SecureRound:
-    """Builds the ticket of one round and sees it through."""
+    """Builds the ticket of one round and sees it through.
+
+    `content_digest`: of the messages and the run's configuration; `app`: SHA-256 of the app's bundle.
+    """
 
     def __init__(
         self,
@@ -151,7 +169,8 @@ class SecureRound:
         number: int,
         peers: Mapping[int, str],
         given: dict[str, npt.NDArray[Any]],
-        content: RecordDict,
+        content_digest: bytes,
+        app: bytes,
         width: int,
         limits: Limits,
         deadlines: Deadlines,
@@ -181,13 +200,18 @@ class SecureRound:
             min_survivors=min(len(cohort), threshold + 1) if mode == SEEDED else len(cohort),
             deadlines=deadlines,
             model_digest=model_digest(given),
-            config_digest=config_digest(content),
+            config_digest=config_digest(content_digest, app),
         )
         self.signed = SignedTicket(ticket, self._own.signer(ticket.signed_bytes))
         self.silent: set[int] = set()  # nodes that did not reply
-        self._outcome = Outcome(cohort=len(cohort))
+        self._refusals: dict[str, str] = {}
+        self._outcome = Outcome(cohort=len(cohort), withstood=withstands(ticket))
 
     def void(self, reason: str) -> Outcome:
+        """With what most of the peers that refused gave as their reason."""
+        if self._refusals:
+            text, count = Counter(self._refusals.values()).most_common(1)[0]
+            reason += f"; {count} of {self._outcome.cohort} peers refused: {text}"
         self._outcome.reason = reason
         return self._outcome
 
@@ -234,6 +258,9 @@ class SecureRound:
         for node, reply in replies.items():
             self._take(state, self._peers[node], reply)
         survivors = state.fix_survivors()
+        if state.ticket.mode == SEEDED:
+            indices = [state.ticket.index(peer) for peer in survivors]
+            self._server.ledger.agree(state.ticket, indices, Policy())
         outcome.survivors = len(survivors)
         if state.ticket.mode == SEEDED:
             start = time.monotonic()
@@ -249,6 +276,7 @@ class SecureRound:
         outcome.model, outcome.trailer = decode_update(
             state.ticket.quantiser, self._given, total, len(survivors)
         )
+        outcome.contributors = outcome.trailer.contributors
         outcome.phase_seconds["sum"] = time.monotonic() - start
         return outcome
 
@@ -256,7 +284,12 @@ class SecureRound:
         """One peer's reply; a bad one is logged and left out."""
         self._outcome.bytes_up += message_bytes(reply)
         if reply.has_error():
-            log.warning("%s did not upload: %s", peer, reply.error.reason)
+            text = self._refusals[peer] = str(reply.error.reason)
+            log.warning("%s did not upload: %s", peer, text)
+            if match := _WAIT.match(text):
+                self._outcome.wait_s = max(
+                    self._outcome.wait_s, min(int(match[1]), _LONGEST_WAIT_S)
+                )
             return
         try:
             meta, vector, p2p_bytes = upload_of(reply)

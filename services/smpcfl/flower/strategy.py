@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable, Iterable
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.common.config import get_fused_config
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from ..protocol.errors import LocalError, RemoteError
+from ..protocol.policy import Policy
+from ..protocol.quantise import model_digest
 from ..protocol.ticket import ADDITIVE, MODES, NORMAL, SEEDED, Deadlines
 from ..protocol.trailer import Trailer
 from ..report import RoundRecord
 from .cohort import PeerNodes
 from .follow import Limits
-from .records import config_digest, message_bytes, split_arrays, to_numpy, to_record
+from .records import content_digest, message_bytes, split_arrays, to_numpy, to_record
 from .replies import exchange
 from .resume import arrays_of, limits_of
 from .round import Outcome, SecureRound, Server
@@ -40,8 +43,9 @@ class SecureStrategy(Strategy):
     starts afresh: FedAvg remembers nothing, FedAvgM and FedAdam their momentum. Only the first
     `start` of a ServerApp is kept, and its result holds the metrics since the interruption.
 
-    `min_peers`: fewest to start a round with; `seed`: makes the rounding reproducible; `width`: bits
-    of a ring element. LocalError for a strategy or a value that cannot work.
+    `min_peers`: fewest to start a round with; `seed`: makes the rounding reproducible, where the peers'
+    operators allow that; `width`: bits of a ring element. After a void round the inner strategy is asked
+    for the configuration of the same round again. LocalError for a strategy or a value that cannot work.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class SecureStrategy(Strategy):
         strategy: Strategy,
         *,
         mode: str | None = None,
-        min_peers: int = 3,
+        min_peers: int = 5,
         width: int = 16,
         deadlines: Deadlines | None = None,
         grace_s: float = 20.0,
@@ -65,6 +69,7 @@ class SecureStrategy(Strategy):
         self.seed = seed
         self.limits = limits or Limits()
         self.records: list[RoundRecord] = []
+        self._first_try = 1  # the round that first trained on the model as it stands
         self._nodes: PeerNodes | None = None  # none before `start`, and in `normal`
         if self.mode not in MODES:
             raise LocalError(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
@@ -132,6 +137,7 @@ class SecureStrategy(Strategy):
             if outcome.replies:
                 new_arrays, metrics = self.inner.aggregate_train(number, outcome.replies)
                 if new_arrays is not None:
+                    self._settle(number, arrays, new_arrays, outcome.trailer)
                     result.arrays = arrays = new_arrays
                 if metrics is not None:
                     result.train_metrics_clientapp[number] = metrics
@@ -142,10 +148,18 @@ class SecureStrategy(Strategy):
             record = self._record(server, number, outcome, measured, seconds)
             if server.progress is not None:
                 # Before the record goes out: one that is lost on the way is sent again from here.
-                server.progress.keep(number, arrays, self.limits, record.to_json())
+                server.progress.keep(number, arrays, self.limits, self._first_try, record.to_json())
             self.records.append(record)
             server.record(record)
         return result
+
+    def _settle(
+        self, number: int, old: ArrayRecord, new: ArrayRecord, trailer: Trailer | None
+    ) -> None:
+        """A new model has new limits. Over one that stays as it was peers take no others."""
+        if trailer is not None and model_digest(to_numpy(new)) != model_digest(to_numpy(old)):
+            self.limits = self.limits.after(trailer)
+            self._first_try = number + 1
 
     def _resume(
         self, server: Server, initial: ArrayRecord, rounds: int, config: ConfigRecord
@@ -158,10 +172,11 @@ class SecureStrategy(Strategy):
             "mode": self.mode,
             "width": self.width,
             "seed": self.seed,
-            "config": config_digest(RecordDict({"config": config})).hex(),
+            "config": content_digest(RecordDict({"config": config}), MessageType.TRAIN, {}).hex(),
         }
         kept = server.progress.resume(initial, self.limits, rounds, setup)
         self.limits = limits_of(kept)
+        self._first_try = kept.first_try
         server.announce(rounds, kept.round)
         if kept.record:
             record = RoundRecord.from_json(kept.record)
@@ -180,17 +195,29 @@ class SecureStrategy(Strategy):
         config: ConfigRecord,
         timeout: float,
     ) -> Outcome:
-        for attempt in range(_AGAIN if self.mode == ADDITIVE else 1):
-            if attempt:
-                log.warning("round %d is run again with who is there", number)
+        tries = _AGAIN if self.mode == ADDITIVE else 1
+        while True:
             peers = self._wait_for_peers(server, grid)
-            messages = list(self.inner.configure_train(number, arrays, config, grid))
             if self.mode == NORMAL:
+                messages = list(self.inner.configure_train(number, arrays, config, grid))
                 return self._normal(grid, messages, timeout)
+            # A round that is run again asks what the first one did: peers take one configuration a model.
+            messages = list(self.inner.configure_train(self._first_try, arrays, config, grid))
             outcome = self._secure(server, grid, number, messages, peers)
-            if outcome.replies:
-                break
-        return outcome
+            if outcome.wait_s and not outcome.replies:
+                # Not a try: it would be the same for all rounds of the next hour.
+                log.warning(
+                    "peers take no more tickets in this hour (their SMPCFL_TICKETS_PER_HOUR): round %d is"
+                    " run again in %.0f s",
+                    number,
+                    outcome.wait_s,
+                )
+                time.sleep(outcome.wait_s)
+                continue
+            tries -= 1
+            if outcome.replies or not tries:
+                return outcome
+            log.warning("round %d is run again with who is there", number)
 
     def _wait_for_peers(self, server: Server, grid: Grid) -> dict[int, str]:
         """Peer ids by node id, once there are enough; in `normal`, nobody has to say who it is."""
@@ -220,6 +247,7 @@ class SecureStrategy(Strategy):
             reason="" if good else "no peer replied",
             cohort=len(messages),
             survivors=len(good),
+            contributors=len(good),
             bytes_up=sum(message_bytes(reply) for reply in replies.values()),
             bytes_down=down,
         )
@@ -233,12 +261,25 @@ class SecureStrategy(Strategy):
         peers: dict[int, str],
     ) -> Outcome:
         messages = [m for m in messages if m.metadata.dst_node_id in peers]
+        key, record = split_arrays(messages[0].content) if messages else ("", ArrayRecord())
+        given = to_numpy(record)
         peers = {m.metadata.dst_node_id: peers[m.metadata.dst_node_id] for m in messages}
+        if self.mode == SEEDED:
+            asked = len(peers)
+            allowed = server.ledger.apart(model_digest(given), peers.values(), Policy())
+            peers = {node: peer for node, peer in peers.items() if peer in allowed}
+            messages = [m for m in messages if m.metadata.dst_node_id in peers]
+            if len(peers) < asked:
+                log.warning(
+                    "%d of %d peers sit out: over this model a sum was agreed to before, and another one has"
+                    " to be over the same peers, or differ by %d",
+                    asked - len(peers),
+                    asked,
+                    Policy().min_difference,
+                )
         if len(peers) < self.min_peers:
             reason = f"{len(peers)} peers, at least {self.min_peers} are needed"
             return Outcome(reason=reason, cohort=len(peers))
-        key, record = split_arrays(messages[0].content)
-        given = to_numpy(record)
         try:
             round_ = SecureRound(
                 server,
@@ -246,7 +287,10 @@ class SecureStrategy(Strategy):
                 number=number,
                 peers=peers,
                 given=given,
-                content=messages[0].content,
+                content_digest=content_digest(
+                    messages[0].content, MessageType.TRAIN, get_fused_config(grid.run)
+                ),
+                app=bytes.fromhex(grid.run.fab_hash),
                 width=self.width,
                 limits=self.limits,
                 deadlines=self.deadlines,
@@ -270,8 +314,6 @@ class SecureStrategy(Strategy):
         finally:
             if self._nodes is not None:
                 self._nodes.missed(round_.silent)
-        assert outcome.trailer is not None
-        self.limits = self.limits.after(outcome.trailer)
         outcome.replies = [self._reply(key, outcome)]
         return outcome
 
@@ -308,6 +350,8 @@ class SecureStrategy(Strategy):
             reason=outcome.reason,
             cohort=outcome.cohort,
             survivors=outcome.survivors,
+            contributors=outcome.contributors,
+            withstood=outcome.withstood,
             dropouts=outcome.cohort - outcome.survivors,
             accuracy=_float(measured, "accuracy"),
             loss=_float(measured, "loss"),
