@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds", type=_positive, default=None, help="number of rounds [default 5, or the app's]"
     )
     again.add_argument(
-        "--seed", type=int, default=None, help="seed [default: the aggregator's, or the app's]"
+        "--seed", type=int, default=None, help="seed [default: another one each time, or the app's]"
     )
     again.add_argument("--app", type=Path, default=None, help="a Flower app [default: the digits]")
     again.add_argument("--state", default=None, help="the aggregator's state folder")

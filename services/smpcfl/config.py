@@ -90,8 +90,27 @@ class Settings:
         services="r",
     )
     peer_id: str = _option("", "name of this peer (default: made at the first start)", services="p")
-    min_cohort: int = _option(3, "smallest cohort that this peer joins", services="p")
+    min_cohort: int = _option(
+        5, "smallest cohort that this peer joins; 3c + 2 withstands c colluding peers", services="p"
+    )
     min_survivors: int = _option(3, "fewest survivors that this peer accepts", services="p")
+    members: str = _option(
+        "",
+        "the only peers that this one takes part with, with commas: ID=FINGERPRINT, the SHA-256 of each"
+        " peer's public key, which its log shows (default: any of the deployment)",
+        services="p",
+    )
+    tickets_per_hour: int = _option(60, "most rounds an hour that this peer begins", services="p")
+    configurations: int = _option(
+        1,
+        "most configurations under which this peer trains on one and the same model",
+        services="p",
+    )
+    given_seed: str = _option(
+        "off",
+        "'on' lets the aggregator give the seed of this peer's rounding, so that runs can be repeated",
+        services="p",
+    )
     apps: str = _option(
         BUNDLED_APP,
         "Flower apps that this peer runs, with commas: 'bundled', SHA-256 hashes (`smpcfl run --app` shows"
@@ -102,11 +121,16 @@ class Settings:
         9094, "port of the SuperNode's own API, on loopback", services="p"
     )
     superlink_port: int = _option(9092, "port of the SuperLink", services="a")
-    min_peers: int = _option(3, "peers to wait for before training", services="a")
+    min_peers: int = _option(5, "peers to wait for before training", services="a")
     rounds: int = _option(
         10, "rounds of the first training run; 0 waits for `smpcfl run`", services="a"
     )
-    seed: int = _option(1, "seed of the model, the data order and the rounding", services="a")
+    seed: int = _option(
+        0,
+        "seed of the bundled task's model and data order; 0: another one for each run, because peers"
+        " train on one and the same model under one configuration only",
+        services="a",
+    )
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -122,6 +146,12 @@ class Settings:
                     f"{name} is {getattr(self, name)}: at least {bound}, because a sum of two tells"
                     " each of them the other's update"
                 )
+        if self.given_seed not in ("on", "off"):
+            raise ConfigError(f"{_sources('given_seed')} is {self.given_seed!r}: 'on' or 'off'")
+        for name in ("tickets_per_hour", "configurations"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{_sources(name)} is {getattr(self, name)}: at least 1")
+        self.pinned()
         if self.rounds < 0:
             raise ConfigError(f"rounds is {self.rounds}: at least 0")
         if self.token_peers < 1:
@@ -153,6 +183,19 @@ class Settings:
                 f"{_sources('mdns')} is {self.mdns!r}: 'all', 'off', or the IPv4 address of one of this"
                 " machine's interfaces"
             )
+
+    def pinned(self) -> dict[str, str]:
+        """Fingerprints of keys by peer id, from `members`; ConfigError for anything else."""
+        found = {}
+        for item in filter(None, self.members.split(",")):
+            peer, _, fingerprint = item.strip().partition("=")
+            if not peer or not re.fullmatch("[0-9a-f]{64}", fingerprint):
+                raise ConfigError(
+                    f"{_sources('members')} has {item!r}: ID=FINGERPRINT is needed, with 64 hexadecimal"
+                    " digits, which the peer's log shows when it starts"
+                )
+            found[peer] = fingerprint
+        return found
 
     def secure_modes(self) -> tuple[str, ...]:
         return (self.mode,)

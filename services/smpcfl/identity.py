@@ -7,13 +7,16 @@ checks of every call read.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
+import logging
 import os
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 import grpc
@@ -26,6 +29,7 @@ from cryptography.x509.oid import NameOID
 from .protocol.errors import LocalError
 from .protocol.signing import AGGREGATOR, REGISTRY, Signer, signer, verify
 
+log = logging.getLogger("smpcfl")
 SUFFIX = ".smpcfl"
 BACKDATE = datetime.timedelta(minutes=5)  # of a certificate: clocks may run a little behind
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
@@ -131,6 +135,18 @@ class Member:
     since: datetime.datetime = field(repr=False)
     until: datetime.datetime = field(repr=False)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self.key)
+
+
+def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
+    """SHA-256 of the public key (DER SubjectPublicKeyInfo), 64 hexadecimal digits."""
+    spki = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(spki).hexdigest()
+
 
 def check_certificate(der: bytes, ca: x509.Certificate) -> Member:
     """IdentityError unless `der` is a certificate of `ca` that is valid now and names a role."""
@@ -154,12 +170,17 @@ def check_certificate(der: bytes, ca: x509.Certificate) -> Member:
 
 
 class Members:
-    """The certificates known here, as the core's Keyring. Revoked and lapsed ones do not count."""
+    """The certificates known here, as the core's Keyring. Revoked and lapsed ones do not count.
+
+    `pinned`: if not empty, the only peers that count, each with the fingerprint of its key.
+    """
 
     def __init__(self, ca: x509.Certificate) -> None:
         self.ca = ca
+        self.pinned: Mapping[str, str] = {}
         self.revoked: frozenset[str] = frozenset()
         self._members: dict[str, Member] = {}
+        self._mispinned: set[str] = set()
 
     def add(self, der: bytes) -> Member:
         """The member of this name; IdentityError unless `der` is of the CA, and counts.
@@ -181,6 +202,18 @@ class Members:
         member = self._members.get(name)
         if member is None or name in self.revoked:
             return None
+        if self.pinned and member.role is Role.PEER:
+            expected = self.pinned.get(name)
+            if expected != member.fingerprint:
+                if expected is not None and name not in self._mispinned:
+                    self._mispinned.add(name)
+                    log.error(
+                        "%s shows a key with fingerprint %s, and SMPCFL_MEMBERS says %s: it does not count",
+                        name,
+                        member.fingerprint,
+                        expected,
+                    )
+                return None
         return member if now() <= member.until else None
 
     def verify(self, name: str, message: bytes, signature: bytes) -> bool:

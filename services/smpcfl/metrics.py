@@ -154,8 +154,15 @@ class Metrics:
             outcome=None,
         )
         self.cohort_peers = self._gauge("smpcfl_cohort_peers", "Peers in the cohort of the round")
+        self.withstood = self._gauge(
+            "smpcfl_withstood_colluders",
+            "Peers of the round's cohort that may collude with the aggregator and learn the sum only",
+        )
         self.survivors = self._gauge(
             "smpcfl_survivors", "Peers whose partial sum counted in the last round"
+        )
+        self.contributors = self._gauge(
+            "smpcfl_contributors", "Survivors of the last round whose training succeeded"
         )
         self.dropouts = self._counter(
             "smpcfl_dropouts_total", "Peers of a cohort lost, by phase", phase=PHASES

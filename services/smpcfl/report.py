@@ -16,6 +16,7 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
+from smpcfl.protocol.guarantee import guarantee
 from smpcfl.report_html import ABSENT, Comparison, Series, byte_size, decimal, page
 
 
@@ -31,6 +32,10 @@ class RoundRecord:
     """Why the round is void; empty when it is complete."""
     cohort: int
     survivors: int
+    contributors: int = 0
+    """Survivors whose training succeeded, as the sum tells."""
+    withstood: int | None = None
+    """Peers that may collude with the aggregator and still learn the sum only; None in `normal`."""
     dropouts: int
     accuracy: float | None
     """In [0, 1], of the global model after this round, on held-out data. None: not evaluated."""
@@ -62,7 +67,7 @@ class RoundRecord:
             raise ValueError("a round record must be a JSON object")
         if unknown := sorted(members.keys() - _READERS.keys()):
             raise ValueError(f"round record: unknown key {unknown[0]!r}")
-        if missing := sorted(_READERS.keys() - members.keys() - {"reason"}):
+        if missing := sorted(_READERS.keys() - members.keys() - _OPTIONAL):
             raise ValueError(f"round record: missing key {missing[0]!r}")
         read: dict[str, Any] = {}
         for key, value in members.items():
@@ -83,8 +88,10 @@ def line(record: RoundRecord, rounds: int | None = None) -> str:
         # A reason may quote what a peer sent; it must not break the line or drive the terminal.
         clean = "".join(c if c.isprintable() else " " for c in record.reason)
         parts.append(f"void: {' '.join(clean.split()) or 'no reason given'}")
+    parts.append(f"survivors {record.survivors}/{record.cohort}")
+    if record.outcome == "complete" and record.contributors < record.survivors:
+        parts.append(f"training failed on {record.survivors - record.contributors}")
     parts += [
-        f"survivors {record.survivors}/{record.cohort}",
         f"accuracy {decimal(record.accuracy)}",
         f"loss {decimal(record.loss)}",
         f"up {byte_size(record.bytes_up)}",
@@ -145,7 +152,18 @@ def comparison(modes: Mapping[str, list[RoundRecord]]) -> Comparison:
                 cell += relate(mine, base)
             cells.append(cell)
         rows.append((label, cells))
+    rows.append(("who learns what", [_guarantee(records) for records in modes.values()]))
     return list(modes), rows
+
+
+def _guarantee(records: list[RoundRecord]) -> str:
+    """Of the last round."""
+    if not records:
+        return ABSENT
+    last = records[-1]
+    if last.withstood is None:
+        return "the aggregator sees each update"
+    return guarantee(last.withstood, last.cohort)
 
 
 def _last(key: str) -> Callable[[list[RoundRecord]], float | None]:
@@ -208,6 +226,8 @@ def _series(records: list[RoundRecord]) -> Series:
         "bytes_p2p": [record.bytes_p2p for record in records],
         "round_seconds": [record.seconds for record in records],
         "survivors": [record.survivors for record in records],
+        "contributors": [record.contributors for record in records],
+        "withstood": [record.withstood for record in records],
         "dropouts": [record.dropouts for record in records],
         "outcome": [record.outcome for record in records],
     }
@@ -247,6 +267,10 @@ def _natural(value: object) -> int:
     return value
 
 
+def _natural_or_none(value: object) -> int | None:
+    return None if value is None else _natural(value)
+
+
 def _number(value: object) -> float:
     # The bound keeps out NaN, infinity (1e999 reads as that) and integers that no float can hold.
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e300:
@@ -270,6 +294,7 @@ def _phases(value: object) -> dict[str, float]:
     return {phase: _amount(seconds) for phase, seconds in value.items()}
 
 
+_OPTIONAL = {"reason", "contributors", "withstood"}
 _READERS: dict[str, Callable[[object], object]] = {
     "run": _natural,
     "round": _natural,
@@ -278,6 +303,8 @@ _READERS: dict[str, Callable[[object], object]] = {
     "reason": _text,
     "cohort": _natural,
     "survivors": _natural,
+    "contributors": _natural,
+    "withstood": _natural_or_none,
     "dropouts": _natural,
     "accuracy": _number_or_none,
     "loss": _number_or_none,

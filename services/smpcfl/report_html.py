@@ -104,6 +104,7 @@ def _rounds_table(mode: str, series: Series) -> str:
     shows: dict[str, Callable[[Any], str]] = {
         "outcome": str,
         "survivors": str,
+        "contributors": str,
         "dropouts": str,
         "accuracy": decimal,
         "loss": decimal,
@@ -115,7 +116,7 @@ def _rounds_table(mode: str, series: Series) -> str:
     head = "".join(
         f'<th scope="col">{name}</th>'
         for name in (
-            *("round", "outcome", "survivors", "dropouts", "accuracy", "loss"),
+            *("round", "outcome", "survivors", "trained", "dropouts", "accuracy", "loss"),
             *("up", "down", "peer to peer", "time"),
         )
     )

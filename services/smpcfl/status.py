@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import grpc
 import grpc.aio
 from rich.console import Console
 from rich.table import Table
 
+from smpc.v1 import local_pb2, local_pb2_grpc
 from smpc.v1 import registry_pb2 as pb
 
-from . import identity
+from . import identity, rpc
 from .aggregator import rounds
 from .config import Settings
 from .directory import Directory
+from .identity import Identity, IdentityError, Role
 from .protocol.errors import LocalError
-from .report import line
+from .protocol.guarantee import guarantee
+from .report import RoundRecord, line
 
 
 async def show(settings: Settings) -> int:
@@ -38,10 +42,39 @@ async def show(settings: Settings) -> int:
         ) from error
     finally:
         await directory.close()
-    table = Table("peer", "address", "data slice", "seen by mDNS", title="roster")
+    table = Table("peer", "address", "data slice", "seen by mDNS", "fingerprint", title="roster")
     for entry in roster.entries:
-        table.add_row(entry.peer, entry.address, str(entry.index), "yes" if entry.mdns else "no")
+        seen = "yes" if entry.mdns else "no"
+        shown = _fingerprint(entry.certificate, own)
+        table.add_row(entry.peer, entry.address, str(entry.index), seen, shown)
     console.print(table)
     records = rounds.read(rounds.records_path(settings.state))
-    console.print(line(records[-1]) if records else "no round yet", highlight=False)
+    if own.role is Role.AGGREGATOR:
+        console.print(line(records[-1]) if records else "no round yet", highlight=False)
+    console.print(_guarantee(settings, own, records), highlight=False)
     return 0
+
+
+def _fingerprint(certificate: bytes, own: Identity) -> str:
+    """Of the key: what SMPCFL_MEMBERS pins."""
+    try:
+        return identity.check_certificate(certificate, own.ca).fingerprint
+    except IdentityError as error:
+        return str(error)
+
+
+def _guarantee(settings: Settings, own: Identity, records: list[RoundRecord]) -> str:
+    """What holds in the last round, as the service here knows it."""
+    if own.role is Role.AGGREGATOR:
+        last = records[-1] if records else None
+        if last is None or last.withstood is None:
+            return "no secure round yet"
+        return f"in force: {guarantee(last.withstood, last.cohort)}"
+    with rpc.local_channel(str(settings.state / "run" / "agent.sock")) as channel:
+        try:
+            reply = local_pb2_grpc.AgentStub(channel).Identity(
+                local_pb2.IdentityRequest(), timeout=5.0
+            )
+        except grpc.RpcError:
+            return "the peer here does not run"
+    return f"in force: {reply.guarantee}" if reply.guarantee else "no round yet"

@@ -23,6 +23,7 @@ from smpc.v1 import messages_pb2, peer_pb2
 from .. import wire
 from ..protocol import trailer
 from ..protocol.additive import AdditivePeerRound
+from ..protocol.admission import Admission
 from ..protocol.aggregator import AggregatorRound
 from ..protocol.messages import (
     Acknowledge,
@@ -35,6 +36,7 @@ from ..protocol.messages import (
     ReadyReply,
 )
 from ..protocol.peer import PeerRound
+from ..protocol.policy import Policy
 from ..protocol.quantise import decode_update, encode_update, model_digest
 from ..protocol.ring import RingVector
 from ..protocol.signing import AGGREGATOR, Keyring, KeyTable, signer
@@ -42,9 +44,7 @@ from ..protocol.ticket import (
     ADDITIVE,
     SECURE_MODES,
     SEEDED,
-    Admission,
     Deadlines,
-    Policy,
     SignedTicket,
     Ticket,
     default_threshold,
@@ -214,7 +214,8 @@ class _Round:
                 correct=250,
                 rng=self.rng,
             )
-            masks, header = round_.masks(model_digest(self.model), _CONFIG, NOW)
+            round_.begin(model_digest(self.model), _CONFIG)
+            masks, header = round_.masks(NOW)
             announcement = round_.announcement if isinstance(round_, PeerRound) else None
             meta = wire.upload_meta_to_proto(header, announcement).SerializeToString()
             vector = masks.apply(addend).tobytes()

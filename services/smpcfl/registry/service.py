@@ -75,12 +75,10 @@ class RegistryService(pb_grpc.RegistryServicer):
         self._authority = authority
         self._roster = roster
         self._metrics = metrics
-        # RFC 6979: the aggregator may ask again, but never gets another seed.
-        self._sign = signer(own.key, deterministic=True)
         limited = partial(
             rpc.handler, metrics=metrics, on_refusal=_warn, callers=callers or Callers()
         )
-        for name in ("Register", "Heartbeat", "Lookup", "Goodbye", "Renew", "SignGraph"):
+        for name in ("Register", "Heartbeat", "Lookup", "Goodbye", "Renew"):
             method = self._standing(getattr(self, f"_{name.lower()}"))
             setattr(self, name, limited(name)(method))
 
