@@ -1,0 +1,303 @@
+"""Known answers of the quantiser, the trailer, and two tables."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from smpcfl.protocol import trailer
+from smpcfl.protocol.guarantee import withstands
+from smpcfl.protocol.quantise import (
+    ModelShape,
+    Quantiser,
+    decode_update,
+    encode_failure,
+    encode_update,
+)
+from smpcfl.protocol.release import release_ms
+from smpcfl.protocol.ring import RingVector
+from smpcfl.protocol.ticket import default_threshold
+from vectors.files import (
+    LOCAL,
+    Json,
+    case,
+    floats,
+    number,
+    numbers,
+    refused,
+    topic,
+)
+from vectors.given import (
+    Draws,
+    arrays_json,
+    five,
+    layout_json,
+    model,
+    vector_json,
+)
+
+UP = 1 - 2**-53  # the largest uniform number below 1
+
+
+def quantiser() -> Json:
+    ulp = 2.0**-52
+    cases: dict[str, tuple[int, float, int, int, list[float], int, list[float]]] = {
+        # width, clip, weight cap, cohort, update, examples, draws
+        "below the clip": (16, 0.5, 100, 5, [0.1, -0.2, 0.0, 0.375], 40, [0.5, 0.25, 0.75, 0.0]),
+        "at the clip": (16, 0.5, 100, 5, [0.5, -0.5, 0.25], 100, [0.0, UP, 0.5]),
+        "beyond the clip: scaled as a whole": (16, 0.5, 100, 5, [2.0, -1.0, 0.5], 100, [0.5] * 3),
+        "just below half the clip": (16, 0.5, 100, 5, [0.25 - ulp], 100, [0.5]),
+        "more examples than the cap": (16, 0.5, 100, 5, [0.1, -0.3], 1000, [0.1, 0.9]),
+        "rounded down by the least draw": (32, 1.0, 64, 3, [0.3, -0.3], 64, [0.0, 0.0]),
+        "rounded up by the largest draw": (32, 1.0, 64, 3, [0.3, -0.3], 64, [UP, UP]),
+        "64 bits, where 2^52 limits the span": (64, 4.0, 10, 7, [4.0, -4.0, 1e-9], 10, [0.5] * 3),
+        "a tiny clip": (16, 2.0**-10, 16, 5, [1e-12, -1e-3, 1.0], 3, [0.999, 0.5, 0.001]),
+        "an empty update": (16, 1.0, 100, 5, [], 10, []),
+        "a cohort of 1024": (16, 1.0, 2**20, 1024, [1.0, -1.0, 0.5], 2**20, [UP, UP, UP]),
+    }
+    vectors = []
+    for name, (width, clip, cap, cohort, update, examples, draws) in cases.items():
+        one = Quantiser(width, clip, cap, cohort)
+        elements, clipped, roomy = one.encode(np.array(update), examples, Draws(draws))  # type: ignore[arg-type]
+        vectors.append(
+            case(
+                "encode",
+                name,
+                {
+                    "quantiser": _quantiser(one),
+                    "update": floats(update),
+                    "examples": examples,
+                    "draws": floats(draws),
+                },
+                {
+                    "span": number(one.span),
+                    "elements": numbers(elements),
+                    "clipped": clipped,
+                    "roomy": roomy,
+                },
+            )
+        )
+    for name, width, cohort, total, weight in (
+        ("16 bits, positive and negative", 16, 5, [0, 1, 32767, 32768, 65535], 260),
+        ("32 bits", 32, 3, [12345, 2**32 - 12345, 2**31 - 1], 7),
+        ("64 bits", 64, 7, [2**52, 2**64 - 2**52, 3], 70),
+    ):
+        one = Quantiser(width, 0.5, 100, cohort)
+        elements = np.array(total, f"<u{width // 8}")
+        vectors.append(
+            case(
+                "decode",
+                name,
+                {"quantiser": _quantiser(one), "total": numbers(total), "weight": weight},
+                {"mean": floats(one.decode(elements, weight))},
+            )
+        )
+    vectors += _updates()
+    base = {
+        "quantiser": {"width": 16, "clip": (1.0).hex(), "weight_cap": 100, "cohort": 5},
+        "examples": 10,
+        "draws": floats([0.5]),
+    }
+    bad = [
+        refused("encode", name, base | {"update": [value]}, LOCAL)
+        for name, value in (("NaN", "nan"), ("infinity", "inf"), ("minus infinity", "-inf"))
+    ]
+    for name, change in {
+        "a clip of zero": {"clip": (0.0).hex()},
+        "an infinite clip": {"clip": "inf"},
+        "no weight cap": {"weight_cap": 0},
+        "more peers than 16 bits can sum": {"cohort": 2**15},
+    }.items():
+        changed = base["quantiser"] | change  # type: ignore[operator]
+        bad.append(refused("quantiser", name, {"quantiser": changed}, LOCAL))
+    bad += _bad_updates()
+    return topic("Fixed point with given draws of the rounding, and back.", "4", vectors, bad)
+
+
+def _quantiser(one: Quantiser) -> Json:
+    return {
+        "width": one.width,
+        "clip": one.clip.hex(),
+        "weight_cap": one.weight_cap,
+        "cohort": one.cohort,
+    }
+
+
+def _updates() -> list[Json]:
+    """Whole updates: arrays in, a vector out; and a sum in, the new model out."""
+    one, given = Quantiser(16, 0.5, 100, 5), model()
+    trained = {
+        "layer.weight": np.array([[0.75, -1.5], [0.0625, 2.875]], "<f4"),
+        "layer.steps": np.array([10, -9], "<i8"),
+        "layer.bias": np.array([0.25], "<f8"),
+    }
+    draws = [0.5, 0.25, 0.75, 0.125, 0.0]
+    counters = {"examples": 120, "loss": 0.3125, "correct": 77}
+    addend = encode_update(one, given, trained, **counters, rng=Draws(draws))  # type: ignore[arg-type]
+    shape = ModelShape.of(given).layout(16)
+    total = RingVector(
+        np.array([0, 100, 65436, 9, 32767], "<u2"),
+        np.concatenate(
+            [
+                np.array([150, -250], np.int64).view(np.uint64),  # half up: 1.5 and -2.5
+                trailer.encode(trailer.Trailer(4, 3, 100, 220, 2**20, 99, 1, 0, 1), 5),
+            ]
+        ),
+    )
+    new, _ = decode_update(one, given, total, 4)
+    return [
+        case(
+            "update",
+            "floats, integers and the trailer",
+            {
+                "quantiser": _quantiser(one),
+                "given": arrays_json(given),
+                "trained": arrays_json(trained),
+                **(counters | {"loss": counters["loss"].hex()}),  # type: ignore[attr-defined]
+                "draws": floats(draws),
+            },
+            {"layout": layout_json(shape), **vector_json(addend)},
+        ),
+        case(
+            "failure",
+            "a training that failed",
+            {"layout": layout_json(shape), "cohort": 5},
+            {"bytes": encode_failure(shape, 5).tobytes().hex()},
+        ),
+        case(
+            "new_model",
+            "from a sum of four; integers round half up",
+            {
+                "quantiser": _quantiser(one),
+                "given": arrays_json(given),
+                "total": total.tobytes().hex(),
+                "survivors": 4,
+            },
+            {"arrays": arrays_json(new)},
+        ),
+    ]
+
+
+def _bad_updates() -> list[Json]:
+    given, quantiser_ = model(), Quantiser(16, 0.5, 100, 5)
+    right = {
+        "quantiser": _quantiser(quantiser_),
+        "given": arrays_json(given),
+        "trained": arrays_json(given),
+        "examples": 10,
+        "loss": (0.5).hex(),
+        "correct": 3,
+        "draws": floats([0.5] * 5),
+    }
+    reshaped = given | {"layer.bias": np.array([[0.125]], "<f8")}
+    retyped = given | {"layer.bias": np.array([0.125], "<f4")}
+    far = given | {"layer.steps": np.array([2**62, 0], "<i8")}
+    cases: dict[str, Json] = {
+        "another shape": {"trained": arrays_json(reshaped)},
+        "another dtype": {"trained": arrays_json(retyped)},
+        "an array less": {"trained": arrays_json(given)[:-1]},
+        "integers that change by too much": {"trained": arrays_json(far)},
+        "no examples": {"examples": 0},
+        "more correct than examples": {"correct": 11},
+        "a loss that is no number": {"loss": "nan"},
+        "an infinite loss": {"loss": "inf"},
+        "a loss too large to be summed": {"loss": (1e300).hex()},
+    }
+    return [refused("update", name, right | change, LOCAL) for name, change in cases.items()]
+
+
+def trailer_() -> Json:
+    names = list(trailer.Trailer.__dataclass_fields__)
+    cases: dict[str, tuple[list[int], int, int]] = {
+        "one peer": ([1, 1, 40, 40, -3, 30, 0, 1, 0], 5, 1),
+        "a sum": ([5, 4, 300, 700, 12_345_678, 600, 2, 1, 4], 5, 5),
+        "one that contributed": ([3, 1, 1, 1, -(2**40), 0, 0, 0, 0], 3, 3),
+        "the largest counter": ([4, 4, 4, (2**63 - 1) // 4, -((2**63 - 1) // 4), 0, 0, 0, 0], 4, 4),
+    }
+    vectors = []
+    for name, (values, cohort, survivors) in cases.items():
+        raw = trailer.encode(trailer.Trailer(*values), cohort).tobytes()
+        counters = dict(zip(names, numbers(values), strict=True))
+        vectors.append(
+            case(
+                "trailer",
+                name,
+                {"counters": counters, "cohort": cohort, "survivors": survivors},
+                {"bytes": raw.hex()},
+            )
+        )
+    for name, mean, examples in (
+        ("half a unit is rounded to even, down", 0.5 * 2.0**-20, 1),
+        ("one and a half, up", 1.5 * 2.0**-20, 1),
+        ("two and a half, down", 2.5 * 2.0**-20, 1),
+        ("a mean over examples", 0.3125, 120),
+        ("negative", -0.1, 7),
+    ):
+        fixed = number(trailer.fixed_point_loss(mean, examples))
+        given = {"mean_loss": mean.hex(), "examples": examples}
+        vectors.append(case("loss", name, given, {"loss": fixed}))
+    sound = dict(zip(names, [5, 4, 300, 700, 0, 600, 2, 1, 4], strict=True))
+    bad = [
+        refused("trailer", name, {"counters": sound | change, "survivors": 5}, reason)
+        for name, change, reason in (
+            ("a peer too few", {"peers": 4}, "bad_trailer"),
+            ("a peer too many", {"peers": 6}, "bad_trailer"),
+            ("more contributors than peers", {"contributors": 6}, "bad_trailer"),
+            ("negative contributors", {"contributors": -1}, "bad_trailer"),
+            ("more clipped than contributors", {"clipped": 5}, "bad_trailer"),
+            ("negative roomy", {"roomy": -1}, "bad_trailer"),
+            ("more capped than contributors", {"capped": 5}, "bad_trailer"),
+            ("less weight than contributors", {"weight": 3}, "bad_trailer"),
+            ("more weight than examples", {"weight": 701}, "bad_trailer"),
+            ("more correct than examples", {"correct": 701}, "bad_trailer"),
+            ("negative correct", {"correct": -1}, "bad_trailer"),
+            (
+                "nobody contributed",
+                {name: 0 for name in names if name != "peers"},
+                "too_few_contributors",
+            ),
+        )
+    ]
+    beyond = sound | {"examples": number((2**63 - 1) // 5 + 1)}
+    bad.append(refused("counter", "beyond its bound", {"counters": beyond, "cohort": 5}, LOCAL))
+    return topic("The counters that are summed beside the update.", "3", vectors, bad)
+
+
+def release() -> Json:
+    times = [(0, 0), (1, 0), (2000, 0), (2001, 0), (2828, 0), (2829, 0), (4000, 0), (4001, 0)]
+    times += [(5657, 0), (60_000, 0), (90_510, 0), (90_511, 0), (5, 60_000), (9_000, 3_000)]
+    vectors = [
+        case(
+            "release",
+            f"{training} ms, earlier {earlier} ms",
+            {"training_ms": training, "earlier_ms": earlier},
+            {"release_ms": release_ms(training, earlier)},
+        )
+        for training, earlier in times
+    ]
+    return topic("When an upload leaves, in milliseconds after training began.", "8", vectors)
+
+
+def guarantee() -> Json:
+    vectors = []
+    for n in (3, 4, 5, 7, 8, 11, 20, 100):
+        threshold = default_threshold(n - 1)
+        survivors = min(n, threshold + 1)
+        cohort = tuple(f"peer-{place:03d}" for place in range(n))
+        ticket = five(cohort=cohort, threshold=threshold, min_survivors=survivors).ticket
+        vectors.append(
+            case(
+                "guarantee",
+                f"{n} peers",
+                {"peers": n},
+                {
+                    "threshold": threshold,
+                    "min_survivors": survivors,
+                    "colluders": withstands(ticket),
+                },
+            )
+        )
+    what = "Default threshold and smallest survivor set of a cohort, and how many colluders it withstands."
+    return topic(what, "5 and 9", vectors)
+
+
+TOPICS = {"quantiser": quantiser, "trailer": trailer_, "release": release, "guarantee": guarantee}

@@ -1,0 +1,146 @@
+"""Known answers of what a peer's policy and its ledger refuse."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from smpcfl.protocol.ledger import Ledger, Seen
+from smpcfl.protocol.policy import Policy
+from smpcfl.protocol.ticket import Deadlines
+from vectors.files import Json, case, refused, topic
+from vectors.given import five, message_json, signed, some
+
+NOW_MS = 1_700_000_000_000
+EIGHT = tuple(f"peer-{place}" for place in range(8))
+
+
+def _admit(
+    changes: dict[str, Any] | None = None,
+    *,
+    by: str = "aggregator",
+    policy: Json | None = None,
+    **state: Any,
+) -> Json:
+    """A ticket, the policy where it is not the default, and what the peer remembers."""
+    one = signed(replace(five().ticket, **(changes or {})), by)
+    return {
+        "ticket": "five peers",
+        "change": {name: message_json(value) for name, value in (changes or {}).items()},
+        "signature": one.signature.hex(),
+        "me": state.get("me", "alpha"),
+        "policy": policy or {},
+        "highest_serial": state.get("highest_serial", NOW_MS - 1),
+        "running": state.get("running", ""),
+        "now_ms": NOW_MS,
+        "tickets": state.get("tickets", []),
+        "configurations": state.get("configurations", []),
+    }
+
+
+def policy() -> Json:
+    hour = 3_600_000
+    digest = five().ticket.digest.hex()
+    full = [NOW_MS - hour + 1 + place for place in range(60)]
+    six = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot")
+    late = Deadlines(unmask=hour + 1)
+    least = replace(five().ticket, clip=2.0**-10, weight_cap=16)
+    admitted = {
+        "a new ticket": (_admit(), True),
+        "the ticket now running": (_admit(running=digest, highest_serial=NOW_MS), False),
+        "a serial an hour ahead": (_admit({"serial": NOW_MS + hour}), True),
+        "limits at their least": (_admit({"clip": least.clip, "weight_cap": 16}), True),
+        "60 tickets, the first an hour ago": (
+            _admit(tickets=[NOW_MS - hour, *full[1:]]),
+            True,
+        ),
+        "a pinned cohort": (_admit(policy={"members": list(six)}), True),
+    }
+    vectors = [case("admit", name, given, {"new": new}) for name, (given, new) in admitted.items()]
+    cases = [
+        ("signed by the registry", _admit(by="registry"), "bad_signature"),
+        ("for others", _admit(me="foxtrot"), "not_in_cohort"),
+        ("a mode that is not its own", _admit({"mode": "additive"}), "policy_mode"),
+        ("a cohort of four", _admit({"cohort": six[:4], "threshold": 3}), "policy_cohort"),
+        ("a cohort below its own minimum", _admit(policy={"min_cohort": 6}), "policy_cohort"),
+        ("a stranger", _admit(policy={"members": list(six[:4])}), "policy_members"),
+        ("two survivors are enough", _admit({"min_survivors": 2}), "policy_survivors"),
+        ("fewer survivors than its own", _admit(policy={"min_survivors": 4}), "policy_survivors"),
+        ("a threshold of half", _admit({"threshold": 2}), "policy_threshold"),
+        (
+            "exactly two thirds",
+            _admit({"cohort": (*six, "golf"), "threshold": 4}),
+            "policy_threshold",
+        ),
+        ("a width that it does not take", _admit(policy={"widths": [32, 64]}), "policy_range"),
+        ("a clip too small", _admit({"clip": 2.0**-11}), "policy_range"),
+        ("a clip too large", _admit({"clip": 2.0**17}), "policy_range"),
+        ("a weight cap too small", _admit({"weight_cap": 15}), "policy_range"),
+        ("a weight cap too large", _admit({"weight_cap": 2**20 + 1}), "policy_range"),
+        ("a vector too long", _admit({"body": 2**29}), "policy_range"),
+        ("deadlines too late", _admit({"deadlines": late}), "policy_range"),
+        ("a serial that it accepted before", _admit(highest_serial=NOW_MS), "stale_serial"),
+        (
+            "a serial more than an hour ahead",
+            _admit({"serial": NOW_MS + hour + 1}),
+            "future_serial",
+        ),
+        ("the 61st ticket in an hour", _admit(tickets=full), "too_many_tickets"),
+        (
+            "another configuration over this model",
+            _admit(configurations=[some("x", 32).hex()]),
+            "second_configuration",
+        ),
+    ]
+    bad = [refused("admit", name, given, reason) for name, given, reason in cases]
+    what = (
+        "Which tickets a peer follows. `policy` holds what differs from the defaults: "
+        + ", ".join(f"{name} {_shown(value)}" for name, value in asdict(Policy()).items())
+        + ". `tickets`: when it accepted some, Unix ms; `configurations`: digests over this model."
+    )
+    return topic(what, "5", vectors, bad)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return "/".join(str(part) for part in value)
+    return str(value) if value else "none"
+
+
+def ledger() -> Json:
+    one = five(cohort=EIGHT, threshold=5, min_survivors=3).ticket
+    vectors, bad = [], []
+    eight, seven, five_ = list(range(8)), list(range(7)), list(range(5))
+    for name, sets, asked, reason in (
+        ("the first set", [], eight, ""),
+        ("the same set again", [eight], eight, ""),
+        ("three apart", [eight], five_, ""),
+        ("the second of two again", [eight, five_], five_, ""),
+        ("one apart", [eight], seven, "survivors_too_close"),
+        ("two apart, of equal size", [seven], [*range(6), 7], "survivors_too_close"),
+        ("a third set", [eight, five_], [0, 1, 2], "survivors_too_close"),
+    ):
+        given = {"cohort": list(EIGHT), "sets": sets, "survivors": asked}
+        if reason:
+            bad.append(refused("agree", name, given, reason))
+        else:
+            vectors.append(case("agree", name, given, {}))
+    for name, sets, peers in (
+        ("nothing agreed to yet", [], eight),
+        ("all were summed, all are here", [eight], eight),
+        ("all were summed, one is missing", [eight], seven),
+        ("seven were summed, all are here", [seven], eight),
+        ("two sets, one is still here", [eight, five_], seven),
+        ("two sets, none is here", [eight, five_], [0, 1, 2, 3]),
+    ):
+        seen = Seen(sets=tuple(frozenset(EIGHT[j] for j in members) for members in sets))
+        book = Ledger({one.model_digest: seen})
+        found = book.apart(one.model_digest, [EIGHT[j] for j in peers], Policy())
+        given = {"cohort": list(EIGHT), "sets": sets, "peers": peers}
+        output = {"cohort": sorted(EIGHT.index(peer) for peer in found)}
+        vectors.append(case("apart", name, given, output))
+    what = "Survivor sets over one model, by cohort index: which a peer agrees to, which cohort may be asked."
+    return topic(what, "5", vectors, bad)
+
+
+TOPICS = {"policy": policy, "ledger": ledger}

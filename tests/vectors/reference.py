@@ -1,0 +1,277 @@
+"""The arithmetic of docs/protocol.md once more, from its text and with other code: no line of it is smpcfl's.
+
+What the files say is held against this and against the code, so that a mistake in one shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+SHARE_PRIME = 2**256 + 297
+FAILURE_PRIME = 2**61 - 1
+Vector = tuple[list[int], list[int]]
+"""Elements of the body and of the wide part."""
+
+
+# -- section 2 ----------------------------------------------------------------------------------------
+
+
+def canonical(domain: str, *items: Any) -> bytes:
+    return b"".join(map(_item, ("smpcfl/v1/" + domain, *items)))
+
+
+def _item(item: Any) -> bytes:
+    if isinstance(item, bool | int):
+        return b"i" + (int(item) % 2**72).to_bytes(9, "big")
+    if isinstance(item, float):
+        return struct.pack(">cd", b"f", item)
+    if isinstance(item, list | tuple):
+        return struct.pack(">cQ", b"l", len(item)) + b"".join(map(_item, item))
+    tag, raw = (b"s", item.encode()) if isinstance(item, str) else (b"b", bytes(item))
+    return struct.pack(">cQ", tag, len(raw)) + raw
+
+
+def digest(domain: str, *items: Any) -> bytes:
+    return hashlib.sha256(canonical(domain, *items)).digest()
+
+
+def bitmap(members: Iterable[int], size: int) -> bytes:
+    raw = bytearray(math.ceil(size / 8))
+    for member in members:
+        raw[member // 8] |= 1 << member % 8
+    return bytes(raw)
+
+
+# -- sections 6 and 8 ---------------------------------------------------------------------------------
+
+
+def hkdf(material: bytes, salt: bytes, info: bytes) -> bytes:
+    """RFC 5869 with SHA-256, 32 bytes: one block of output."""
+    prk = hmac.digest(salt, material, "sha256")
+    return hmac.digest(prk, info + b"\x01", "sha256")
+
+
+def self_key(self_seed: bytes, ticket_digest: bytes, peer: str) -> bytes:
+    return hkdf(self_seed, ticket_digest, canonical("self mask", peer))
+
+
+def public_key(private: bytes) -> bytes:
+    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+def pair_key(private: bytes, public: bytes, ticket_digest: bytes, me: str, other: str) -> bytes:
+    key = X25519PrivateKey.from_private_bytes(private)
+    shared = key.exchange(X25519PublicKey.from_public_bytes(public))
+    info = canonical("pair mask", min(me, other), max(me, other))
+    return hkdf(shared, ticket_digest, info)
+
+
+def commitment(self_seed: bytes, ticket_digest: bytes, peer: str) -> bytes:
+    return digest("self commitment", ticket_digest, peer, self_seed)
+
+
+def keystream(key: bytes, width: int, body: int, wide: int) -> Vector:
+    """AES-256 of the counters 0, 1, 2 ..., each a block of 16 bytes big-endian."""
+    size = body * width // 8 + wide * 8
+    counters = b"".join(block.to_bytes(16, "big") for block in range(size // 16 + 1))
+    cipher = Cipher(algorithms.AES256(key), modes.ECB()).encryptor()
+    return elements(cipher.update(counters)[:size], width, body)
+
+
+def elements(raw: bytes, width: int, body: int) -> Vector:
+    step, end = width // 8, body * width // 8
+    return _read(raw[:end], step), _read(raw[end:], 8)
+
+
+def _read(raw: bytes, size: int) -> list[int]:
+    return [int.from_bytes(raw[at : at + size], "little") for at in range(0, len(raw), size)]
+
+
+def joined(vector: Vector, width: int) -> bytes:
+    body, wide = vector
+    return b"".join(x.to_bytes(width // 8, "little") for x in body) + b"".join(
+        x.to_bytes(8, "little") for x in wide
+    )
+
+
+def added(one: Vector, other: Vector, width: int, sign: int = 1) -> Vector:
+    body = [(a + sign * b) % 2**width for a, b in zip(one[0], other[0], strict=True)]
+    return body, [(a + sign * b) % 2**64 for a, b in zip(one[1], other[1], strict=True)]
+
+
+# -- sharing --------------------------------------------------------------------------------------------
+
+
+def drawn(entropy: bytes, size: int, prime: int) -> list[int]:
+    parts = [entropy[at : at + size] for at in range(0, len(entropy), size)]
+    return [int.from_bytes(part, "big") % prime for part in parts]
+
+
+def polynomial(coefficients: Sequence[int], x: int, prime: int) -> int:
+    return sum(c * pow(x, power, prime) for power, c in enumerate(coefficients)) % prime
+
+
+def at_zero(points: Mapping[int, int], prime: int) -> int:
+    total = 0
+    for x, y in points.items():
+        term = y
+        for other in points:
+            if other != x:
+                term = term * other * pow(other - x, prime - 2, prime) % prime
+        total += term
+    return total % prime
+
+
+def share_hash(kind: str, holder: int, share: bytes) -> bytes:
+    return digest("share", kind, holder, share)
+
+
+def leaf(self_hash: bytes, pair_hash: bytes) -> bytes:
+    return digest("merkle leaf", self_hash, pair_hash)
+
+
+def root(leaves: Sequence[bytes]) -> bytes:
+    """From the top down: halves of a tree whose size is a power of two."""
+    size = 1
+    while size < len(leaves):
+        size *= 2
+    padded = list(leaves) + [digest("merkle empty")] * (size - len(leaves))
+    if size == 1:
+        return padded[0]
+    return digest("merkle node", root(padded[: size // 2]), root(padded[size // 2 :]))
+
+
+def climb(node: bytes, index: int, path: Sequence[bytes]) -> bytes:
+    for height, sibling in enumerate(path):
+        pair = (sibling, node) if index >> height & 1 else (node, sibling)
+        node = digest("merkle node", *pair)
+    return node
+
+
+# -- sections 3 and 4 -----------------------------------------------------------------------------------
+
+
+def span(width: int, cohort: int) -> int:
+    return min(2 ** (width - 1) - 1 - cohort, 2**52)
+
+
+def quantised(
+    one: Mapping[str, Any], update: list[float], examples: int, draws: list[float]
+) -> list[int]:
+    """In the order of section 4; Python's floats are IEEE doubles as well."""
+    largest = max(map(abs, update), default=0.0)
+    weight = min(examples, one["weight_cap"]) / (one["cohort"] * one["weight_cap"])
+    factor = span(one["width"], one["cohort"]) * weight
+    scale = max(one["clip"], largest)
+    return [
+        math.floor(x / scale * factor + u) % 2 ** one["width"]
+        for x, u in zip(update, draws, strict=True)
+    ]
+
+
+def dequantised(one: Mapping[str, Any], total: list[int], weight: int) -> list[float]:
+    unit = (
+        one["clip"]
+        / span(one["width"], one["cohort"])
+        * (one["cohort"] * one["weight_cap"] / weight)
+    )
+    return [two_s_complement(x, one["width"]) * unit for x in total]
+
+
+def two_s_complement(value: int, width: int) -> int:
+    return value - 2**width if value >> (width - 1) else value
+
+
+def half_up(total: int, weight: int) -> int:
+    return (2 * total + weight) // (2 * weight)
+
+
+def fixed_point(mean_loss: float, examples: int) -> int:
+    """Half to even, as IEEE rounds."""
+    scaled = mean_loss * examples * 2**20
+    low = math.floor(scaled)
+    rest = scaled - low
+    return low + (rest > 0.5 or (rest == 0.5 and low % 2))
+
+
+def release_ms(training_ms: int, earlier_ms: int) -> int:
+    steps = (round(2000 * math.sqrt(2.0) ** j) for j in range(64))
+    return next(step for step in steps if step >= max(training_ms, earlier_ms))
+
+
+# -- what is signed ---------------------------------------------------------------------------------------
+
+TICKET = (
+    "run round serial nonce mode cohort threshold width clip weight_cap body wide min_survivors"
+)
+DEADLINES = "exchange ready train upload agree unmask"
+
+
+def ticket(fields: Mapping[str, Any]) -> bytes:
+    deadlines = [fields["deadlines"][name] for name in DEADLINES.split()]
+    ends = [fields["model_digest"], fields["config_digest"], fields["version"]]
+    return canonical("ticket", *(fields[name] for name in TICKET.split()), deadlines, *ends)
+
+
+def announcement(fields: Mapping[str, Any]) -> bytes:
+    names = "ticket_digest dealer public_key commitment shares_root"
+    return canonical("announcement", *(fields[name] for name in names.split()))
+
+
+def header(fields: Mapping[str, Any]) -> bytes:
+    names = "ticket_digest sender announcement_hash counting masked_failure"
+    return canonical("header", *(fields[name] for name in names.split()))
+
+
+def agreement(fields: Mapping[str, Any]) -> bytes:
+    total = -1 if fields["failure_sum"] is None else fields["failure_sum"]
+    return canonical(
+        "agreement", fields["ticket_digest"], fields["survivors_digest"], fields["peer"], total
+    )
+
+
+def survivors(ticket_digest: bytes, size: int, chosen: Iterable[int], headers: bytes) -> bytes:
+    return canonical("survivors", ticket_digest, bitmap(chosen, size), headers)
+
+
+# -- section 9 ------------------------------------------------------------------------------------------
+
+
+def chosen(threshold: int, headers: Mapping[int, Mapping[str, Any]]) -> list[int]:
+    """The survivors, from headers by sender."""
+    listed = {i: dict(item["counting"]) for i, item in headers.items()}
+    own = {i: item["announcement_hash"] for i, item in headers.items()}
+
+    def mutual(i: int, j: int) -> bool:
+        return listed[i].get(j) == own[j] and listed[j].get(i) == own[i]
+
+    lots = [[header(item), item["signature"]] for _, item in sorted(headers.items())]
+    seed, left = digest("ties", lots), set(headers)
+    while left:
+        degree = {i: sum(mutual(i, j) for j in left - {i}) for i in left}
+        goes = {
+            i
+            for i in left
+            for j in left - {i}
+            if (j in listed[i] or i in listed[j]) and not mutual(i, j)
+        }
+        first: dict[int, tuple[int, bytes]] = {}
+        for i in sorted(left):
+            for k, named in listed[i].items():
+                if k not in left and first.setdefault(k, (i, named))[1] != named:
+                    goes |= {i, first[k][0]}
+        goes = goes or {i for i in left if degree[i] < threshold}
+        if not goes and sum(left <= {i, *listed[i]} for i in headers) <= threshold:
+            goes = {j for i in left for j in left - {i, *listed[i]}}
+        if not goes:
+            break
+        left.remove(min(goes, key=lambda i: (degree[i], digest("tie", seed, i))))
+    return sorted(left)

@@ -1,0 +1,207 @@
+"""Quantiser, trailer and tables of known answers, by the code and by the protocol's text once more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from smpcfl.protocol import trailer
+from smpcfl.protocol.guarantee import withstands
+from smpcfl.protocol.quantise import decode_update, encode_failure, encode_update
+from smpcfl.protocol.release import release_ms
+from smpcfl.protocol.ticket import default_threshold
+from vectors import reference
+from vectors.files import Json, bad, good
+from vectors.reading import (
+    arrays,
+    layout,
+    quantiser,
+    raw,
+    real,
+    refuses,
+    ticket,
+    ticket_fields,
+    ticket_of,
+    whole,
+)
+
+GOOD = ("given", "found")
+BAD = ("given", "reason")
+
+
+class Draws:
+    """In the place of a numpy generator."""
+
+    def __init__(self, given: list[str]) -> None:
+        self.values = np.array([real(value) for value in given])
+
+    def random(self, count: int) -> Any:
+        assert count == len(self.values)
+        return self.values
+
+
+def numbers(given: Json) -> Json:
+    return given | {"clip": real(given["clip"])}
+
+
+@pytest.mark.parametrize(GOOD, good("quantiser", "encode"))
+def test_updates_as_ring_elements(given: Json, found: Json) -> None:
+    one, update = quantiser(given["quantiser"]), [real(x) for x in given["update"]]
+    elements, clipped, roomy = one.encode(
+        np.array(update), given["examples"], Draws(given["draws"])
+    )  # type: ignore[arg-type]
+    expected = [whole(x) for x in found["elements"]]
+    assert (elements.tolist(), clipped, roomy) == (expected, found["clipped"], found["roomy"])
+    assert one.span == whole(found["span"]) == reference.span(one.width, one.cohort)
+    draws = [real(u) for u in given["draws"]]
+    plain_ = reference.quantised(numbers(given["quantiser"]), update, given["examples"], draws)
+    assert plain_ == expected
+
+
+@pytest.mark.parametrize(BAD, bad("quantiser", "encode"))
+def test_updates_that_are_no_numbers(given: Json, reason: str) -> None:
+    one, update = quantiser(given["quantiser"]), np.array([real(x) for x in given["update"]])
+    refuses(reason, lambda: one.encode(update, given["examples"], Draws(given["draws"])))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(BAD, bad("quantiser", "quantiser"))
+def test_quantisers_that_there_are_not(given: Json, reason: str) -> None:
+    refuses(reason, lambda: quantiser(given["quantiser"]))
+
+
+@pytest.mark.parametrize(GOOD, good("quantiser", "decode"))
+def test_a_sum_as_a_mean(given: Json, found: Json) -> None:
+    one, total = quantiser(given["quantiser"]), [whole(x) for x in given["total"]]
+    mean = [real(x) for x in found["mean"]]
+    assert one.decode(np.array(total, f"<u{one.width // 8}"), given["weight"]).tolist() == mean
+    assert reference.dequantised(numbers(given["quantiser"]), total, given["weight"]) == mean
+
+
+def encoded(given: Json) -> Any:
+    return encode_update(
+        quantiser(given["quantiser"]),
+        arrays(given["given"]),
+        arrays(given["trained"]),
+        examples=given["examples"],
+        loss=real(given["loss"]),
+        correct=given["correct"],
+        rng=Draws(given["draws"]),  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(GOOD, good("quantiser", "update"))
+def test_a_whole_update(given: Json, found: Json) -> None:
+    ours = encoded(given)
+    assert ours.tobytes().hex() == found["bytes"]
+    assert ours.layout == layout(found["layout"])
+    assert ours.body.tolist() == [whole(x) for x in found["body"]]
+    before, after = arrays(given["given"]), arrays(given["trained"])
+    weight = min(given["examples"], given["quantiser"]["weight_cap"])
+    steps = (after["layer.steps"] - before["layer.steps"]) * weight
+    update = [
+        float(new) - float(old)
+        for name in ("layer.weight", "layer.bias")
+        for new, old in zip(after[name].flat, before[name].flat, strict=True)
+    ]
+    draws, one = [real(u) for u in given["draws"]], numbers(given["quantiser"])
+    body = reference.quantised(one, update, given["examples"], draws)
+    loss = reference.fixed_point(real(given["loss"]), given["examples"])
+    largest = max(map(abs, update))
+    counters = [1, 1, weight, given["examples"], loss, given["correct"]]
+    counters += [largest > one["clip"], largest < one["clip"] / 2, given["examples"] > weight]
+    wide = [int(value) % 2**64 for value in [*steps, *counters]]
+    assert [body, wide] == [[whole(x) for x in found[part]] for part in ("body", "wide")]
+
+
+@pytest.mark.parametrize(BAD, bad("quantiser", "update"))
+def test_updates_that_never_leave_a_peer(given: Json, reason: str) -> None:
+    refuses(reason, lambda: encoded(given))
+
+
+@pytest.mark.parametrize(GOOD, good("quantiser", "failure"))
+def test_a_training_that_failed(given: Json, found: Json) -> None:
+    shape = layout(given["layout"])
+    assert encode_failure(shape, given["cohort"]).tobytes().hex() == found["bytes"]
+    zero = [0] * shape.body, [0] * (shape.wide - 9) + [1] + [0] * 8
+    assert reference.joined(zero, shape.width).hex() == found["bytes"]
+
+
+@pytest.mark.parametrize(GOOD, good("quantiser", "new_model"))
+def test_a_new_model(given: Json, found: Json) -> None:
+    one, before, expected = (
+        quantiser(given["quantiser"]),
+        arrays(given["given"]),
+        arrays(found["arrays"]),
+    )
+    total = raw(given["total"])
+    vector = ticket("five peers").layout.parse(total)
+    ours, _ = decode_update(one, before, vector, given["survivors"])
+    assert {name: (a.dtype, a.tolist()) for name, a in ours.items()} == {
+        name: (a.dtype, a.tolist()) for name, a in expected.items()
+    }
+    body, wide = reference.elements(total, one.width, 5)
+    weight = wide[2 + 2]
+    mean = reference.dequantised(numbers(given["quantiser"]), body, weight)
+    new = [float(x) + m for x, m in zip([*before["layer.weight"].flat], mean[:4], strict=True)]
+    assert np.array(new, "<f4").tolist() == expected["layer.weight"].ravel().tolist()
+    steps = [
+        int(old) + reference.half_up(reference.two_s_complement(x, 64), weight)
+        for old, x in zip(before["layer.steps"], wide[:2], strict=True)
+    ]
+    assert steps == expected["layer.steps"].tolist()
+
+
+@pytest.mark.parametrize(GOOD, good("trailer", "trailer"))
+def test_counters_in_both_directions(given: Json, found: Json) -> None:
+    counters = trailer.Trailer(**{name: whole(x) for name, x in given["counters"].items()})
+    ours = trailer.encode(counters, given["cohort"])
+    assert ours.tobytes().hex() == found["bytes"]
+    parsed = np.frombuffer(raw(found["bytes"]), "<u8")
+    assert trailer.decode(parsed, given["survivors"]) == counters
+    names = "peers contributors weight examples loss correct clipped roomy capped"
+    values = [whole(given["counters"][name]) % 2**64 for name in names.split()]
+    assert reference.joined(([], values), 16).hex() == found["bytes"]
+
+
+@pytest.mark.parametrize(GOOD, good("trailer", "loss"))
+def test_a_loss_in_fixed_point(given: Json, found: Json) -> None:
+    parts = real(given["mean_loss"]), given["examples"]
+    assert trailer.fixed_point_loss(*parts) == whole(found["loss"])
+    assert reference.fixed_point(*parts) == whole(found["loss"])
+
+
+@pytest.mark.parametrize(BAD, bad("trailer", "trailer"))
+def test_trailers_that_are_refused(given: Json, reason: str) -> None:
+    values = [whole(x) % 2**64 for x in given["counters"].values()]
+    refuses(reason, lambda: trailer.decode(np.array(values, "<u8"), given["survivors"]))
+
+
+@pytest.mark.parametrize(BAD, bad("trailer", "counter"))
+def test_counters_that_could_wrap_around(given: Json, reason: str) -> None:
+    counters = trailer.Trailer(**{name: whole(x) for name, x in given["counters"].items()})
+    refuses(reason, lambda: trailer.encode(counters, given["cohort"]))
+
+
+@pytest.mark.parametrize(GOOD, good("release", "release"))
+def test_when_an_upload_leaves(given: Json, found: Json) -> None:
+    parts = given["training_ms"], given["earlier_ms"]
+    assert release_ms(*parts) == reference.release_ms(*parts) == found["release_ms"]
+
+
+@pytest.mark.parametrize(GOOD, good("guarantee", "guarantee"))
+def test_how_many_colluders_a_cohort_withstands(given: Json, found: Json) -> None:
+    n, threshold = given["peers"], found["threshold"]
+    assert default_threshold(n - 1) == threshold
+    cohort = [f"peer-{place:03d}" for place in range(n)]
+    changes = {"cohort": cohort, "threshold": threshold, "min_survivors": found["min_survivors"]}
+    one = ticket_of(ticket_fields("five peers") | changes).ticket
+    assert withstands(one) == found["colluders"]
+    c = found["colluders"]
+    holds = [
+        n >= 3 * c + 2 and c < 2 * threshold - (n - 1) and c <= found["min_survivors"] - 2
+        for c in (c, c + 1)
+    ]
+    assert holds[1] is False
+    assert holds[0] or c == 0
