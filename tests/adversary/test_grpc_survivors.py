@@ -20,10 +20,11 @@ from support.attacker import Loot
 from support.deployed import LONG_S, Deployed, outcome
 from support.forge import header, headers_of, round_of, survivors
 from support.unchecked import check, removed
-from support.weakened import CountsAnyNumber, ForgetsSurvivors, WithoutAgreement
+from support.weakened import CountsAnyNumber, CountsNoFailures, ForgetsSurvivors, WithoutAgreement
 
 ISOLATION = check(peer_module, "check_survivors", Reason.ISOLATED_SURVIVOR)
 FLOOR = check(peer_module, "check_survivors", Reason.TOO_FEW_SURVIVORS)
+COUNT = check(PeerRound, "answer", "check_contributors")
 PEERS = 5
 EVERYONE = tuple(range(PEERS))
 VICTIM, COLLUDER = 0, 4
@@ -136,10 +137,18 @@ async def test_a_poor_set_bares_an_isolated_victim_of_a_build_without_the_check(
     tmp_path: Path,
 ) -> None:
     with removed(ISOLATION):
-        async with Deployed(tmp_path, PEERS) as net:
+        async with Deployed(tmp_path, PEERS, kind=CountsNoFailures) as net:
             loot, refusals = await isolating_attack(net)
     assert not refusals  # it is one set, and all agree to it
     assert loot.bares([VICTIM])
+
+
+async def test_of_a_poor_set_too_few_can_count_the_failures(tmp_path: Path) -> None:
+    with removed(ISOLATION):
+        async with Deployed(tmp_path, PEERS) as net:
+            loot, refusals = await isolating_attack(net)
+    assert refusals == [Reason.TOO_FEW_AGREEMENTS] * PEERS
+    assert loot.sum_of([VICTIM]) is None
 
 
 async def test_a_poor_set_is_refused_by_everyone(tmp_path: Path) -> None:
@@ -148,8 +157,11 @@ async def test_a_poor_set_is_refused_by_everyone(tmp_path: Path) -> None:
         assert refusals == [Reason.ISOLATED_SURVIVOR] * PEERS
         assert net.rejected(Reason.ISOLATED_SURVIVOR) == PEERS
         assert loot.sum_of([VICTIM]) is None
-        await completes(net)
-        assert len(net.survivors) == PEERS  # 0 and 1 each have three others
+        total = await net.finish()
+        assert total == net.true_sum(net.survivors)
+        # 0 and 1 each have three others, but t + 1 have to hold everyone's share of the failures.
+        assert len(net.survivors) == PEERS - 1
+        assert set(net.cohort[2:]) <= set(net.survivors)
 
 
 # -- survivors below the floor ---------------------------------------------------------------------------
@@ -163,7 +175,7 @@ async def lonely_attack(net: Deployed) -> tuple[Loot, list[Reason]]:
 async def test_a_sum_of_one_is_opened_by_a_build_without_floor_and_isolation_check(
     tmp_path: Path,
 ) -> None:
-    with removed(FLOOR, ISOLATION):
+    with removed(FLOOR, ISOLATION, COUNT):
         async with Deployed(tmp_path, PEERS) as net:
             loot, refusals = await lonely_attack(net)
     assert not refusals
@@ -172,7 +184,7 @@ async def test_a_sum_of_one_is_opened_by_a_build_without_floor_and_isolation_che
 
 async def test_survivors_below_the_floor_are_refused(tmp_path: Path) -> None:
     async with Deployed(tmp_path, PEERS) as net:
-        with removed(ISOLATION):
+        with removed(ISOLATION, COUNT):
             loot, refusals = await lonely_attack(net)
         assert refusals == [Reason.TOO_FEW_SURVIVORS] * PEERS
         assert net.rejected(Reason.TOO_FEW_SURVIVORS) == PEERS
@@ -309,7 +321,7 @@ async def test_a_set_without_the_header_of_a_survivor_is_refused(tmp_path: Path)
 async def test_without_the_check_survivors_are_opened_of_whom_nobody_saw_a_header(
     tmp_path: Path,
 ) -> None:
-    with removed(HEADERS_COMPLETE):
+    with removed(HEADERS_COMPLETE, COUNT):
         async with Deployed(tmp_path, PEERS) as net:
             loot, refusals = await stripped_attack(net)
     assert not refusals

@@ -8,22 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smpc.v1 import local_pb2 as local_pb
 from smpcfl import wire
+from smpcfl.protocol.admission import Admission
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.member import Member
-from smpcfl.protocol.ticket import (
-    HOUR_MS,
-    Admission,
-    Deadlines,
-    Policy,
-    SignedTicket,
-    Ticket,
-)
-from support.deployed import LONG_S, Deployed, outcome
+from smpcfl.protocol.policy import Policy
+from smpcfl.protocol.ticket import HOUR_MS, Deadlines, SignedTicket, Ticket
+from support.deployed import LONG_S, Deployed, beginning, outcome
 from support.forge import round_of, survivors
 from support.unchecked import Check, check, removed
 from support.weakened import MasksTwice
@@ -69,7 +65,7 @@ def serial(reason: Reason, offset: int) -> Lie:
 
 
 def altered(net: Deployed) -> SignedTicket:
-    later = replace(net.ticket, serial=net.ticket.serial + 1, clip=2.0)
+    later = replace(net.ticket, serial=net.ticket.serial + 1, min_survivors=3)
     return SignedTicket(later, net.signed.signature)
 
 
@@ -99,7 +95,7 @@ LIES = {
     "two thirds and no more": changed(Reason.POLICY_THRESHOLD, threshold=2),
     "two survivors": changed(Reason.POLICY_SURVIVORS, min_survivors=2),
     "a day to the deadlines": changed(
-        Reason.POLICY_RANGE, deadlines=Deadlines(1, 2, 3, 4, 23 * HOUR_MS)
+        Reason.POLICY_RANGE, deadlines=Deadlines(1, 2, 3, 4, 5, 23 * HOUR_MS)
     ),
     "a cohort of two": Lie(
         of_two,
@@ -119,18 +115,20 @@ async def test_a_ticket_that_lies_is_refused_and_the_open_round_goes_on(
 ) -> None:
     async with Deployed(tmp_path, PEERS) as net:
         await net.begin()
-        request = wire.ticket_to_proto(lie.make(net))
+        signed = lie.make(net)
+        offer, request = wire.ticket_to_proto(signed), beginning(signed)
         victim = net.peer(TO)
         other = net.stub(net.peer(1).own, TO)
         assert await outcome(victim.app.Begin(request, timeout=LONG_S)) is lie.reason
-        assert await outcome(other.Offer(request, timeout=LONG_S)) is lie.reason
+        assert await outcome(other.Offer(offer, timeout=LONG_S)) is lie.reason
         assert victim.rejected(lie.reason) == 2
         await net.upload()
         await completes(net)
         with removed(*lie.stopped_by):
             reply = await outcome(victim.app.Begin(request, timeout=LONG_S))
             assert isinstance(reply, local_pb.BeginReply)
-            ticket = wire.ticket_from_proto(request).ticket
+            assert reply.train
+            ticket = wire.ticket_from_proto(offer).ticket
             assert victim.agent.round_of(ticket.digest).ticket == ticket
 
 
@@ -161,27 +159,44 @@ async def test_two_tickets_for_one_serial_split_the_cohort_and_nobody_masks(tmp_
 
 # -- another model or configuration than the ticket's --------------------------------------------------------
 
-MISMATCHES = [
-    ("model_digest", Reason.MODEL_MISMATCH),
-    ("config_digest", Reason.CONFIG_MISMATCH),
+MISMATCHES: list[tuple[dict[str, Any], Reason]] = [
+    ({"model_digest": bytes([1]) * 32}, Reason.MODEL_MISMATCH),
+    ({"content_digest": bytes([1]) * 32}, Reason.CONFIG_MISMATCH),
+    ({"flower_run": 2}, Reason.CONFIG_MISMATCH),  # of another app
+    ({"flower_run": 3}, Reason.CONFIG_MISMATCH),  # of an app that the SuperNode did not verify
 ]
 
 
-@pytest.mark.parametrize(("name", "reason"), MISMATCHES)
+@pytest.mark.parametrize(("other", "reason"), MISMATCHES)
 async def test_no_masks_for_what_the_ticket_does_not_name(
-    tmp_path: Path, name: str, reason: Reason
+    tmp_path: Path, other: dict[str, Any], reason: Reason
 ) -> None:
-    other = {name: bytes([1]) * 32}
+    async with Deployed(tmp_path, PEERS) as net:
+        await net.begin(without=[TO])
+        victim, name = net.peer(TO), net.cohort[TO]
+        asked = beginning(net.signed, **other)
+        assert await outcome(victim.app.Begin(asked, timeout=LONG_S)) is reason
+        assert victim.rejected(reason) == 1
+        net.rounds[name] = victim.agent.round_of(net.ticket.digest)
+        await net.until(lambda: all(round_of(net, index).all_count for index in range(PEERS)))
+        assert await outcome(net.masks(name)) is Reason.WRONG_PHASE
+        reply = await victim.app.Begin(beginning(net.signed), timeout=LONG_S)
+        assert reply.train  # it costs the round nothing
+        await net.upload()
+        await completes(net)
+        await net.begin(without=[TO])
+        asked = beginning(net.signed, **other)
+        if other.get("flower_run") != 3:
+            with removed(check(Member, "begin", reason)):
+                assert (await victim.app.Begin(asked, timeout=LONG_S)).train
+
+
+async def test_training_starts_once_under_a_ticket(tmp_path: Path) -> None:
     async with Deployed(tmp_path, PEERS) as net:
         await net.begin()
-        assert await outcome(net.masks(net.cohort[TO], **other)) is reason
-        assert net.peer(TO).rejected(reason) == 1
-        await net.upload()  # it costs the round nothing
-        await completes(net)
-        await net.begin()
-        with removed(check(Member, "_check_unspent", reason)):
-            masks, _ = await net.masks(net.cohort[TO], **other)
-        assert masks
+        again = await net.peer(TO).app.Begin(beginning(net.signed), timeout=LONG_S)
+        assert not again.train
+        assert not again.frozen
 
 
 # -- a ClientApp that starts over ----------------------------------------------------------------------------
@@ -215,7 +230,7 @@ async def test_a_second_upload_is_not_frozen(tmp_path: Path) -> None:
         assert await outcome(net.freeze(name, another)) is Reason.MASKS_SPENT
         assert victim.rejected(Reason.MASKS_SPENT) == 1
         await net.freeze(name, kept)  # the same again is no lie
-        again = await victim.app.Begin(wire.ticket_to_proto(net.signed), timeout=LONG_S)
+        again = await victim.app.Begin(beginning(net.signed), timeout=LONG_S)
         assert again.frozen
         request = local_pb.FrozenRequest(ticket_digest=net.ticket.digest)
         chunks = [chunk async for chunk in victim.app.Frozen(request, timeout=LONG_S)]
@@ -232,7 +247,7 @@ async def test_a_restarted_agent_takes_no_further_part_in_the_round(tmp_path: Pa
         rounds = [round_of(net, index) for index in range(5)]
         await net.until(lambda: all(round_.all_count for round_ in rounds))
         again, name = await net.restart(TO), net.cohort[TO]
-        request = wire.ticket_to_proto(net.signed)
+        request = beginning(net.signed)
         assert await outcome(again.app.Begin(request, timeout=LONG_S)) is Reason.STALE_SERIAL
         assert await outcome(net.masks(name)) is Reason.UNKNOWN_TICKET
         await net.upload(net.cohort[1:])

@@ -37,8 +37,8 @@ from support.weakened import Unmasked
 class OtherMasks(PeerRound):
     """Masks with another self seed than the one that it dealt and committed to."""
 
-    def masks(self, *arguments: Any) -> Any:
-        masks, header = super().masks(*arguments)
+    def masks(self, *arguments: Any, **options: Any) -> Any:
+        masks, header = super().masks(*arguments, **options)
         return replace(masks, self_key=type(masks.self_key)(bytes(32))), header
 
 
@@ -53,8 +53,8 @@ def test_masks_that_do_not_match_void_the_round(kind: type[PeerRound]) -> None:
 class PoisonedBody(PeerRound):
     """Adds to its update what it likes, and leaves the counters as they are."""
 
-    def masks(self, *arguments: Any) -> Any:
-        masks, header = super().masks(*arguments)
+    def masks(self, *arguments: Any, **options: Any) -> Any:
+        masks, header = super().masks(*arguments, **options)
         return Poison(masks), header
 
 
@@ -120,10 +120,11 @@ def test_a_partial_sum_cut_to_length_gives_a_wrong_sum() -> None:
 class HidesOne(PeerRound):
     """Strips the lowest neighbour from its header and the mask with it from its partial sum."""
 
-    def masks(self, *arguments: Any) -> Any:
-        masks, true = super().masks(*arguments)
+    def masks(self, *arguments: Any, **options: Any) -> Any:
+        masks, true = super().masks(*arguments, **options)
         fewer = true.counting[1:]
-        signed = header_bytes(true.ticket_digest, self.me, true.announcement_hash, fewer)
+        hidden = true.masked_failure
+        signed = header_bytes(true.ticket_digest, self.me, true.announcement_hash, fewer, hidden)
         return replace(masks, minus=masks.minus[1:]), replace(
             true, counting=fewer, signature=self._signer(signed)
         )

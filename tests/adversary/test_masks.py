@@ -30,7 +30,6 @@ from support.weakened import MasksTwice
 PEERS = peer_ids(8)
 EVERYONE = tuple(range(8))
 VICTIM = 0
-GIVEN = (bytes(32), bytes(32))  # the digests of the ticket's model and configuration
 
 # -- a peer made to mask twice with the same secrets ----------------------------------------------------
 
@@ -41,7 +40,7 @@ def masked_twice(kind: type[PeerRound]) -> RingVector | Reason:
     layout = network.ticket.layout
     first = layout.parse(network.uploads[PEERS[VICTIM]].vector)
     try:
-        masks, _ = round_of(network, VICTIM).masks(*GIVEN, network.now)
+        masks, _ = round_of(network, VICTIM).masks(network.now)
     except RemoteError as error:
         return error.reason
     assert first - masks.apply(layout.zeros()) == network.addends[PEERS[VICTIM]]
@@ -132,7 +131,10 @@ def test_each_secret_is_drawn_with_its_full_length() -> None:
     assert secrets.private.private_bytes_raw() == b"\x01" * 32
     assert secrets.self_seed == b"\x02" * 32
     # And t - 1 coefficients for each of the two, longer than the field so as not to be biased.
-    assert drawn[2:] == [48] * 2 * (network.ticket.threshold - 1)
+    threshold = network.ticket.threshold
+    assert drawn[2 : -threshold - 1] == [48] * 2 * (threshold - 1)
+    # And the mask of the failure and its t coefficients, again longer than their field of 61 bits.
+    assert drawn[-threshold - 1 :] == [24] * (threshold + 1)
 
 
 def test_the_agent_draws_them_from_the_systems_generator() -> None:

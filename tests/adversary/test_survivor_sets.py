@@ -15,11 +15,13 @@ from support.network import Network, make_ticket, peer_ids
 from support.unchecked import check, removed
 from support.weakened import (
     CountsAnyNumber,
+    CountsNoFailures,
     WithoutAgreement,
 )
 
 ISOLATION = check(peer_module, "check_survivors", Reason.ISOLATED_SURVIVOR)
 FLOOR = check(peer_module, "check_survivors", Reason.TOO_FEW_SURVIVORS)
+COUNT = check(PeerRound, "answer", "check_contributors")
 
 # -- b of the victim here, sk of all the others there -------------------------------------------------
 
@@ -158,11 +160,13 @@ def own_agreement_attack() -> tuple[Loot, list[Reason]]:
     return loot, found + refusals
 
 
-def test_ones_own_agreement_relayed_back_bares_the_sum_of_two_where_it_counts() -> None:
+def test_ones_own_agreement_relayed_back_counts_once_for_the_failures_even_where_it_is_taken() -> (
+    None
+):
     with removed(check(PeerRound, "agreement", Reason.NOT_A_NEIGHBOUR)):
         loot, refusals = own_agreement_attack()
-    assert not refusals
-    assert loot.bares([0, 5])
+    assert refusals == [Reason.TOO_FEW_AGREEMENTS] * 6
+    assert loot.sum_of([0, 5]) is None
 
 
 def test_ones_own_agreement_relayed_back_is_refused() -> None:
@@ -174,23 +178,30 @@ def test_ones_own_agreement_relayed_back_is_refused() -> None:
 # -- one consistent but poor set ------------------------------------------------------------------------
 
 
-def isolating() -> Network:
+def isolating(kind: type[PeerRound]) -> Network:
     """The victim never met 1 and 2 (the aggregator may run the network), and counts the other five."""
     cut = {pair for j in (1, 2) for pair in ((PEERS[0], PEERS[j]), (PEERS[j], PEERS[0]))}
-    network = Network(make_ticket(8, min_survivors=3), cut=cut).until("upload")
+    network = Network(make_ticket(8, min_survivors=3), cut=cut, round_class=kind).until("upload")
     assert set(network.uploads[PEERS[VICTIM]].header.counts) == {3, 4, 5, 6, 7}
     return network
 
 
-def poor_attack() -> tuple[Loot, list[Reason]]:
-    return show(isolating(), dict.fromkeys(range(8), (0, 1, 2)))
+def poor_attack(kind: type[PeerRound] = PeerRound) -> tuple[Loot, list[Reason]]:
+    return show(isolating(kind), dict.fromkeys(range(8), (0, 1, 2)))
 
 
 def test_a_poor_set_bares_an_isolated_victim_of_a_build_without_the_check() -> None:
     with removed(ISOLATION):
-        loot, refusals = poor_attack()
+        loot, refusals = poor_attack(CountsNoFailures)
     assert not refusals  # all agree: it is one set, and consistent
     assert loot.bares([VICTIM])
+
+
+def test_of_a_poor_set_too_few_can_count_the_failures() -> None:
+    with removed(ISOLATION):
+        loot, refusals = poor_attack()
+    assert refusals == [Reason.TOO_FEW_AGREEMENTS] * 8
+    assert not loot.shares
 
 
 def test_a_poor_set_is_refused_by_everyone() -> None:
@@ -233,13 +244,14 @@ def lonely_attack() -> Loot | Reason:
     loot, refusals = show(network, dict.fromkeys(range(8), (VICTIM,)))
     if not refusals:
         return loot
-    assert refusals == [refusals[0]] * 8
+    assert set(refusals) == {refusals[0]}
+    assert len(refusals) >= 8
     assert not loot.shares
     return refusals[0]
 
 
 def test_a_sum_of_one_is_opened_by_a_build_without_floor_and_isolation_check() -> None:
-    with removed(FLOOR, ISOLATION):
+    with removed(FLOOR, ISOLATION, COUNT):
         loot = lonely_attack()
     assert isinstance(loot, Loot)
     assert loot.bares([VICTIM])
@@ -251,6 +263,8 @@ def test_survivors_below_the_floor_are_refused() -> None:
         assert lonely_attack() is Reason.TOO_FEW_SURVIVORS
     with removed(FLOOR):
         assert lonely_attack() is Reason.ISOLATED_SURVIVOR
+    with removed(FLOOR, ISOLATION):
+        assert lonely_attack() is Reason.TOO_FEW_CONTRIBUTORS
 
 
 # -- deadlines that leave a peer with too few that count ------------------------------------------------
@@ -341,5 +355,5 @@ def test_a_set_without_the_header_of_a_survivor_is_refused() -> None:
 
 
 def test_a_build_that_needs_no_headers_agrees_to_survivors_of_whom_it_saw_none() -> None:
-    with removed(check(survivors_module, "_check_complete", Reason.BAD_HEADER)):
+    with removed(check(survivors_module, "_check_complete", Reason.BAD_HEADER), COUNT):
         assert stripped_attack() == []

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from smpcfl.protocol import peer as peer_module
+from smpcfl.protocol.admission import Admission
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.member import Member
 from smpcfl.protocol.messages import Upload
+from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.ring import RingVector
-from smpcfl.protocol.ticket import Admission, Policy, SignedTicket
+from smpcfl.protocol.ticket import SignedTicket
 from support.attacker import Loot, show
 from support.forge import agreement, round_of, survivors
 from support.network import Network, Round, make_ticket, peer_ids, sign
@@ -28,7 +31,7 @@ NOW_MS = 10**12
 class Admitting(Network):
     """Peers that follow a ticket only if `Admission` lets them, as agents do."""
 
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy = Policy(min_cohort=3)
     highest: dict[str, int] = field(default_factory=dict)
 
     def start(self) -> None:
@@ -178,10 +181,12 @@ def few_survivors() -> tuple[Loot, list[Reason]] | list[Reason]:
 
 
 def test_a_sum_of_two_with_a_colluder_bares_the_victim_where_no_limit_is_left() -> None:
-    # The ticket's own limit, the same one once more at agree, and the search for isolated survivors.
+    # The ticket's own limit, the same one once more at agree and of those that trained, and the search for
+    # isolated survivors.
     with removed(
         limit(Reason.POLICY_SURVIVORS),
         check(peer_module, "check_survivors", Reason.TOO_FEW_SURVIVORS, Reason.ISOLATED_SURVIVOR),
+        check(PeerRound, "answer", "check_contributors"),
     ):
         result = few_survivors()
     assert isinstance(result, tuple)
@@ -217,7 +222,8 @@ def two_at_once(name: str) -> tuple[Network, list[Reason]]:
         if peer != PEERS[VICTIM]:
             network.addends[peer] = still(network.addends[peer])
         try:
-            masks, header = round_.masks(*given, network.now)
+            round_.begin(*given)
+            masks, header = round_.masks(network.now)
         except RemoteError as error:
             refusals.append(error.reason)
             continue
@@ -231,7 +237,7 @@ def two_at_once(name: str) -> tuple[Network, list[Reason]]:
     ("name", "reason"), [("model", Reason.MODEL_MISMATCH), ("config", Reason.CONFIG_MISMATCH)]
 )
 def test_two_models_under_one_ticket(name: str, reason: Reason) -> None:
-    with removed(check(Member, "_check_unspent", reason)):
+    with removed(check(Member, "begin", reason)):
         network, refusals = two_at_once(name)
     assert not refusals
     loot, _ = show(network, dict.fromkeys(EVERYONE, EVERYONE))
@@ -307,8 +313,11 @@ def test_a_ticket_that_another_peer_signed() -> None:
     [
         ({"modes": ("additive",)}, {}, Reason.POLICY_MODE),
         ({"widths": (32, 64)}, {}, Reason.POLICY_RANGE),
-        ({"max_clip": 0.5}, {}, Reason.POLICY_RANGE),
-        ({"max_vector_bytes": 83}, {}, Reason.POLICY_RANGE),
+        ({"clips": (2.0**-10, 0.5)}, {}, Reason.POLICY_RANGE),
+        ({}, {"clip": 2.0**-11}, Reason.POLICY_RANGE),  # the direction of an update, and no more
+        ({"weight_caps": (101, 200)}, {}, Reason.POLICY_RANGE),
+        ({"members": frozenset(PEERS[1:])}, {}, Reason.POLICY_MEMBERS),
+        ({"max_vector_bytes": 91}, {}, Reason.POLICY_RANGE),
         ({"max_deadline_ms": 1000}, {}, Reason.POLICY_RANGE),
         ({}, {"serial": NOW_MS + 3_600_001}, Reason.FUTURE_SERIAL),
         ({}, {"cohort": peer_ids(9)[1:]}, Reason.NOT_IN_COHORT),

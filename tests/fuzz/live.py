@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from smpc.v1 import local_pb2, messages_pb2, peer_pb2
 from smpcfl import wire
 from smpcfl.identity import Role, tls_name
+from smpcfl.ledger_file import open_ledger
 from smpcfl.limits import Callers, Limits
 from smpcfl.metrics import Metrics
 from smpcfl.peer.agent import CallFailed, PeerAgent, Round, SerialStore
@@ -25,14 +26,24 @@ from smpcfl.peer.link import _encode
 from smpcfl.peer.local import AgentService
 from smpcfl.peer.service import PeerService
 from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.messages import AdditiveShare, Call, PeerMessage, Upload
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.signing import AGGREGATOR
-from smpcfl.protocol.ticket import ADDITIVE, SEEDED, Deadlines, Policy
-from support.network import keyring_of, make_ticket, peer_ids, random_addend, sign, signer_of
+from smpcfl.protocol.ticket import SEEDED, Deadlines
+from support.network import (
+    POLICY,
+    keyring_of,
+    make_ticket,
+    peer_ids,
+    random_addend,
+    sign,
+    signer_of,
+)
 
 UNLIMITED = Limits(in_flight=10**9, burst=10**9, per_second=10**9, pause_s=0.0)
+APP = bytes([7]) * 32
 OUTSIDER = tls_name(Role.PEER, "peer-zz")
 REQUESTS: dict[str, Any] = {
     "Offer": messages_pb2.SignedTicket,
@@ -46,7 +57,7 @@ REQUESTS: dict[str, Any] = {
 }
 LOCAL: dict[str, Any] = {
     "Identity": local_pb2.IdentityRequest,
-    "Begin": messages_pb2.SignedTicket,
+    "Begin": local_pb2.BeginRequest,
     "Frozen": local_pb2.FrozenRequest,
     "Masks": local_pb2.MasksRequest,
     "Freeze": local_pb2.FreezeChunk,
@@ -117,7 +128,10 @@ class Live:
             make_ticket(n, mode=mode).ticket,
             serial=int(time.time() * 1000),
             nonce=os.urandom(32),
-            deadlines=Deadlines(600_000, 700_000, 800_000, 900_000, 1_000_000),
+            model_digest=bytes([1])
+            * 32,  # not that of the recorded round, whose ticket is good as well
+            config_digest=config_digest(bytes(32), APP),
+            deadlines=Deadlines(600_000, 700_000, 750_000, 800_000, 900_000, 1_000_000),
         )
         self.signed = sign(ticket)
         self.ticket = ticket
@@ -137,6 +151,7 @@ class Live:
 
     def _add(self, folder: Path, peer: str) -> None:
         metrics = Metrics("seeded", CollectorRegistry())
+        (folder / peer).mkdir()
 
         async def send(call: Call, count: Callable[[int], None]) -> PeerMessage | None:
             return await self._send(peer, call)
@@ -144,9 +159,10 @@ class Live:
         shown = SimpleNamespace(public_bytes=lambda encoding: b"der")
         agent = PeerAgent(
             cast(Any, SimpleNamespace(name=peer, signer=signer_of(peer), certificate=shown)),
-            Policy(modes=(SEEDED, ADDITIVE)),
+            POLICY,
             keyring_of(self.peers),
-            SerialStore(folder / peer),
+            SerialStore(folder / peer / "serial"),
+            open_ledger(folder / peer / "ledger.sqlite"),
             send,
             metrics,
         )
@@ -156,7 +172,7 @@ class Live:
         self.services[peer] = PeerService(
             cast(Any, own), agent, cast(Any, nobody), metrics, Callers(UNLIMITED)
         )
-        self.local[peer] = AgentService(agent, metrics)
+        self.local[peer] = AgentService(agent, metrics, {1: APP}.get)
 
     async def _send(self, sender: str, call: Call) -> PeerMessage | None:
         method, request, convert = _encode(call.message)
@@ -179,6 +195,15 @@ class Live:
         for kind in kinds:
             self._let[kind].set()
 
+    def beginning(self) -> local_pb2.BeginRequest:
+        """As a ClientApp of the app `APP` asks."""
+        return local_pb2.BeginRequest(
+            ticket=wire.ticket_to_proto(self.signed),
+            model_digest=self.ticket.model_digest,
+            content_digest=bytes(32),
+            flower_run=1,
+        )
+
     def start(self) -> None:
         for peer in self.peers:
             self.agents[peer].take_ticket(self.signed)
@@ -198,8 +223,9 @@ class Live:
 
     async def upload(self) -> None:
         for peer in self.peers:
-            agent = self.agents[peer]
-            round_, masks, header = await agent.masks(self.ticket.digest, bytes(32), bytes(32))
+            agent, ticket = self.agents[peer], self.ticket
+            agent.round_of(ticket.digest).begin(ticket.model_digest, ticket.config_digest)
+            round_, masks, header = await agent.masks(ticket.digest, 0)
             vector = masks.apply(self.addends[peer]).tobytes()
             agent.freeze(self.ticket.digest, vector)
             announcement = getattr(round_, "announcement", None)

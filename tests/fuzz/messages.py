@@ -10,11 +10,12 @@ import numpy as np
 from smpc.v1 import messages_pb2 as pb
 from smpcfl import wire
 from smpcfl.protocol import merkle, shamir, trailer
+from smpcfl.protocol.admission import Admission
 from smpcfl.protocol.aggregator import AggregatorRound
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.ring import WIDE, Layout
 from smpcfl.protocol.signing import AGGREGATOR
-from smpcfl.protocol.ticket import Admission, pack_bitmap, unpack_bitmap
+from smpcfl.protocol.ticket import pack_bitmap, unpack_bitmap
 from support.network import signer_of
 
 from .budget import Target

@@ -106,12 +106,12 @@ async def test_the_agent_of_a_client_app(tmp_path: Path) -> None:
     digest = live.ticket.digest
     known: list[tuple[str, Any]] = [
         ("Frozen", local_pb2.FrozenRequest(ticket_digest=digest)),
-        ("Masks", local_pb2.MasksRequest(ticket_digest=digest, model_digest=bytes(32))),
+        ("Masks", local_pb2.MasksRequest(ticket_digest=digest, training_ms=7)),
         ("Freeze", local_pb2.FreezeChunk(ticket_digest=digest, vector=bytes(84))),
-        ("Report", local_pb2.ReportRequest(bytes_in=1, upload_seconds=2.0, error="x")),
+        ("Report", local_pb2.ReportRequest(bytes_in=1, upload_seconds=2.0)),
     ]
     seeds = {method: [message.SerializeToString()] for method, message in known}
-    seeds |= {"Begin": live.seen["Offer"], "Identity": [b""]}
+    seeds |= {"Begin": [live.beginning().SerializeToString()], "Identity": [b""]}
     services = list(live.local.values())
     await bad_calls(rng, count, services, LOCAL, seeds, [Context()])
     live.start()

@@ -58,9 +58,14 @@ def test_three_peers_train_and_find_each_other_by_mdns(tmp_path: Path) -> None:
             str(tmp_path / "aggregator"),
             "--superlink-port",
             str(option(stack, "aggregator", "--superlink-port")),
+            SMPCFL_MIN_PEERS="3",
         )
         assert again.returncode == 0, again.stderr
         assert "round 1/1" in again.stdout
+        registry = f"{LOOPBACK}:{option(stack, 'registry', '--port')}"
+        for name in ("aggregator", "peer-0"):
+            status = smpcfl("status", "--state", str(tmp_path / name), "--registry", registry)
+            assert "aggregator that colludes with none of the 3 peers" in status.stdout, status
         with closing(sqlite3.connect(tmp_path / "aggregator" / "superlink.db")) as database:
             runs = database.execute("SELECT run_id, clientapp_runtime FROM run").fetchall()
         assert [runtime for _, runtime in runs] == [0.0, 0.0], "how long the apps ran"

@@ -120,8 +120,9 @@ def test_a_closed_round_gives_out_no_masks_and_calls_nobody(mode: str) -> None:
     network = Network(make_ticket(8, mode=mode)).until("ready")
     round_ = network.rounds[PEERS[0]]
     round_.close()
+    round_.begin(bytes(32), bytes(32))
     with pytest.raises(RemoteError):
-        round_.masks(bytes(32), bytes(32), network.now)
+        round_.masks(network.now)
     assert round_.calls(network.now) == []
     assert round_.next_event(network.now) is None
 

@@ -10,12 +10,14 @@ import pytest
 
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
+from smpcfl.protocol.masks import AdditiveMasks, SeededMasks
 from smpcfl.protocol.messages import (
     Acknowledge,
     Call,
     Confirmation,
     Dealt,
     Exchange,
+    Header,
     Ready,
     ReadyReply,
     sign_announcement,
@@ -24,7 +26,7 @@ from smpcfl.protocol.peer import YIELD_S
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ticket import ADDITIVE
 from support.forge import round_of, second_announcement, sent, twin
-from support.network import Network, make_ticket, peer_ids
+from support.network import Network, Round, make_ticket, peer_ids
 
 PEERS = peer_ids(8)
 MODEL = CONFIG = bytes(32)
@@ -33,6 +35,12 @@ MODEL = CONFIG = bytes(32)
 @pytest.fixture
 def network() -> Network:
     return Network(make_ticket(8)).until("start")
+
+
+def masks_of(round_: Round, now: float) -> tuple[SeededMasks | AdditiveMasks, Header]:
+    """As the ClientApp gets them that was given what the ticket says."""
+    round_.begin(MODEL, CONFIG)
+    return round_.masks(now)
 
 
 def refused(error: pytest.ExceptionInfo[RemoteError], reason: Reason, peer: str = "") -> bool:
@@ -197,7 +205,7 @@ def test_one_public_key_of_small_order_does_not_stop_an_honest_peer() -> None:
     network.pump()
     honest = round_of(network, 0)
     assert honest.masks_available(network.now)
-    honest.masks(MODEL, CONFIG, network.now)
+    masks_of(honest, network.now)
 
 
 def test_an_additive_share_of_another_round_is_refused() -> None:
@@ -408,7 +416,7 @@ def test_masks_need_every_neighbour_or_the_ready_deadline() -> None:
     peer = round_of(network, 0)
     assert not peer.masks_available(39.999)
     with pytest.raises(RemoteError) as error:
-        peer.masks(MODEL, CONFIG, 39.999)
+        masks_of(peer, 39.999)
     assert refused(error, Reason.WRONG_PHASE)
     assert peer.masks_available(40.0)
 
@@ -417,24 +425,24 @@ def test_masks_need_every_neighbour_or_the_ready_deadline() -> None:
 def test_masks_are_given_out_once(mode: str) -> None:
     ready = Network(make_ticket(8, mode=mode)).until("ready")
     peer = ready.rounds[PEERS[0]]
-    peer.masks(MODEL, CONFIG, ready.now)
+    masks_of(peer, ready.now)
     for _ in range(2):
         with pytest.raises(RemoteError) as error:
-            peer.masks(MODEL, CONFIG, ready.now)
+            masks_of(peer, ready.now)
         assert refused(error, Reason.MASKS_SPENT)
     peer.freeze(bytes(ready.ticket.layout.nbytes), ready.now)
     with pytest.raises(RemoteError) as error:
-        peer.masks(MODEL, CONFIG, ready.now)
+        masks_of(peer, ready.now)
     assert refused(error, Reason.MASKS_SPENT)
 
 
 def test_masks_are_not_given_out_after_an_abstention_either(ready: Network) -> None:
     peer = round_of(ready, 0)
-    peer.masks(MODEL, CONFIG, ready.now)
+    masks_of(peer, ready.now)
     peer.calls(120.0)
     assert peer.phase is Phase.ABSTAINED
     with pytest.raises(RemoteError):
-        peer.masks(MODEL, CONFIG, 120.0)
+        masks_of(peer, 120.0)
 
 
 @pytest.mark.parametrize(
@@ -446,20 +454,25 @@ def test_masks_are_not_given_out_after_an_abstention_either(ready: Network) -> N
     ],
 )
 @pytest.mark.parametrize("mode", ["seeded", ADDITIVE])
-def test_another_model_or_configuration_gets_no_masks_and_spends_none(
+def test_another_model_or_configuration_is_not_trained_on_gets_no_masks_and_spends_none(
     model: bytes, config: bytes, reason: Reason, mode: str
 ) -> None:
     network = Network(make_ticket(8, mode=mode)).until("ready")
     peer = network.rounds[PEERS[0]]
     with pytest.raises(RemoteError) as error:
-        peer.masks(model, config, network.now)
+        peer.begin(model, config)
     assert refused(error, reason)
-    peer.masks(MODEL, CONFIG, network.now)
+    with pytest.raises(RemoteError) as error:
+        peer.masks(network.now)
+    assert refused(error, Reason.WRONG_PHASE)
+    assert peer.begin(MODEL, CONFIG)
+    assert not peer.begin(MODEL, CONFIG), "trained once under one ticket"
+    peer.masks(network.now)
 
 
 def test_the_header_names_who_counts(ready: Network) -> None:
     peer = round_of(ready, 3)
-    _, header = peer.masks(MODEL, CONFIG, ready.now)
+    _, header = masks_of(peer, ready.now)
     header.check(ready.ticket, ready.keyring)
     assert header.announcement_hash == peer.announcement.hash
     assert header.counts == {j: round_of(ready, j).announcement.hash for j in range(8) if j != 3}
@@ -490,7 +503,7 @@ def test_nothing_is_frozen_before_it_is_masked(mode: str) -> None:
 def test_nothing_is_frozen_after_the_upload_deadline(mode: str) -> None:
     network = Network(make_ticket(8, mode=mode)).until("ready")
     peer = network.rounds[PEERS[0]]
-    peer.masks(MODEL, CONFIG, network.now)
+    masks_of(peer, network.now)
     with pytest.raises(RemoteError):
         peer.freeze(bytes(network.ticket.layout.nbytes), 120.0)
     assert peer.phase is Phase.ABSTAINED
@@ -502,7 +515,7 @@ def test_nothing_is_frozen_after_the_upload_deadline(mode: str) -> None:
 def test_a_vector_of_another_length_than_the_tickets_is_not_frozen(mode: str, off: int) -> None:
     network = Network(make_ticket(8, mode=mode)).until("ready")
     peer = network.rounds[PEERS[0]]
-    peer.masks(MODEL, CONFIG, network.now)
+    masks_of(peer, network.now)
     with pytest.raises(RemoteError) as error:
         peer.freeze(bytes(network.ticket.layout.nbytes + off), network.now)
     assert refused(error, Reason.WRONG_LENGTH, PEERS[0])
@@ -524,6 +537,6 @@ def test_a_late_ready_is_told_that_it_does_not_count() -> None:
     cut = {(PEERS[0], PEERS[5]), (PEERS[5], PEERS[0])}
     network = Network(make_ticket(8), cut=cut).until("ready")
     peer = round_of(network, 5)
-    peer.masks(MODEL, CONFIG, network.now)
+    masks_of(peer, network.now)
     message = ready_of(network, 0, 5)
     assert peer.ready(PEERS[0], message, network.now) == ReadyReply(counted=False)

@@ -129,11 +129,19 @@ def test_whoever_lacks_confirmations_does_not_claim_to_be_ready() -> None:
     assert Reason.TOO_FEW_CONFIRMATIONS not in {error.reason for _, error in network.errors}
 
 
-def test_two_pairs_cut_and_one_peer_lost() -> None:
-    cuts = [Cut(0, 1), Cut(1, 0), Cut(2, 3), Cut(3, 2)]
-    network, outcome = played(*cuts, Crash(7, "exchange", 2))
+def test_a_pair_cut_and_one_peer_lost_are_two_losses() -> None:
+    network, outcome = played(Cut(0, 1), Cut(1, 0), Crash(7, "exchange", 2))
     assert outcome == "complete"
-    assert members(network) == BY_ALL[:-1]
+    assert (
+        len(network.survivors) == N - 2
+    )  # t + 1 others have to hold everyone's share of the failures
+    assert set(BY_ALL[2:-1]) <= set(members(network))
+
+
+def test_two_pairs_cut_and_one_peer_lost_are_three_losses() -> None:
+    cuts = [Cut(0, 1), Cut(1, 0), Cut(2, 3), Cut(3, 2)]
+    assert played(*cuts)[1] == "complete"
+    assert played(*cuts, Crash(7, "exchange", 2))[1] == Reason.TOO_FEW_SURVIVORS
 
 
 def test_halves_that_do_not_reach_each_other_void_the_round() -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from smpcfl.protocol import peer as peer_module
 from smpcfl.protocol.aggregator import AggregatorRound
 from smpcfl.protocol.errors import Reason
+from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.messages import Answer, Survivors
 from smpcfl.protocol.peer import PeerRound
 from smpcfl.protocol.phases import Phase
@@ -147,13 +151,17 @@ class TakesAnySet(PeerRound):
     def survivors(self, message: Survivors, now: float) -> None:
         if self.phase in (Phase.AGREED, Phase.ANSWERED):
             self._survivors = self._answer = None
+            self._ledger = Ledger()
             self.phase = Phase.UPLOADED if self.frozen is not None else Phase.ABSTAINED
         super().survivors(message, now)
 
     def answer(self, now: float) -> Answer | None:
         if self._agreement is not None:
-            self._early = dict.fromkeys(self.neighbours, self._agreement)
-        return super().answer(now)
+            self._early = {
+                j: replace(self._agreement, peer=j, failure_sum=0) for j in self.neighbours
+            }
+        with patch.object(peer_module, "check_contributors"):
+            return super().answer(now)
 
 
 class ForgetsTheDropped(AggregatorRound):

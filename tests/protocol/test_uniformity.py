@@ -41,7 +41,7 @@ def constant_update(width: int, body: int) -> RingVector:
     values = np.random.default_rng(1).normal(0, 300, body).astype(np.int64)
     return RingVector(
         values.astype(np.uint64).astype(np.dtype(f"<u{width // 8}")),
-        trailer.encode(trailer.Trailer(1, 10, 10, 2**20, 9, 0, 1, 0), 10),
+        trailer.encode(trailer.Trailer(1, 1, 10, 10, 2**20, 9, 0, 1, 0), 10),
     )
 
 
@@ -86,8 +86,8 @@ def test_no_upload_repeats(mode: str) -> None:
 class SelfMaskAlone(PeerRound):
     """Pair masks left out: uniform to a statistician, bare to an aggregator that gets b."""
 
-    def masks(self, *arguments: Any) -> Any:
-        masks, header = super().masks(*arguments)
+    def masks(self, *arguments: Any, **options: Any) -> Any:
+        masks, header = super().masks(*arguments, **options)
         return type(masks)(masks.self_key, (), ()), header
 
 

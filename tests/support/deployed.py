@@ -26,6 +26,7 @@ from smpcfl import identity, rpc, storage, wire
 from smpcfl.aggregator.unmask import Unmasking
 from smpcfl.directory import Directory
 from smpcfl.identity import Identity, Members, Role
+from smpcfl.ledger_file import open_ledger
 from smpcfl.metrics import Metrics
 from smpcfl.peer import agent as agent_module
 from smpcfl.peer.agent import CallFailed, PeerAgent, SerialStore
@@ -33,6 +34,7 @@ from smpcfl.peer.link import PeerLink
 from smpcfl.peer.local import AgentService
 from smpcfl.peer.service import PeerService
 from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.masks import AdditiveMasks, SeededMasks
@@ -40,14 +42,16 @@ from smpcfl.protocol.messages import Answer, Call, PeerMessage, Survivors, Uploa
 from smpcfl.protocol.peer import PeerRound
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.signing import AGGREGATOR, Signer, signer
-from smpcfl.protocol.ticket import ADDITIVE, SEEDED, Policy, SignedTicket, Ticket
+from smpcfl.protocol.ticket import ADDITIVE, SEEDED, SignedTicket, Ticket
 from support.attacker import Loot
 from support.enrolled import Deployment
 from support.forge import round_of, survivors
-from support.network import Round, make_ticket, peer_ids, random_addend
+from support.network import POLICY, Round, make_ticket, peer_ids, random_addend
 
 LOOPBACK = "127.0.0.1"
 NOWHERE = f"{LOOPBACK}:1"
+CONTENT = bytes(32)  # digest of what the ClientApps are given beside the model
+APPS = {1: bytes([7]) * 32, 2: bytes([8]) * 32}  # by Flower run
 LONG_S = 30.0  # for what has to come: never waited out where the code is right
 
 
@@ -64,6 +68,7 @@ class Peer:
     """One peer, wired as `smpcfl peer` wires it."""
 
     def __init__(self, own: Identity, folder: Path, clock: Clock) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.own = own
         self.cut: set[tuple[str, type]] = set()  # whom which messages do not reach
         self.metrics = Metrics("seeded", CollectorRegistry())
@@ -72,9 +77,10 @@ class Peer:
         self.link = PeerLink(own, self.directory, self.metrics)
         self.agent = PeerAgent(
             own,
-            Policy(modes=(SEEDED, ADDITIVE)),
+            POLICY,
             self.members,
             SerialStore(folder / "serial"),
+            open_ledger(folder / "ledger.sqlite"),
             self._send,
             self.metrics,
             clock,
@@ -86,7 +92,7 @@ class Peer:
         self.address = f"{LOOPBACK}:{self.port}"
         self.local = grpc.aio.server()
         local_pb2_grpc.add_AgentServicer_to_server(
-            AgentService(self.agent, self.metrics), self.local
+            AgentService(self.agent, self.metrics, APPS.get), self.local
         )
         socket = storage.socket_path(folder, "agent")
         self.local.add_insecure_port(f"unix:{socket}")
@@ -121,7 +127,7 @@ class Deployed:
         self.folder = folder
         self.enrolled = Deployment(folder)
         self.cohort = peer_ids(n)
-        self.policy = Policy(modes=(SEEDED, ADDITIVE))
+        self.policy = POLICY
         self.clock = Clock()
         self.aggregator = self.enrolled.identity(Role.AGGREGATOR, AGGREGATOR)
         self.reported: list[RemoteError] = []  # what the honest aggregator refused of the answers
@@ -227,9 +233,15 @@ class Deployed:
         return self.signed.ticket
 
     def make_ticket(self, **changes: Any) -> SignedTicket:
-        """A fresh one, of the real aggregator; `changes` replace fields before it is signed."""
+        """A fresh one over a new model, of the real aggregator; `changes` replace fields first."""
         self._serial = max(self._serial + 1, int(time.time() * 1000))
-        changes = {"serial": self._serial, "nonce": os.urandom(32), **changes}
+        changes = {
+            "serial": self._serial,
+            "nonce": os.urandom(32),
+            "model_digest": os.urandom(32),
+            "config_digest": config_digest(CONTENT, APPS[1]),
+            **changes,
+        }
         return self.sign(replace(make_ticket(len(self.cohort)).ticket, **changes))
 
     def sign(self, ticket: Ticket) -> SignedTicket:
@@ -242,17 +254,14 @@ class Deployed:
         for index, (name, peer) in enumerate(self.peers.items()):
             self.addends[name] = random_addend(self.ticket.layout, rng)
             if index not in without:
-                await peer.app.Begin(wire.ticket_to_proto(self.signed), timeout=LONG_S)
+                await peer.app.Begin(beginning(self.signed), timeout=LONG_S)
                 self.rounds[name] = peer.agent.round_of(self.ticket.digest)
 
-    async def masks(self, name: str, **digests: bytes) -> tuple[SeededMasks | AdditiveMasks, bytes]:
+    async def masks(
+        self, name: str, *, failure: str = ""
+    ) -> tuple[SeededMasks | AdditiveMasks, bytes]:
         """As the ClientApp of `name` gets them, with the serialised UploadMeta."""
-        digests = {
-            "model_digest": self.ticket.model_digest,
-            "config_digest": self.ticket.config_digest,
-            **digests,
-        }
-        request = local_pb.MasksRequest(ticket_digest=self.ticket.digest, **digests)
+        request = local_pb.MasksRequest(ticket_digest=self.ticket.digest, failure=failure)
         chunks = [chunk async for chunk in self.peers[name].app.Masks(request, timeout=LONG_S)]
         meta = chunks[0].meta.SerializeToString()
         if self.ticket.mode == ADDITIVE:
@@ -336,8 +345,9 @@ class Deployed:
         def has_enough(index: int) -> bool:
             own, early = round_of(net, index)._agreement, round_of(net, index)._early
             assert own is not None
-            same = sum(item.survivors_digest == own.survivors_digest for item in early.values())
-            return same >= self.ticket.threshold
+            same = [i for i in early.values() if i.survivors_digest == own.survivors_digest]
+            sums = {i.peer for i in (own, *same) if i.failure_sum is not None}
+            return len(same) >= self.ticket.threshold < len(sums)
 
         def is_settled() -> bool:
             """Nobody waits, or only for agreements that are not to come."""
@@ -357,6 +367,17 @@ class Deployed:
             else:
                 loot.take_answer(found)
         return loot, refusals
+
+
+def beginning(signed: SignedTicket, **changes: Any) -> local_pb.BeginRequest:
+    """As a ClientApp asks that was given what the ticket digests, but for `changes`."""
+    given = {
+        "ticket": wire.ticket_to_proto(signed),
+        "model_digest": signed.ticket.model_digest,
+        "content_digest": CONTENT,
+        "flower_run": 1,
+    }
+    return local_pb.BeginRequest(**{**given, **changes})
 
 
 async def outcome(call: Any) -> Any:

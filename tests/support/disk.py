@@ -55,4 +55,5 @@ def small_disk(
         yield SmallDisk(folder, real, monkeypatch)
     finally:
         if real:
-            subprocess.run(["umount", str(folder)], check=True)
+            # Lazily: a ledger on it may still be open.
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)

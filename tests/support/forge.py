@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from smpcfl.protocol import failures
 from smpcfl.protocol.messages import (
     Agreement,
     Announcement,
@@ -60,7 +61,9 @@ def header(
     named = tuple((j, (others or {}).get(j) or hash_of(j)) for j in sorted(counting))
     own = own or hash_of(sender)
     sign = network.signer_of(signer or network.ticket.cohort[sender])
-    return Header(digest, sender, own, named, sign(header_bytes(digest, sender, own, named)))
+    hidden = failures.hide(False, round_of(network, sender)._open_secrets().failure_mask)
+    signature = sign(header_bytes(digest, sender, own, named, hidden))
+    return Header(digest, sender, own, named, signature, hidden)
 
 
 def headers_of(network: Network, members: Sequence[int]) -> list[Header]:
@@ -88,8 +91,9 @@ def agreement(
 ) -> Agreement:
     digest = survivors_digest(network.ticket, message)
     sign = network.signer_of(signer or network.ticket.cohort[index])
-    signed = agreement_bytes(network.ticket.digest, digest, index)
-    return Agreement(network.ticket.digest, digest, index, sign(signed))
+    total = round_of(network, index)._failure_sum(message.survivors)
+    signed = agreement_bytes(network.ticket.digest, digest, index, total)
+    return Agreement(network.ticket.digest, digest, index, sign(signed), total)
 
 
 def second_announcement(network: Network, index: int, seed: object = "second") -> Announcement:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 from smpcfl import identity, rpc, wire
 from smpcfl.identity import Members, Role
+from smpcfl.ledger_file import open_ledger
 from smpcfl.limits import Callers
 from smpcfl.metrics import Metrics
 from smpcfl.peer.agent import PeerAgent, SerialStore
@@ -28,12 +29,12 @@ from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.messages import Upload
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.signing import AGGREGATOR
-from smpcfl.protocol.ticket import ADDITIVE, SEEDED, Deadlines, Policy, SignedTicket
+from smpcfl.protocol.ticket import SEEDED, Deadlines, SignedTicket
 from support.enrolled import Deployment
-from support.network import make_ticket, peer_ids, random_addend
+from support.network import POLICY, make_ticket, peer_ids, random_addend
 
 HOST = "127.0.0.1"
-QUICK = Deadlines(20_000, 30_000, 40_000, 50_000, 60_000)
+QUICK = Deadlines(20_000, 30_000, 39_000, 40_000, 50_000, 60_000)
 
 
 class Loopback:
@@ -53,6 +54,7 @@ class Loopback:
         self._metrics: dict[str, Metrics] = {}
         self._folder = folder
         self._callers = callers
+        self._skipped_s = 0.0  # by the clock of all agents
         self._links: list[PeerLink] = []
         self._servers: list[grpc.aio.Server] = []
 
@@ -67,9 +69,18 @@ class Loopback:
             members=self.members, addresses=lambda peer: [f"{HOST}:{self.ports[peer]}"]
         )
         link = PeerLink(own, cast(Any, directory), metrics)
-        policy = Policy(modes=(SEEDED, ADDITIVE))
-        serials = SerialStore(self._folder / peer)
-        agent = PeerAgent(own, policy, self.members, serials, link.send, metrics)
+        folder = self._folder / peer
+        folder.mkdir(exist_ok=True)
+        agent = PeerAgent(
+            own,
+            POLICY,
+            self.members,
+            SerialStore(folder / "serial"),
+            open_ledger(folder / "ledger.sqlite"),
+            link.send,
+            metrics,
+            lambda: time.monotonic() + self._skipped_s,
+        )
         service = PeerService(own, agent, self.members, metrics, self._callers)
         server = rpc.new_server()
         pb_grpc.add_PeerServicer_to_server(service, server)
@@ -122,6 +133,7 @@ class Loopback:
                 "serial": int(time.time() * 1000),
                 "nonce": os.urandom(32),
                 "deadlines": QUICK,
+                "model_digest": os.urandom(32),
                 **changes,
             },
         )
@@ -135,7 +147,9 @@ class Loopback:
             self.agents[peer].take_ticket(signed)
         rng = np.random.default_rng(1)
         addends = {peer: random_addend(signed.ticket.layout, rng) for peer in taking_part}
+        late = asyncio.create_task(self._pass_deadlines(signed, taking_part))
         await asyncio.gather(*(self._upload(state, peer, addends[peer]) for peer in taking_part))
+        late.cancel()
         survivors = state.fix_survivors()
         if signed.ticket.mode == SEEDED:
             await asyncio.gather(*(self._unmask(state, peer) for peer in taking_part))
@@ -144,9 +158,26 @@ class Loopback:
             difference = difference - addends[peer]
         return difference
 
+    async def _pass_deadlines(self, signed: SignedTicket, taking_part: Sequence[str]) -> None:
+        """Of exchange and ready, which the lost are waited for: as soon as those who are there are done."""
+        if signed.ticket.mode != SEEDED or len(taking_part) == len(signed.ticket.cohort):
+            return
+        rounds = [self.agents[peer].seeded(signed.ticket.digest) for peer in taking_part]
+        deadlines, others = signed.ticket.deadlines, len(taking_part) - 1
+        for deadline_ms, done in (
+            (deadlines.exchange, lambda round_: len(round_._confirmations)),
+            (deadlines.ready, lambda round_: len(round_._counted())),
+        ):
+            while any(done(round_) < others for round_ in rounds):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            self._skipped_s += deadline_ms / 1000
+            for peer in taking_part:
+                self.agents[peer].wake()
+
     async def _upload(self, state: AggregatorRound, peer: str, addend: RingVector) -> None:
         agent, digest = self.agents[peer], state.ticket.digest
-        round_, masks, header = await agent.masks(digest, bytes(32), bytes(32))
+        agent.round_of(digest).begin(state.ticket.model_digest, state.ticket.config_digest)
+        round_, masks, header = await agent.masks(digest, 0)
         vector = masks.apply(addend).tobytes()
         agent.freeze(digest, vector)
         state.upload(peer, Upload(header, getattr(round_, "announcement", None), vector))

@@ -28,6 +28,8 @@ from smpcfl.protocol.messages import (
     Upload,
 )
 from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.policy import Policy
+from smpcfl.protocol.quantise import encode_failure
 from smpcfl.protocol.retry import LONGEST_S
 from smpcfl.protocol.ring import Layout, RingVector
 from smpcfl.protocol.signing import AGGREGATOR, REGISTRY, Keyring, KeyTable, Signer, signer
@@ -35,13 +37,13 @@ from smpcfl.protocol.ticket import (
     ADDITIVE,
     SEEDED,
     Deadlines,
-    Policy,
     SignedTicket,
     Ticket,
     default_threshold,
 )
 
 PHASES = ("ticket", "exchange", "ready", "train", "upload", "agree", "unmask")
+POLICY = Policy(modes=(SEEDED, ADDITIVE), min_cohort=3)
 Round = PeerRound | AdditivePeerRound
 
 
@@ -129,7 +131,7 @@ def random_addend(layout: Layout, rng: np.random.Generator) -> RingVector:
         if (layout.width < 64)
         else rng.integers(0, 2**64 - 1, layout.body, np.uint64, endpoint=True)
     )
-    counters = trailer.Trailer(1, 1, 1, 0, 0, 0, 0, 0)
+    counters = trailer.Trailer(peers=1, contributors=1, weight=1, examples=1)
     wide = np.concatenate(
         [
             rng.integers(0, 2**62, layout.wide - trailer.LENGTH).astype(np.uint64),
@@ -144,19 +146,21 @@ class Network:
     """A cohort, its aggregator, and what is scripted to go wrong.
 
     `lost[peer]` is the phase at whose start the peer vanishes; `cut` holds (from, to) pairs whose calls
-    fail, `unheard` those whose calls arrive but whose replies are lost. `addends` are the q_i, by peer id.
+    fail, `unheard` those whose calls arrive but whose replies are lost; training fails on the `failing`.
+    `addends` are the q_i, by peer id.
     """
 
     signed: SignedTicket
     seed: int = 0
     lost: dict[str, str] = field(default_factory=dict)
     cut: set[tuple[str, str]] = field(default_factory=set)
-    policy: Policy = field(default_factory=lambda: Policy(modes=(SEEDED, ADDITIVE)))
+    policy: Policy = field(default_factory=lambda: POLICY)
     cheap: bool = False
     round_class: type[PeerRound] = PeerRound
     additive_class: type[AdditivePeerRound] = AdditivePeerRound
     aggregator_class: type[AggregatorRound] = AggregatorRound
     unheard: set[tuple[str, str]] = field(default_factory=set)
+    failing: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.now = 0.0
@@ -169,6 +173,8 @@ class Network:
         self.rounds: dict[str, Round] = {}
         rng = np.random.default_rng(self.seed)
         self.addends = {p: random_addend(self.ticket.layout, rng) for p in self.ticket.cohort}
+        for peer in self.failing:
+            self.addends[peer] = encode_failure(self.ticket.layout, len(self.ticket.cohort))
         self.uploads: dict[str, Upload] = {}
         self.order = random.Random(self.seed)
 
@@ -281,7 +287,8 @@ class Network:
         try:
             if not round_.masks_available(now):
                 return False
-            masks, header = round_.masks(bytes(32), bytes(32), now)
+            round_.begin(self.ticket.model_digest, self.ticket.config_digest)
+            masks, header = round_.masks(now, failed=peer in self.failing)
         except RemoteError as error:
             self.errors.append((peer, error.with_traceback(None)))
             return True

@@ -37,7 +37,9 @@ from support.network import Network, Round, make_ticket
 
 TRAINING_S = 1.0
 ASK_AGAIN_S = 1.0
-SHORT = Deadlines(exchange=6_000, ready=9_000, upload=14_000, agree=18_000, unmask=22_000)
+SHORT = Deadlines(
+    exchange=6_000, ready=9_000, train=13_000, upload=14_000, agree=18_000, unmask=22_000
+)
 _ACT: dict[type, str] = {
     SignedTicket: "ticket",
     Exchange: "exchange",

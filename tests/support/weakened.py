@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
-from smpcfl.protocol import merkle
+from smpcfl.protocol import merkle, peer
 from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.keystream import expand
+from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.masks import SeededMasks
 from smpcfl.protocol.messages import Answer, Survivors, sign_announcement
 from smpcfl.protocol.peer import PeerRound
@@ -25,14 +27,14 @@ class NoMasks:
 class Unmasked(PeerRound):
     """Uploads its update in the clear."""
 
-    def masks(self, *arguments: Any) -> Any:
-        _, header = super().masks(*arguments)
+    def masks(self, *arguments: Any, **options: Any) -> Any:
+        _, header = super().masks(*arguments, **options)
         return NoMasks(), header
 
 
 class UnmaskedAdditive(AdditivePeerRound):
-    def masks(self, *arguments: Any) -> Any:
-        _, header = super().masks(*arguments)
+    def masks(self, *arguments: Any, **options: Any) -> Any:
+        _, header = super().masks(*arguments, **options)
         return NoMasks(), header
 
 
@@ -42,15 +44,28 @@ class WithoutAgreement(PeerRound):
     def answer(self, now: float) -> Answer | None:
         if self._agreement is not None:
             self._early = {j: replace(self._agreement, peer=j) for j in self.neighbours}
-        return super().answer(now)
+        with patch.object(peer, "check_contributors"):
+            return super().answer(now)
+
+
+class CountsNoFailures(PeerRound):
+    """Answers without knowing how many of the survivors trained: it needs no share of that count."""
+
+    def _failure_sum(self, survivors: tuple[int, ...]) -> int | None:
+        return 0
+
+    def answer(self, now: float) -> Answer | None:
+        with patch.object(peer, "check_contributors"):
+            return super().answer(now)
 
 
 class ForgetsSurvivors(PeerRound):
-    """Takes every survivor set for the first one, and agreements to any."""
+    """Takes every survivor set for the first one, in this round and before, and agreements to any."""
 
     def survivors(self, message: Survivors, now: float) -> None:
         if self._survivors is not None:
             self._survivors = self._agreement = self._answer = None
+            self._ledger = Ledger()
             self._early.clear()
             self._agreed_to.clear()
             self.phase = Phase.UPLOADED
@@ -67,8 +82,8 @@ class AliveAndDead(PeerRound):
 class WithoutSelfMask(PeerRound):
     """Pair masks alone, which is what secure aggregation was before it masked twice."""
 
-    def masks(self, *arguments: Any) -> Any:
-        masks, header = super().masks(*arguments)
+    def masks(self, *arguments: Any, **options: Any) -> Any:
+        masks, header = super().masks(*arguments, **options)
         return OnlyPairMasks(masks.self_key, masks.plus, masks.minus), header
 
 
@@ -80,10 +95,10 @@ class OnlyPairMasks(SeededMasks):
 class MasksTwice(PeerRound):
     """Gives out the masks of a round as often as they are asked for."""
 
-    def masks(self, *arguments: Any) -> Any:
+    def masks(self, *arguments: Any, **options: Any) -> Any:
         if self.phase in (Phase.MASKED, Phase.UPLOADED):
             self.phase = Phase.READY
-        return super().masks(*arguments)
+        return super().masks(*arguments, **options)
 
 
 class CountsAnyNumber(PeerRound):
@@ -125,6 +140,6 @@ class BadPairDealer(BadDealer):
     kind = "pair"
 
 
-def one_is(peer: str, kind: type[PeerRound], others: type[PeerRound] = PeerRound) -> Any:
-    """A round class for `Network`: `kind` for one peer, `others` for the rest."""
-    return lambda signed, me, *rest: (kind if me == peer else others)(signed, me, *rest)
+def one_is(name: str, kind: type[PeerRound], others: type[PeerRound] = PeerRound) -> Any:
+    """A round class for `Network`: `kind` for peer `name`, `others` for the rest."""
+    return lambda signed, me, *rest: (kind if me == name else others)(signed, me, *rest)

@@ -16,9 +16,10 @@ from prometheus_client import CollectorRegistry
 from smpcfl.metrics import Metrics
 from smpcfl.peer.agent import CallFailed, PeerAgent, SerialStore
 from smpcfl.protocol.errors import Reason, RemoteError
+from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.messages import Call, PeerMessage
-from smpcfl.protocol.ticket import SEEDED, Policy, SignedTicket
-from support.network import keyring_of, make_ticket, peer_ids, sign, signer_of
+from smpcfl.protocol.ticket import SignedTicket
+from support.network import POLICY, keyring_of, make_ticket, peer_ids, sign, signer_of
 
 PEERS = peer_ids(3)
 
@@ -52,9 +53,10 @@ async def agent_of(tmp_path: Path) -> AsyncIterator[Callable[[Network], PeerAgen
         own = SimpleNamespace(name=PEERS[0], signer=signer_of(PEERS[0]))
         agent = PeerAgent(
             cast(Any, own),
-            Policy(modes=(SEEDED,)),
+            POLICY,
             keyring_of(PEERS),
             SerialStore(tmp_path / "serial"),
+            Ledger(),
             network.send,
             Metrics("seeded", CollectorRegistry()),
         )

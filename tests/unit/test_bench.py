@@ -19,6 +19,7 @@ from smpcfl.bench import parts, suite, timing
 from smpcfl.bench.rounds import play
 from smpcfl.bench.suite import Sizes, bench, whole_round
 from smpcfl.cli import main
+from smpcfl.protocol import trailer
 from smpcfl.protocol.aggregator import AggregatorRound
 from smpcfl.protocol.messages import Acknowledge, Agreement, Exchange, ReadyReply
 from smpcfl.protocol.peer import PeerRound
@@ -31,7 +32,7 @@ from support.network import Network, make_ticket
 TINY = Sizes(
     entries=(100,),
     degrees=((4, 3),),
-    rounds=((SEEDED, 4), (ADDITIVE, 3)),
+    rounds=((SEEDED, 6), (ADDITIVE, 5)),
     parameters=50,
     part_s=0.0,
     round_s=0.0,
@@ -63,7 +64,7 @@ def test_the_json_has_the_machine_and_every_figure(result: dict[str, Any]) -> No
     assert [row["width"] for row in result["quantiser"]] == [16, 32, 64]
     assert [(row["degree"], row["threshold"]) for row in result["shamir"]] == [(4, 3)]
     rounds = [(row["mode"], row["peers"], row["degree"]) for row in result["rounds"]]
-    assert rounds == [(SEEDED, 4, 3), (ADDITIVE, 3, 2)]
+    assert rounds == [(SEEDED, 6, 5), (ADDITIVE, 5, 4)]
 
 
 def test_a_timing_is_a_median_over_at_least_five_runs(result: dict[str, Any]) -> None:
@@ -75,7 +76,7 @@ def test_a_timing_is_a_median_over_at_least_five_runs(result: dict[str, Any]) ->
 
 def test_a_rate_is_the_bytes_of_keystream_by_the_seconds(result: dict[str, Any]) -> None:
     for row in result["masks"]:
-        assert row["bytes"] == 100 * row["width"] // 8 + 64
+        assert row["bytes"] == 100 * row["width"] // 8 + 8 * trailer.LENGTH
         for name, count in (("expand", 1), ("apply", row["masks"])):
             rate = row["bytes"] * count / row[name]["median_s"] / 1e6
             assert row[name]["mb_per_s"] == pytest.approx(rate)
@@ -145,7 +146,7 @@ def test_the_bytes_of_a_seeded_round_are_those_of_its_messages_on_the_wire() -> 
         both += framed(wire.exchange_to_proto(Exchange(b.announcement, dealt(b, low), SIGNATURE)))
         both += framed(wire.acknowledge_to_proto(Acknowledge(ticket.digest, SIGNATURE))) + empty
         for index in (low, high):
-            agreement = Agreement(ticket.digest, bytes(32), index, SIGNATURE)
+            agreement = Agreement(ticket.digest, bytes(32), index, SIGNATURE, failure_sum=1)
             both += framed(wire.agreement_to_proto(agreement)) + empty
         # Their readys: the second one is the reply to the first, or a call of its own.
         one, other = a._own_ready(high), b._own_ready(low)
@@ -178,15 +179,15 @@ def test_the_bytes_of_an_additive_round_are_full_size_shares_in_chunks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("smpcfl.rpc.CHUNK_BYTES", 100)
-    figures = play(ADDITIVE, 3, 80)  # 160 bytes, and 64 of trailer
+    figures = play(ADDITIVE, 5, 80)  # 160 bytes, and 72 of trailer
     digest = bytes(32)
     chunks = [
         peer_pb2.ShareChunk(ticket_digest=digest, data=bytes(100)),
         peer_pb2.ShareChunk(data=bytes(100)),
-        peer_pb2.ShareChunk(data=bytes(24)),
+        peer_pb2.ShareChunk(data=bytes(32)),
     ]
     each = sum(framed(chunk) for chunk in chunks) + framed(peer_pb2.Empty())
-    assert figures.sent["p2p"] == 2 * each
+    assert figures.sent["p2p"] == 4 * each
     assert figures.sent["unmask"] == figures.unmask_in == 0
 
 
@@ -202,8 +203,8 @@ def test_the_timed_peer_and_the_aggregator_check_every_signature(
         return True
 
     monkeypatch.setattr(KeyTable, "verify", recording)
-    figures = play(SEEDED, 4, 20)
-    n, t = 4, figures.ticket.threshold
+    figures = play(SEEDED, 5, 20)
+    n, t = 5, figures.ticket.threshold
     # The peer: ticket, announcements, confirmations of its own and with readys (it knows its own one
     # among these), survivors, headers, agreements. The aggregator: header and announcement of each.
     peer = 1 + (n - 1) + (n - 1) + (n - 1) * (t - 1) + 1 + n + (n - 1)
@@ -215,7 +216,7 @@ def test_a_round_with_a_wrong_sum_gives_no_figures(monkeypatch: pytest.MonkeyPat
     right = AggregatorRound.total
     monkeypatch.setattr(AggregatorRound, "total", lambda self: one_more(right(self)))
     with pytest.raises(RuntimeError, match="not the sum"):
-        whole_round(SEEDED, 3, 10, 0.0)
+        whole_round(SEEDED, 5, 10, 0.0)
 
 
 def one_more(vector: Any) -> Any:
@@ -226,7 +227,7 @@ def one_more(vector: Any) -> Any:
 def test_a_round_is_repeated_for_the_given_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
     monkeypatch.setattr(suite, "perf_counter", lambda: float(next(clock)))
-    assert whole_round(ADDITIVE, 3, 10, 4.0)["runs"] == 4
+    assert whole_round(ADDITIVE, 5, 10, 4.0)["runs"] == 4
 
 
 def test_the_quantiser_is_measured_on_the_digits_model(result: dict[str, Any]) -> None:

@@ -14,9 +14,9 @@ import pytest
 from smpcfl.metrics import Metrics
 from smpcfl.peer.agent import PeerAgent, SerialStore
 from smpcfl.protocol.errors import Reason, RemoteError
+from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.peer import PeerRound
-from smpcfl.protocol.ticket import SEEDED, Policy
-from support.network import keyring_of, make_ticket, peer_ids, sign, signer_of
+from support.network import POLICY, keyring_of, make_ticket, peer_ids, sign, signer_of
 
 PEERS = peer_ids(3)
 
@@ -26,9 +26,10 @@ async def test_a_round_that_cannot_be_driven_is_closed_and_said(
 ) -> None:
     agent = PeerAgent(
         cast(Any, SimpleNamespace(name=PEERS[0], signer=signer_of(PEERS[0]))),
-        Policy(modes=(SEEDED,)),
+        POLICY,
         keyring_of(PEERS),
         SerialStore(tmp_path / "serial"),
+        Ledger(),
         cast(Any, None),
         Metrics("seeded"),
     )
@@ -41,7 +42,7 @@ async def test_a_round_that_cannot_be_driven_is_closed_and_said(
     agent.take_ticket(signed)
     with pytest.raises(RemoteError) as caught:
         async with asyncio.timeout(5.0):
-            await agent.masks(signed.ticket.digest, b"", b"")
+            await agent.masks(signed.ticket.digest, 0)
     assert caught.value.reason is Reason.ROUND_CLOSED
     assert "cannot go on and is closed" in caplog.text
     assert "KeyError: 'a bug'" in caplog.text

@@ -77,7 +77,7 @@ def test_a_folder_without_an_app_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "config"),
     [
-        ([], {"num-rounds": 5, "seed": 1}),
+        ([], {"num-rounds": 5}),
         (["--rounds", "2", "--seed", "8"], {"num-rounds": 2, "seed": 8}),
     ],
 )

@@ -1,7 +1,10 @@
-"""What leaves a peer through Flower when something goes wrong: nothing that tells of its data."""
+"""What leaves a peer through Flower whatever its app does: a vector of one form, and no word of its data."""
 
 from __future__ import annotations
 
+import io
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,21 +24,34 @@ from flwr.app import (
 )
 from flwr.supercore.task_identity import TaskIdentity
 
+from smpc.v1 import local_pb2
 from smpcfl import wire
 from smpcfl.flower import mod
-from smpcfl.flower.records import RECORD, VECTOR, identity_of, upload_of
+from smpcfl.flower.records import RECORD, VECTOR, content_digest, identity_of, upload_of
 from smpcfl.flower.round import Outcome, SecureRound
 from smpcfl.protocol.errors import Reason, RemoteError
+from smpcfl.protocol.quantise import encode_failure, model_digest
+from smpcfl.protocol.ring import RingVector
 from support.enrolled import Deployment
 from support.network import make_ticket
 
-MODEL = {"w": np.zeros(10, np.float32)}
+ENTRIES = 200
+MODEL = {"w": np.zeros(ENTRIES, np.float32)}
+TICKET = make_ticket(3, body=ENTRIES).ticket
+App = Callable[[Message, Context], Message]
 
 
 class Agent:
-    """An agent that admits every ticket; it hears what stays on the peer."""
+    """An agent that admits every ticket; it hears what stays on the peer. Its masks are none."""
 
-    heard: list[str] = []  # noqa: RUF012
+    def __init__(self) -> None:
+        self.reply = local_pb2.BeginReply(train=True)
+        self.begun: list[tuple[Any, ...]] = []
+        self.trained: list[tuple[int, str]] = []  # how long it took, why it failed
+        self.vectors: list[bytes] = []
+
+    def __call__(self) -> Agent:
+        return self
 
     def __enter__(self) -> Agent:
         return self
@@ -44,13 +60,44 @@ class Agent:
         pass
 
     def identity(self, node: int = 0) -> Any:
-        return type("Identity", (), {"peer": "a", "start": b"1", "modes": ("seeded",)})
+        return SimpleNamespace(peer="a", start=b"1", modes=("seeded",))
 
-    def begin(self, _: object) -> bool:
-        return False
+    def begin(self, *given: Any) -> local_pb2.BeginReply:
+        self.begun.append(given[1:])
+        return self.reply
 
-    def report(self, *, error: str = "", **_: float) -> None:
-        self.heard += [error] if error else []
+    def frozen(self, ticket_digest: bytes) -> tuple[bytes, bytes]:
+        return b"meta", b"frozen"
+
+    def masks(self, ticket_digest: bytes, training_ms: int, failure: str) -> tuple[Agent, bytes]:
+        self.trained.append((training_ms, failure))
+        return self, b"meta"
+
+    def apply(self, addend: RingVector) -> RingVector:
+        return addend
+
+    def freeze(self, ticket_digest: bytes, vector: bytes) -> int:
+        self.vectors.append(vector)
+        return 7
+
+    def report(self, **_: float) -> None:
+        pass
+
+
+class Clock:
+    """Stands still; how long was slept is noted."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+        self.now = 5.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    perf_counter = monotonic
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
 
 
 @pytest.fixture(autouse=True)
@@ -61,36 +108,74 @@ def flower_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def message(monkeypatch: pytest.MonkeyPatch) -> Message:
-    monkeypatch.setattr(mod, "AgentClient", Agent)
-    monkeypatch.setattr(Agent, "heard", [])
-    ticket = wire.ticket_to_proto(make_ticket(3, body=10)).SerializeToString()
+def agent(monkeypatch: pytest.MonkeyPatch) -> Agent:
+    made = Agent()
+    monkeypatch.setattr(mod, "AgentClient", made)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(mod, "time", made)
+    return made
+
+
+@pytest.fixture
+def message() -> Message:
+    ticket = wire.ticket_to_proto(make_ticket(3, body=ENTRIES)).SerializeToString()
     content = RecordDict(
         {
             RECORD: ConfigRecord({"ticket": ticket}),
             "arrays": ArrayRecord({name: Array(value) for name, value in MODEL.items()}),
+            "config": ConfigRecord({"lr": 0.1}),
         }
     )
     return Message(content, dst_node_id=1, message_type=MessageType.TRAIN)
 
 
-def reply_with(message: Message, **metrics: float) -> Message:
+def new_context(node: int = 1, run: int = 17) -> Context:
+    return Context(run, node, {"partition-id": 3}, RecordDict(), {"lr": 0.5})
+
+
+def reply_with(message: Message, moved: float = 0.1234567, **metrics: float) -> Message:
     content = RecordDict(
         {
-            "arrays": ArrayRecord({name: Array(value) for name, value in MODEL.items()}),
+            "arrays": ArrayRecord({k: Array(v + np.float32(moved)) for k, v in MODEL.items()}),
             "metrics": MetricRecord(metrics),
         }
     )
     return Message(content, reply_to=message)
 
 
+def trains(message: Message, _: Context) -> Message:
+    return reply_with(message, **{"num-examples": 50, "loss": 0.5})
+
+
+# -- whatever the app does, the reply has one form ----------------------------------------------------------
+
+
 def crash(message: Message, _: Context) -> Message:
     raise ValueError("12345 patients of ward 7")
 
 
-APPS = {
-    "crash": (crash, "12345 patients"),
+def leave(message: Message, _: Context) -> Message:
+    raise SystemExit("12345 patients")
+
+
+def another_shape(message: Message, _: Context) -> Message:
+    reply = reply_with(message, **{"num-examples": 5})
+    reply.content["arrays"] = ArrayRecord({"w": Array(np.zeros(7, np.float32))})
+    return reply
+
+
+APPS: dict[str, tuple[App, str]] = {
+    "crash": (crash, "ValueError: 12345 patients"),
+    "exit": (leave, "SystemExit: 12345 patients"),
     "own error": (lambda m, _: Message(Error(99, "ward 7"), reply_to=m), "ward 7"),
+    "another shape": (another_shape, "'w' has shape"),
+    "diverged": (lambda m, _: reply_with(m, float("nan"), **{"num-examples": 5}), "nan at entry"),
+    "no metrics": (lambda m, _: Message(RecordDict(), reply_to=m), "0 ArrayRecords"),
     "no examples": (lambda m, _: reply_with(m, **{"num-examples": 0}), "not 0"),
     "loss too large": (
         lambda m, _: reply_with(m, **{"num-examples": 500, "loss": 1e304}),
@@ -103,15 +188,215 @@ APPS = {
 }
 
 
+def form_of(reply: Message) -> Any:
+    """All of a reply but the vector's contents."""
+    assert not reply.has_error()
+    meta, vector, p2p_bytes = upload_of(reply)
+    return meta, len(vector), p2p_bytes, {k: list(v) for k, v in reply.content.items()}
+
+
 @pytest.mark.parametrize("name", APPS)
-def test_why_training_failed_stays_on_the_peer(name: str, message: Message) -> None:
+def test_a_training_that_fails_is_a_masked_zero_and_why_stays_on_the_peer(
+    name: str, message: Message, agent: Agent
+) -> None:
     app, detail = APPS[name]
-    context = Context(1, 1, {}, RecordDict(), {})
-    reply = mod.secure_mod(message, context, app)
-    assert reply.has_error()
-    assert reply.error.reason == "training failed on this peer: the reason is in its own log"
-    (heard,) = Agent.heard
-    assert detail in heard
+    reply = mod.secure_mod(message, new_context(), app)
+    assert agent.vectors == [encode_failure(TICKET.layout, 3).tobytes()]
+    assert upload_of(reply)[1] == agent.vectors[0]
+    ((_, failure),) = agent.trained
+    assert detail in failure
+    assert form_of(reply) == form_of(mod.secure_mod(message, new_context(), trains))
+    assert agent.trained[1][1] == ""
+    assert agent.vectors[1] != agent.vectors[0]
+
+
+@pytest.fixture
+def endless() -> Iterator[App]:
+    end = threading.Event()
+
+    def app(message: Message, context: Context) -> Message:
+        end.wait()
+        context.state["late"] = ConfigRecord({"much": "too late"})
+        return trains(message, context)
+
+    yield app
+    end.set()
+
+
+def test_a_training_beyond_the_tickets_deadline_is_given_up(
+    message: Message, agent: Agent, endless: App, clock: Clock
+) -> None:
+    agent.reply = local_pb2.BeginReply(train=True, elapsed_ms=TICKET.deadlines.train)
+    context = new_context()
+    reply = mod.secure_mod(message, context, endless)
+    assert upload_of(reply)[1] == encode_failure(TICKET.layout, 3).tobytes()
+    assert "outlasted" in agent.trained[0][1]
+    assert clock.slept == [0.0]
+    assert not context.state
+
+
+def test_what_the_app_remembers_is_kept_where_it_trained(message: Message, agent: Agent) -> None:
+    def remembers(message: Message, context: Context) -> Message:
+        context.state["epochs"] = ConfigRecord({"done": 1})
+        return trains(message, context)
+
+    def fails(message: Message, context: Context) -> Message:
+        remembers(message, context)
+        raise ValueError
+
+    context = new_context()
+    mod.secure_mod(message, context, fails)
+    assert not context.state
+    mod.secure_mod(message, context, remembers)
+    assert context.state["epochs"] == ConfigRecord({"done": 1})
+
+
+# -- before anything runs -----------------------------------------------------------------------------------
+
+
+def never(message: Message, _: Context) -> Message:
+    pytest.fail("trained")
+
+
+def test_the_agent_is_told_what_the_app_would_see_before_it_runs(
+    message: Message, agent: Agent
+) -> None:
+    mod.secure_mod(message, new_context(), trains)
+    content = content_digest(message.content, MessageType.TRAIN, {"lr": 0.5})
+    assert agent.begun == [(model_digest(MODEL), content, 17)]
+
+
+def test_a_refusal_runs_nothing_and_says_why(
+    message: Message, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RemoteError(Reason.STALE_SERIAL)
+
+    monkeypatch.setattr(agent, "begin", refuse)
+    reply = mod.secure_mod(message, new_context(), never)
+    assert reply.error.code == mod.ERROR_CODE
+    assert "stale_serial" in str(reply.error.reason)
+    assert not agent.trained
+
+
+def test_what_is_frozen_is_sent_again_and_nothing_trained(message: Message, agent: Agent) -> None:
+    agent.reply = local_pb2.BeginReply(frozen=True)
+    reply = mod.secure_mod(message, new_context(), never)
+    assert upload_of(reply) == (b"meta", b"frozen", 0)
+    assert not agent.trained
+
+
+def test_a_training_that_began_before_is_not_begun_again(message: Message, agent: Agent) -> None:
+    ran = []
+    agent.reply = local_pb2.BeginReply(train=False)
+    mod.secure_mod(message, new_context(), lambda m, c: ran.append(m) or trains(m, c))  # type: ignore[func-returns-value]
+    assert not ran
+    assert agent.vectors == [encode_failure(TICKET.layout, 3).tobytes()]
+
+
+def test_a_record_of_ours_with_more_than_the_ticket_is_refused(
+    message: Message, agent: Agent
+) -> None:
+    cast(ConfigRecord, message.content[RECORD])["hint"] = 3
+    reply = mod.secure_mod(message, new_context(), never)
+    assert "malformed" in str(reply.error.reason)
+    assert not agent.begun
+
+
+# -- what the app is shown ----------------------------------------------------------------------------------
+
+
+def seen_by(message: Message, context: Context) -> tuple[Message, Context]:
+    seen: list[tuple[Message, Context]] = []
+
+    def app(message: Message, context: Context) -> Message:
+        seen.append((message, context))
+        return trains(message, context)
+
+    mod.secure_mod(message, context, app)
+    return seen[0]
+
+
+def test_the_app_sees_nothing_that_the_aggregator_could_choose_for_it_alone(
+    message: Message, agent: Agent
+) -> None:
+    """Neither numbers of nodes, runs and messages, nor how the model was serialised."""
+    other = Message(
+        RecordDict(dict(message.content)), dst_node_id=99, message_type=MessageType.TRAIN, ttl=12.0
+    )
+    longer = io.BytesIO()
+    np.lib.format.write_array(longer, MODEL["w"], version=(2, 0))
+    other.content["arrays"] = ArrayRecord(
+        {"w": Array("float32", (ENTRIES,), "numpy.ndarray", longer.getvalue())}
+    )
+    assert other.content["arrays"].object_id != message.content["arrays"].object_id
+    other.metadata.__dict__["_group_id"] = "hint"
+    one, one_context = seen_by(message, new_context())
+    two, two_context = seen_by(other, new_context(node=99, run=3))
+    hidden = ("run_id", "message_id", "src_node_id", "dst_node_id", "group_id", "ttl")
+    for name in (*hidden, "reply_to_message_id", "message_type"):
+        assert getattr(one.metadata, name) == getattr(two.metadata, name), name
+    assert one.metadata.run_id == TICKET.run
+    for seen, context in ((one, one_context), (two, two_context)):
+        assert list(seen.content) == ["arrays", "config"], "our own record is not shown"
+        assert (context.run_id, context.node_id) == (TICKET.run, seen.metadata.dst_node_id)
+        assert context.run_config == {"lr": 0.5}
+        assert context.node_config == {"partition-id": 3}
+    assert one.content.object_id == two.content.object_id
+
+
+# -- when it leaves -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("begun", "wait_s"),
+    [
+        ({}, 2.0),
+        ({"last_training_ms": 60_000}, 64.0),  # that failed at once, and leaves as if it had not
+        ({"last_training_ms": 60_000, "elapsed_ms": 90_000}, 10.0),  # the ticket's deadline
+    ],
+)
+def test_an_upload_leaves_at_a_step_and_nobody_is_told_before(
+    begun: dict[str, int], wait_s: float, message: Message, agent: Agent, clock: Clock
+) -> None:
+    told: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        clock.slept.append(seconds)
+        told.append(len(agent.trained))
+
+    clock.sleep = sleep  # type: ignore[method-assign]
+    agent.reply = local_pb2.BeginReply(train=True, **begun)
+    for app in (trains, crash):
+        mod.secure_mod(message, new_context(), app)
+    assert clock.slept == pytest.approx([wait_s, wait_s])
+    assert told == [0, 1]
+
+
+def test_how_long_training_took_is_told_to_the_agent_alone(
+    message: Message, agent: Agent, clock: Clock
+) -> None:
+    def slow(message: Message, context: Context) -> Message:
+        clock.now += 30.0
+        return trains(message, context)
+
+    mod.secure_mod(message, new_context(), slow)
+    assert [ms for ms, _ in agent.trained] == [30_000]
+    assert clock.slept == pytest.approx([2.0])  # 32 s is the step after 30
+
+
+# -- the rounding's randomness ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_aggregator_gives_the_seed_only_where_the_operator_lets_it(
+    allowed: bool, message: Message, agent: Agent
+) -> None:
+    cast(ConfigRecord, message.content[RECORD])["seed"] = 5
+    agent.reply = local_pb2.BeginReply(train=True, given_seed=allowed)
+    for _ in range(2):
+        mod.secure_mod(message, new_context(), trains)
+    assert (agent.vectors[0] == agent.vectors[1]) is allowed
 
 
 # -- at the aggregator ------------------------------------------------------------------------------

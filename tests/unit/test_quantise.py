@@ -18,6 +18,7 @@ from smpcfl.protocol.quantise import (
     ModelShape,
     Quantiser,
     decode_update,
+    encode_failure,
     encode_update,
     model_digest,
 )
@@ -180,7 +181,9 @@ def test_the_decoded_sum_is_the_weighted_mean_within_n_units(
     ]
     model, counters = decode_update(quantiser, start, total_of(vectors), n)
     weights = np.minimum(examples, CAP)
-    mean = weights @ np.clip(updates, -0.5, 0.5) / weights.sum()
+    largest = np.abs(updates).max(axis=1, keepdims=True)
+    shrunk = updates * np.minimum(1.0, 0.5 / largest)  # as a whole, by its largest entry
+    mean = weights @ shrunk / weights.sum()
     unit = 0.5 / quantiser.span * n * CAP / weights.sum()
     assert np.abs(model["w"] - mean).max() <= n * unit + 1e-12
     assert counters.weight == weights.sum()
@@ -281,6 +284,41 @@ def test_clipped_and_roomy(largest: float, clipped: int, roomy: int) -> None:
     vector = encode(quantiser, start, {"w": np.array([0.0, largest, 0.1])})
     counters = trailer.decode(vector.wide, 1)
     assert (counters.clipped, counters.roomy) == (clipped, roomy)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9).filter(lambda u: max(map(abs, u)) > 1),
+    st.floats(2.0**-10, 1.0),
+)
+def test_an_update_beyond_the_clip_keeps_its_direction(update: list[float], clip: float) -> None:
+    """Cut entry by entry it would be, for a small clip, little but its signs."""
+    quantiser, start, trained = Quantiser(64, clip, CAP, 3), np.zeros(len(update)), np.array(update)
+    total = total_of([encode(quantiser, {"w": start}, {"w": trained}, rng=DOWN)] * 3)
+    model, counters = decode_update(quantiser, {"w": start}, total, 3)
+    largest = np.abs(trained).max()
+    assert np.abs(model["w"]).max() == pytest.approx(clip, rel=1e-9)
+    assert np.allclose(model["w"] / clip, trained / largest, rtol=0, atol=1e-9)
+    assert counters.clipped == 3
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_failure_is_a_zero_that_counts_as_a_peer_alone(width: int) -> None:
+    quantiser = Quantiser(width, 1.0, CAP, 4)
+    start: Arrays = {"w": np.zeros(3), "n": np.array([5])}
+    trained: Arrays = {"w": np.array([0.5, -0.25, 0.0]), "n": np.array([9])}
+    zero = encode_failure(ModelShape.of(start).layout(width), 4)
+    assert zero.layout == ModelShape.of(start).layout(width)
+    assert not zero.body.any()
+    good = encode(quantiser, start, trained, rng=DOWN)
+    # Of the body three contribute: the mean is theirs, whatever the number of those that failed.
+    model, counters = decode_update(quantiser, start, total_of([good] * 3 + [zero]), 4)
+    alone, _ = decode_update(quantiser, start, total_of([good] * 3), 3)
+    assert all(np.array_equal(model[name], alone[name]) for name in start)
+    assert (counters.peers, counters.contributors) == (4, 3)
+    with pytest.raises(RemoteError) as error:
+        decode_update(quantiser, start, total_of([zero] * 4), 4)
+    assert error.value.reason is Reason.TOO_FEW_CONTRIBUTORS
 
 
 @pytest.mark.parametrize(("examples", "capped"), [(99, 0), (100, 0), (101, 1)])

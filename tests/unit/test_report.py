@@ -23,6 +23,8 @@ COMPLETE = RoundRecord(
     outcome="complete",
     cohort=8,
     survivors=8,
+    contributors=8,
+    withstood=2,
     dropouts=0,
     accuracy=0.9134,
     loss=0.3012,
@@ -64,6 +66,8 @@ def test_a_model_that_diverged_is_still_recorded() -> None:
         ("outcome", "lost"),
         ("reason", 5),
         ("survivors", -1),
+        ("contributors", -1),
+        ("withstood", "2"),
         ("accuracy", "0.9"),
         ("loss", False),
         ("bytes_up", None),
@@ -79,12 +83,13 @@ def test_a_wrong_member_is_named(key: str, value: object) -> None:
         RoundRecord.from_json(with_member(**{key: value}))
 
 
-def test_a_missing_member_is_named_and_only_reason_may_be_left_out() -> None:
+def test_a_missing_member_is_named_and_only_what_has_a_default_may_be_left_out() -> None:
+    defaults = {"reason": "", "contributors": 0, "withstood": None}
     members = json.loads(COMPLETE.to_json())
     for key in members:
         text = json.dumps({name: value for name, value in members.items() if name != key})
-        if key == "reason":
-            assert RoundRecord.from_json(text) == COMPLETE
+        if key in defaults:
+            assert RoundRecord.from_json(text) == replace(COMPLETE, **{key: defaults[key]})
         else:
             with pytest.raises(ValueError, match=rf"missing key '{key}'"):
                 RoundRecord.from_json(text)
@@ -106,6 +111,9 @@ def test_the_log_line_of_a_round() -> None:
     assert report.line(COMPLETE, 10) == (
         "round  3/10  seeded    survivors 8/8  accuracy 0.913  loss 0.301"
         "  up 204.6 kB  p2p 5.9 kB  6.1 s"
+    )
+    assert "survivors 8/8  training failed on 1  acc" in report.line(
+        replace(COMPLETE, contributors=7)
     )
     assert report.line(VOID).startswith("round 4  seeded    void: too few answers  survivors 5/8")
     assert "accuracy -  loss -" in report.line(replace(COMPLETE, accuracy=None, loss=None))
@@ -189,6 +197,8 @@ def test_report_json_has_a_list_for_each_number_with_an_entry_for_each_round(
         "bytes_p2p": [1.6e6, 5_900.0],
         "round_seconds": [6.08, 6.08],
         "survivors": [8, 5],
+        "contributors": [8, 8],
+        "withstood": [2, 2],
         "dropouts": [0, 3],
         "outcome": ["complete", "void"],
     }

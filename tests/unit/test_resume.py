@@ -28,6 +28,7 @@ from smpcfl.aggregator.training import COMPLETED, Training
 from smpcfl.flower import SecureStrategy, resume
 from smpcfl.flower.round import Outcome, Server
 from smpcfl.flower.strategy import to_numpy
+from smpcfl.ledger_file import open_ledger
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.trailer import Trailer
 from support.disk import SmallDisk, small_disk
@@ -53,9 +54,7 @@ class Scripted(SecureStrategy):
         given = to_numpy(arrays)["w"]
         rng = np.random.default_rng((number, self.seed or 0))
         step = rng.random(given.shape) * self.limits.clip / self.limits.weight_cap
-        self.limits = self.limits.after(
-            Trailer(3, 30, 30, 0, 0, clipped=number % 2, roomy=0, capped=0)
-        )
+        trailer = Trailer(3, 3, 30, 30, 0, 0, clipped=number % 2, roomy=0, capped=0)
         content = RecordDict(
             {
                 "arrays": ArrayRecord({"w": Array((given + step).astype(np.float32))}),
@@ -63,7 +62,7 @@ class Scripted(SecureStrategy):
             }
         )
         reply = Message(content=content, message_type=MessageType.TRAIN, dst_node_id=0)
-        return Outcome(replies=[reply], cohort=3, survivors=3)
+        return Outcome(replies=[reply], trailer=trailer, cohort=3, survivors=3)
 
 
 class Aggregator:
@@ -248,6 +247,7 @@ def test_a_full_disk_is_an_error_before_training_starts(
     with small_disk(tmp_path / "disk", monkeypatch) as disk:
         small = Aggregator(disk.folder, monkeypatch)
         small.submit("5")
+        open_ledger(disk.folder / "ledger.sqlite")  # as an earlier run left it
         disk.fill()
         with pytest.raises(LocalError, match="training does not start"):
             small.start()

@@ -18,6 +18,7 @@ from smpcfl.peer.local import AgentService
 from smpcfl.peer.service import PeerService
 from smpcfl.protocol.errors import RemoteError
 from smpcfl.protocol.keystream import Secret
+from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.masks import AdditiveMasks
 from smpcfl.protocol.messages import (
     AdditiveShare,
@@ -93,6 +94,26 @@ def test_this_file_would_notice() -> None:
             assert_hidden(leak, secret)
 
 
+def numbers(*values: int) -> list[str]:
+    return [form for value in values for form in (str(value), f"{value:x}")]
+
+
+def test_the_mask_of_a_failure_and_its_shares(network: Network) -> None:
+    """Numbers, not `Secret`: what shows them must not."""
+    round_ = round_of(network, 0)
+    secrets = round_._secrets
+    assert secrets is not None
+    own = numbers(secrets.failure_mask, secrets.failure_share)
+    dealt, held = secrets.dealt.values(), round_._held.values()
+    shares = numbers(*(item.failure_share for item in (*dealt, *held)))
+    message = sent(round_of(Network(make_ticket(4)).until("start"), 0), Exchange, 2, 0.0)
+    shares += numbers(message.dealt.failure_share)
+    for value in (round_, secrets, *dealt, *held, message, message.dealt, Call(PEERS[2], message)):
+        text = shown(value)
+        assert not [number for number in own + shares if number in text]
+    assert str(secrets.failure_mask) in shown(vars(secrets)), "this test would notice"
+
+
 def test_a_secret() -> None:
     secret = Secret(bytes(range(32)))
     assert_hidden(secret, secret)
@@ -144,9 +165,13 @@ def test_an_agent_and_what_it_serves(network: Network, tmp_path: Path) -> None:
     own = Deployment(tmp_path).identity(Role.PEER, PEERS[0])
     serials = SerialStore(tmp_path / "serial")
     metrics = Metrics("seeded")
-    agent = PeerAgent(own, network.policy, network.keyring, serials, cast(Any, None), metrics)
+    send = cast(Any, None)
+    agent = PeerAgent(own, network.policy, network.keyring, serials, Ledger(), send, metrics)
     agent._round = round_ = round_of(network, 0)
-    services = (PeerService(own, agent, Members(own.ca), metrics), AgentService(agent, metrics))
+    services = (
+        PeerService(own, agent, Members(own.ca), metrics),
+        AgentService(agent, metrics, {}.get),
+    )
     for value in (agent, *services):
         assert_hidden(value, *secrets_of(round_))
 
@@ -162,7 +187,8 @@ def test_an_exchange_and_what_it_deals(network: Network) -> None:
 
 def test_masks_and_upload() -> None:
     network = Network(make_ticket(4)).until("ready")
-    masks, header = round_of(network, 1).masks(bytes(32), bytes(32), network.now)
+    round_of(network, 1).begin(bytes(32), bytes(32))
+    masks, header = round_of(network, 1).masks(network.now)
     keys = [masks.self_key, *masks.plus, *masks.minus]
     assert len(keys) == 4
     assert_hidden(masks, *keys)

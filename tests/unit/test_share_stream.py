@@ -19,7 +19,7 @@ from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.ticket import ADDITIVE, Deadlines, SignedTicket
 from support.loopback import Loopback
 
-SOON = Deadlines(100, 200, 500, 600, 700)
+SOON = Deadlines(100, 200, 400, 500, 600, 700)
 
 
 @pytest.fixture

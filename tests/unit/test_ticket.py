@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smpcfl.protocol.admission import Admission
 from smpcfl.protocol.errors import LocalError, Reason, RemoteError
+from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.ticket import (
     ADDITIVE,
     HOUR_MS,
     MAX_COHORT,
     SEEDED,
-    Admission,
     Deadlines,
-    Policy,
     SignedTicket,
     Ticket,
     default_threshold,
@@ -29,7 +29,7 @@ from support.network import keyring_of, make_ticket, peer_ids, sign
 
 BASE = make_ticket(8).ticket
 ME = BASE.cohort[3]
-POLICY = Policy(modes=(SEEDED, ADDITIVE))
+POLICY = Policy(modes=(SEEDED, ADDITIVE), min_cohort=3)
 NOW_MS = 10**12
 
 
@@ -155,7 +155,7 @@ def test_the_digest_binds_every_field(name: str) -> None:
         "clip": 2.0,
         "weight_cap": 101,
         "body": 11,
-        "wide": 9,
+        "wide": 10,
         "min_survivors": 7,
         "deadlines": Deadlines(exchange=20_001),
         "model_digest": b"\x01" * 32,
@@ -166,7 +166,14 @@ def test_the_digest_binds_every_field(name: str) -> None:
 
 @pytest.mark.parametrize(
     "milliseconds",
-    [(0, 2, 3, 4, 5), (2, 1, 3, 4, 5), (1, 2, 2, 4, 5), (1, 2, 3, 4, 86_400_000), (-1, 2, 3, 4, 5)],
+    [
+        (0, 2, 3, 4, 5, 6),
+        (2, 1, 3, 4, 5, 6),
+        (1, 2, 2, 4, 5, 6),
+        (1, 2, 4, 4, 5, 6),
+        (1, 2, 3, 4, 5, 86_400_000),
+        (-1, 2, 3, 4, 5, 6),
+    ],
 )
 def test_deadlines_out_of_order_are_refused(milliseconds: tuple[int, ...]) -> None:
     with pytest.raises(LocalError, match="deadlines"):
@@ -186,11 +193,11 @@ def test_a_stranger_has_no_index() -> None:
 def test_two_thirds_of_the_degree_is_not_enough(k: int) -> None:
     cohort = peer_ids(k + 1)
     ticket = replace(BASE, cohort=cohort, threshold=default_threshold(k), min_survivors=3)
-    Policy().check(ticket)
+    POLICY.check(ticket)
     assert 3 * ticket.threshold > 2 * k >= 3 * (ticket.threshold - 1)
     if ticket.threshold > 1:
         with pytest.raises(RemoteError) as error:
-            Policy().check(replace(ticket, threshold=ticket.threshold - 1))
+            POLICY.check(replace(ticket, threshold=ticket.threshold - 1))
         assert refusal(error) is Reason.POLICY_THRESHOLD
 
 
@@ -204,8 +211,12 @@ def test_two_thirds_of_the_degree_is_not_enough(k: int) -> None:
         ({}, {"min_survivors": 2}, Reason.POLICY_SURVIVORS),
         ({}, {"threshold": 4}, Reason.POLICY_THRESHOLD),
         ({"widths": (32, 64)}, {}, Reason.POLICY_RANGE),
-        ({"max_clip": 0.5}, {}, Reason.POLICY_RANGE),
-        ({"max_vector_bytes": 83}, {}, Reason.POLICY_RANGE),
+        ({"clips": (0.25, 0.5)}, {}, Reason.POLICY_RANGE),
+        ({"clips": (2.0, 4.0)}, {}, Reason.POLICY_RANGE),
+        ({"weight_caps": (16, 99)}, {}, Reason.POLICY_RANGE),
+        ({"weight_caps": (101, 200)}, {}, Reason.POLICY_RANGE),
+        ({"members": frozenset(BASE.cohort[1:])}, {}, Reason.POLICY_MEMBERS),
+        ({"max_vector_bytes": 91}, {}, Reason.POLICY_RANGE),
         ({"max_deadline_ms": 159_999}, {}, Reason.POLICY_RANGE),
     ],
 )
@@ -223,8 +234,10 @@ def test_each_limit_refuses_with_its_own_reason(
         {"min_cohort": 8},
         {"min_survivors": BASE.min_survivors},
         {"widths": (16,)},
-        {"max_clip": 1.0},
-        {"max_vector_bytes": 84},
+        {"clips": (1.0, 1.0)},
+        {"weight_caps": (100, 100)},
+        {"members": frozenset((*BASE.cohort, "peer-x"))},
+        {"max_vector_bytes": 92},
         {"max_deadline_ms": 160_000},
     ],
 )
@@ -234,7 +247,15 @@ def test_a_ticket_at_the_limit_is_followed(policy: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"min_cohort": 2}, {"min_survivors": 2}, {"modes": ()}, {"modes": ("plain",)}],
+    [
+        {"min_cohort": 2},
+        {"min_survivors": 2},
+        {"modes": ()},
+        {"modes": ("plain",)},
+        {"min_difference": 1},
+        {"tickets_per_hour": 0},
+        {"max_configurations": 0},
+    ],
 )
 def test_an_unsafe_policy_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(LocalError):

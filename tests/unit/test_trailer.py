@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from smpcfl.protocol.errors import LocalError, Reason, RemoteError
 from smpcfl.protocol.trailer import LENGTH, LOSS_SCALE, Trailer, decode, encode, fixed_point_loss
 
-GOOD = Trailer(peers=3, weight=30, examples=40, loss=7, correct=5, clipped=1, roomy=2, capped=0)
+GOOD = Trailer(
+    peers=3,
+    contributors=3,
+    weight=30,
+    examples=40,
+    loss=7,
+    correct=5,
+    clipped=1,
+    roomy=2,
+    capped=0,
+)
 COUNTERS = list(Trailer.__dataclass_fields__)
 
 
@@ -35,7 +45,7 @@ def test_the_bound_is_exact_for_every_counter(name: str, cohort: int, sign: int)
 @given(st.integers(3, 10_000), st.sampled_from([1, -1]))
 def test_a_cohort_at_the_bound_does_not_wrap(cohort: int, sign: int) -> None:
     loss = sign * ((2**63 - 1) // cohort)
-    one = encode(replace(GOOD, peers=1, roomy=1, loss=loss), cohort)
+    one = encode(replace(GOOD, peers=1, contributors=1, roomy=1, loss=loss), cohort)
     total = decode(one * np.uint64(cohort), cohort)
     assert total.loss == loss * cohort
 
@@ -51,6 +61,9 @@ def test_another_number_of_peers_is_refused(survivors: int) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"contributors": -1},
+        {"contributors": 4},
+        {"contributors": 1},  # and two were roomy
         {"clipped": 4},
         {"clipped": -1},
         {"roomy": 4},
@@ -74,6 +87,19 @@ def test_counters_that_contradict_each_other_are_refused(wrong: dict[str, int]) 
     with pytest.raises(RemoteError) as error:
         decode(encode(replace(GOOD, **wrong), 3), 3)
     assert error.value.reason is Reason.BAD_TRAILER
+
+
+def test_of_those_that_failed_nothing_but_the_number_is_summed() -> None:
+    total = replace(GOOD, peers=5)
+    assert decode(encode(total, 5), 5) == total
+    assert decode(encode(Trailer(peers=1), 5) + encode(GOOD, 5), 4) == replace(GOOD, peers=4)
+
+
+@pytest.mark.parametrize("peers", [1, 3])
+def test_a_sum_of_failures_alone_is_none(peers: int) -> None:
+    with pytest.raises(RemoteError) as error:
+        decode(encode(Trailer(peers=peers), peers), peers)
+    assert error.value.reason is Reason.TOO_FEW_CONTRIBUTORS
 
 
 def test_random_garbage_is_refused() -> None:

@@ -1,0 +1,42 @@
+"""When an upload leaves: in steps that no aggregator can move, and that tell little of the training."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smpcfl.protocol.release import FIRST_MS, release_ms
+
+DAY_MS = 24 * 3_600_000
+times = st.integers(0, DAY_MS)
+
+
+@given(times, times)
+def test_it_leaves_at_the_first_step_that_is_not_before_either_time(one: int, other: int) -> None:
+    steps = [round(FIRST_MS * 2 ** (number / 2)) for number in range(40)]
+    found = release_ms(one, other)
+    assert found in steps
+    assert found >= max(one, other)
+    assert not any(max(one, other) <= step < found for step in steps)
+    assert found == release_ms(other, one)
+
+
+@given(times.filter(lambda ms: ms > FIRST_MS))
+def test_waiting_adds_less_than_half_to_a_training(training_ms: int) -> None:
+    assert release_ms(training_ms) <= math.ceil(training_ms * math.sqrt(2)) + 1
+
+
+def test_trainings_of_a_day_are_told_apart_by_few_steps() -> None:
+    assert len({release_ms(ms) for ms in range(0, DAY_MS, 997)}) <= 32
+
+
+def test_a_training_at_a_step_does_not_wait_for_the_next() -> None:
+    assert [release_ms(ms) for ms in (0, 2000, 2001, 2828, 2829, 4000)] == [
+        *(2000, 2000, 2828, 2828, 4000, 4000)
+    ]
+
+
+def test_one_that_fails_at_once_leaves_when_the_last_one_would() -> None:
+    assert release_ms(1, 60_000) == release_ms(60_000) == release_ms(59_000)
