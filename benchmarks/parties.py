@@ -27,8 +27,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "services"), str(ROOT / "tests")]
 
-from smpcfl import wire  # noqa: E402
-from smpcfl.protocol.aggregator import AggregatorRound  # noqa: E402
+from smpcfl.net import wire  # noqa: E402
+from smpcfl.net.rpc import FRAME_BYTES  # noqa: E402
+from smpcfl.protocol.aggregator_round import AggregatorRound  # noqa: E402
 from smpcfl.protocol.messages import (  # noqa: E402
     Acknowledge,
     Agreement,
@@ -39,9 +40,8 @@ from smpcfl.protocol.messages import (  # noqa: E402
     ReadyReply,
     Survivors,
 )
-from smpcfl.protocol.peer import PeerRound  # noqa: E402
+from smpcfl.protocol.peer_round import PeerRound  # noqa: E402
 from smpcfl.protocol.ticket import SignedTicket  # noqa: E402
-from smpcfl.rpc import FRAME_BYTES  # noqa: E402
 from support.network import PHASES, Network, Round, entropy_from, make_ticket  # noqa: E402
 
 _ENCODED: dict[type, Callable[[Any], Any]] = {

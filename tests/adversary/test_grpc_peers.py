@@ -16,9 +16,9 @@ import pytest
 
 from smpc.v1 import messages_pb2 as messages
 from smpc.v1 import peer_pb2 as pb
-from smpcfl import rpc, wire
-from smpcfl.peer.service import PeerService
-from smpcfl.protocol import peer as peer_module
+from smpcfl.net import rpc, wire
+from smpcfl.peer.peer_service import PeerService
+from smpcfl.protocol import peer_round as peer_module
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.messages import (
@@ -29,7 +29,7 @@ from smpcfl.protocol.messages import (
     Ready,
     confirmation_bytes,
 )
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.ticket import ADDITIVE
 from support.deployed import LONG_S, Deployed, outcome
 from support.forge import round_of, twin

@@ -17,8 +17,8 @@ import pytest
 from smpc.v1 import messages_pb2 as messages
 from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
-from smpcfl import identity, rpc, wire
-from smpcfl.identity import Identity, Role
+from smpcfl.net import certificates, rpc, wire
+from smpcfl.net.certificates import Identity, Role
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import Answer, Exchange
 from smpcfl.registry.authority import Authority
@@ -135,7 +135,7 @@ async def test_without_the_role_check_an_aggregator_sets_off_rounds(net: Deploye
 
 async def is_let_in(net: Deployed, credentials: grpc.ChannelCredentials | None) -> bool:
     """Whether such a client gets as far as a handler; without credentials it speaks no TLS."""
-    name = identity.tls_name(Role.PEER, net.cohort[TO])
+    name = certificates.tls_name(Role.PEER, net.cohort[TO])
     options = [("grpc.ssl_target_name_override", name)]
     address = net.peer(TO).address
     channel = (
@@ -162,7 +162,7 @@ def lapsed(net: Deployed, tmp_path: Path) -> Identity:
     own = net.peer(0).own
     authority = Authority(tmp_path / "state", tmp_path / "join", certificate_s=-1)
     token = (tmp_path / "join" / Role.PEER / "token").read_text()
-    request = identity.signing_request(own.key, Role.PEER, own.name)
+    request = certificates.signing_request(own.key, Role.PEER, own.name)
     return replace(own, certificate=authority.enrol(token, request, Role.PEER, own.name))
 
 
@@ -173,7 +173,7 @@ def foreign(net: Deployed, tmp_path: Path) -> Identity:
 
 
 def anonymous(net: Deployed) -> grpc.ChannelCredentials:
-    return grpc.ssl_channel_credentials(identity.pem(net.enrolled.ca))
+    return grpc.ssl_channel_credentials(certificates.pem(net.enrolled.ca))
 
 
 async def test_only_a_certificate_of_this_deployment_that_stands_is_let_in(
@@ -193,7 +193,7 @@ async def test_where_tls_asks_for_no_certificate_nobody_has_a_role(
     credentials = Identity.server_credentials
     monkeypatch.setattr(Identity, "server_credentials", lambda own: credentials(own, mutual=False))
     async with Deployed(tmp_path, PEERS) as net:
-        name = ("grpc.ssl_target_name_override", identity.tls_name(Role.PEER, net.cohort[TO]))
+        name = ("grpc.ssl_target_name_override", certificates.tls_name(Role.PEER, net.cohort[TO]))
         async with grpc.aio.secure_channel(net.peer(TO).address, anonymous(net), [name]) as channel:
             call = pb_grpc.PeerStub(channel).Identify(pb.Empty(), timeout=CALL_S)
             assert await outcome(call) is Reason.ROLE
@@ -218,7 +218,7 @@ async def test_an_address_that_lies_reaches_nobody(
     assert not await answers_as(net, net.cohort[1])
     await completes(net)
     # Where a caller takes whatever name is shown, it is taken in.
-    shown = identity.tls_name(Role.PEER, net.cohort[TO])
+    shown = certificates.tls_name(Role.PEER, net.cohort[TO])
     monkeypatch.setattr(rpc, "tls_name", lambda role, expected: shown)
     assert await answers_as(net, net.cohort[1])
 

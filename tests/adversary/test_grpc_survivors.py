@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl import wire
-from smpcfl.protocol import peer as peer_module
+from smpcfl.net import wire
+from smpcfl.protocol import peer_round as peer_module
 from smpcfl.protocol import survivors as survivors_module
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import Exchange, Header, Ready
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from support.attacker import Loot
 from support.deployed import LONG_S, Deployed, outcome
 from support.forge import header, headers_of, round_of, survivors

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from smpc.v1 import local_pb2 as local_pb
-from smpcfl import wire
+from smpcfl.net import wire
 from smpcfl.protocol.admission import Admission
+from smpcfl.protocol.base_round import Member
 from smpcfl.protocol.errors import Reason
-from smpcfl.protocol.member import Member
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.ticket import HOUR_MS, Deadlines, SignedTicket, Ticket
 from support.deployed import LONG_S, Deployed, beginning, outcome

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smpcfl.protocol import peer as peer_module
+from smpcfl.protocol import peer_round as peer_module
 from smpcfl.protocol import survivors as survivors_module
 from smpcfl.protocol import trailer
-from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import (
     Agreement,
@@ -23,7 +23,7 @@ from smpcfl.protocol.messages import (
     Upload,
     header_bytes,
 )
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.ring import Layout, RingVector
 from support.forge import agreement, round_of, sent, survivors
 from support.liars import LIAR, NAME, PEERS, Patient, outcome, refused, with_liar

@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from smpcfl.peer import agent as agent_module
 from smpcfl.protocol import messages as messages_module
+from smpcfl.protocol.base_round import Member
 from smpcfl.protocol.encoding import canonical
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret, commitment
-from smpcfl.protocol.member import Member
 from smpcfl.protocol.messages import Announcement, Exchange, PeerMessage, Ready, ReadyReply
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.shamir import combine
 from support.attacker import Loot, show

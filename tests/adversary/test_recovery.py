@@ -6,7 +6,7 @@ import pytest
 
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import Survivors
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.phases import Phase
 from support.attacker import Loot, show
 from support.forge import header, headers_of, round_of, survivors

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from smpcfl.protocol import peer as peer_module
+from smpcfl.protocol import peer_round as peer_module
 from smpcfl.protocol import survivors as survivors_module
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import Header
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from support.attacker import Loot, Relay, cut_between, show
 from support.forge import agreement, header, headers_of, round_of, survivors
 from support.network import Network, make_ticket, peer_ids

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from smpcfl.protocol import peer as peer_module
+from smpcfl.protocol import peer_round as peer_module
 from smpcfl.protocol.admission import Admission
+from smpcfl.protocol.base_round import Member
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.member import Member
 from smpcfl.protocol.messages import Upload
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.ticket import SignedTicket

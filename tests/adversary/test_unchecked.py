@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smpcfl.protocol import peer as peer_module
+from smpcfl.protocol import peer_round as peer_module
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import Header
 from smpcfl.protocol.ring import Layout

@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from smpcfl.flower.mod import _rounding
+from smpcfl.flower.client.mod import _rounding
 from smpcfl.protocol.quantise import Quantiser, decode_update, encode_update
 from support.chaos import NETWORK, PROJECT, Stack
 from support.compose import Compose, docker, engine_missing

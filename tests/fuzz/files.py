@@ -21,23 +21,24 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 
 from smpc.v1 import node_pb2
 from smpc.v1 import registry_pb2 as pb
-from smpcfl import config, identity, wire
-from smpcfl.aggregator import rounds, training
+from smpcfl.aggregator import current_run, rounds_service
 from smpcfl.aggregator.checkpoint import Checkpoint
-from smpcfl.aggregator.gate import Gate
-from smpcfl.aggregator.serial import next_serial
-from smpcfl.aggregator.training import Training
-from smpcfl.directory import Directory
+from smpcfl.aggregator.current_run import Training
+from smpcfl.base import config
+from smpcfl.daemons.node_key import signed
+from smpcfl.daemons.superlink_gate import Gate
 from smpcfl.flower.records import RECORD, VECTOR, identity_of, upload_of
-from smpcfl.identity import Identity, Role
+from smpcfl.flower.server.serial import next_serial
+from smpcfl.net import certificates, wire
+from smpcfl.net.certificates import Identity, Role
+from smpcfl.net.directory import Directory
 from smpcfl.peer.agent import SerialStore
-from smpcfl.peer.node import signed
 from smpcfl.protocol.errors import RemoteError
 from smpcfl.protocol.signing import AGGREGATOR, signer
 from smpcfl.registry.claims import Claims
 from smpcfl.registry.roster import Roster
 from smpcfl.registry.tokens import Tokens
-from smpcfl.report import RoundRecord, line
+from smpcfl.reports.report import RoundRecord, line
 from support.enrolled import Deployment
 
 from .budget import Target
@@ -97,11 +98,11 @@ def _on_disk(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], No
 def _certificates(folder: Path, deployment: Deployment) -> list[Target]:
     ca = deployment.ca
     der = deployment.certificate(Role.PEER, "peer-1")
-    key = identity.key_pem(identity.new_key())
+    key = certificates.key_pem(certificates.new_key())
     home = folder / "home"
-    identity.write_private(home / "key.pem", key)
-    identity.write_private(
-        home / "certificate.pem", identity.pem(x509.load_der_x509_certificate(der))
+    certificates.write_private(home / "key.pem", key)
+    certificates.write_private(
+        home / "certificate.pem", certificates.pem(x509.load_der_x509_certificate(der))
     )
     token = (folder / "deployment" / "join" / Role.PEER / "token").read_text()
     other = (folder / "deployment" / "join" / Role.AGGREGATOR / "token").read_text()
@@ -114,13 +115,15 @@ def _certificates(folder: Path, deployment: Deployment) -> list[Target]:
         deployment.authority.enrol(right, request.csr, request.role, request.name)
 
     return [
-        Target("certificate", 3, lambda data: identity.check_certificate(data, ca), [der]),
-        Target("key", 1, _on_disk(folder / "key.pem", identity.load_key), [key, *_other_keys()]),
-        Target("ca", 1, _on_disk(folder / "ca.pem", identity.load_ca), [identity.pem(ca)]),
+        Target("certificate", 3, lambda data: certificates.check_certificate(data, ca), [der]),
+        Target(
+            "key", 1, _on_disk(folder / "key.pem", certificates.load_key), [key, *_other_keys()]
+        ),
+        Target("ca", 1, _on_disk(folder / "ca.pem", certificates.load_ca), [certificates.pem(ca)]),
         Target(
             "identity",
             1,
-            _on_disk(home / "certificate.pem", lambda _: identity.load(home, ca)),
+            _on_disk(home / "certificate.pem", lambda _: certificates.load(home, ca)),
             [(home / "certificate.pem").read_bytes()],
         ),
         Target("enrolment", 2, enrol, _requests(), fields=True),
@@ -134,13 +137,13 @@ def _other_keys() -> list[bytes]:
     locked = serialization.BestAvailableEncryption(b"passphrase")
     return [
         ed25519.Ed25519PrivateKey.generate().private_bytes(pem, pkcs8, plain),
-        identity.new_key().private_bytes(pem, pkcs8, locked),
+        certificates.new_key().private_bytes(pem, pkcs8, locked),
     ]
 
 
 def _requests() -> list[bytes]:
     """Enrolments with requests of all kinds, each of them validly signed."""
-    key = identity.new_key()
+    key = certificates.new_key()
     strange = [
         x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, value)
         for value in (b"", b"\x30\x03\x82\x01\xff", b"\x30\x02\x99\x00", b"\xff" * 20)
@@ -153,7 +156,9 @@ def _requests() -> list[bytes]:
             x509.RegisteredID(x509.ObjectIdentifier("1.2.3")),
         )
     ]
-    found = [identity.signing_request(key, Role.AGGREGATOR, AGGREGATOR, ["localhost", "127.0.0.1"])]
+    found = [
+        certificates.signing_request(key, Role.AGGREGATOR, AGGREGATOR, ["localhost", "127.0.0.1"])
+    ]
     for extension in (*strange, *names):
         built = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
         built = built.add_extension(extension, critical=False)
@@ -195,7 +200,11 @@ def _kept(folder: Path, deployment: Deployment) -> list[Target]:
         aggregator_certificate=deployment.certificate(Role.AGGREGATOR, AGGREGATOR),
     ).SerializeToString()
     own = Identity(
-        Role.PEER, "peer-1", identity.new_key(), x509.load_der_x509_certificate(peer), deployment.ca
+        Role.PEER,
+        "peer-1",
+        certificates.new_key(),
+        x509.load_der_x509_certificate(peer),
+        deployment.ca,
     )
     directory = Directory(own, "127.0.0.1:1", folder / "roster.bin")
     run = json.dumps(asdict(Training("app", {"num-rounds": 3}, 1))).encode()
@@ -232,14 +241,14 @@ def _indices(path: Path) -> None:
 
 
 def _run(path: Path) -> None:
-    found = training.load(path)
+    found = current_run.load(path)
     assert found is not None
     assert str(found)
     assert found.config.get("rounds") is found.first.get("rounds") is None
 
 
 def _lines(path: Path) -> None:
-    for record in rounds.read(path):
+    for record in rounds_service.read(path):
         assert line(record)
 
 
@@ -249,9 +258,9 @@ def _lines(path: Path) -> None:
 def _membership(folder: Path, deployment: Deployment) -> list[Target]:
     """The keys of SuperNodes, and what the registry keeps of tokens and claims."""
     state = folder / "aggregator"
-    identity.write_private(state / "ca.pem", identity.pem(deployment.ca))
+    certificates.write_private(state / "ca.pem", certificates.pem(deployment.ca))
     gate = Gate(cast(Any, None), state, "0.0.0.0")
-    public = identity.new_key().public_key()
+    public = certificates.new_key().public_key()
     pem = public.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -298,8 +307,8 @@ def _settings(data: bytes) -> None:
 
 def _names(data: bytes) -> None:
     text = data.decode(errors="replace")
-    identity.only_role(text.split("\n"))
-    identity.check_name(text)
+    certificates.only_role(text.split("\n"))
+    certificates.check_name(text)
 
 
 def _npy(array: Any) -> bytes:

@@ -16,16 +16,16 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from smpc.v1 import local_pb2, messages_pb2, peer_pb2
-from smpcfl import wire
-from smpcfl.identity import Role, tls_name
-from smpcfl.ledger_file import open_ledger
-from smpcfl.limits import Callers, Limits
-from smpcfl.metrics import Metrics
+from smpcfl.base.ledger_file import open_ledger
+from smpcfl.base.metrics import Metrics
+from smpcfl.net import wire
+from smpcfl.net.callers import Callers, Limits
+from smpcfl.net.certificates import Role, tls_name
 from smpcfl.peer.agent import CallFailed, PeerAgent, Round, SerialStore
+from smpcfl.peer.agent_service import AgentService
 from smpcfl.peer.link import _encode
-from smpcfl.peer.local import AgentService
-from smpcfl.peer.service import PeerService
-from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.peer.peer_service import PeerService
+from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.messages import AdditiveShare, Call, PeerMessage, Upload

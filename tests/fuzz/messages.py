@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from smpc.v1 import messages_pb2 as pb
-from smpcfl import wire
+from smpcfl.net import wire
 from smpcfl.protocol import merkle, shamir, trailer
 from smpcfl.protocol.admission import Admission
-from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.ring import WIDE, Layout
 from smpcfl.protocol.signing import AGGREGATOR

@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from smpcfl import wire
+from smpcfl.net import wire
 
 from .budget import HANG_S, SEED
 from .live import (

@@ -9,7 +9,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from smpcfl import wire
+from smpcfl.net import wire
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.messages import (
     Acknowledge,

@@ -11,8 +11,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from smpcfl import rpc, wire
-from smpcfl.limits import Callers
+from smpcfl.net import rpc, wire
+from smpcfl.net.callers import Callers
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.signing import AGGREGATOR
 from support.loopback import Loopback

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from smpc.v1 import local_pb2, peer_pb2, registry_pb2
-from smpcfl import identity
-from smpcfl.aggregator.rounds import RoundsService
-from smpcfl.identity import Role
-from smpcfl.limits import Callers
-from smpcfl.metrics import Metrics
+from smpcfl.aggregator.rounds_service import RoundsService
+from smpcfl.base.metrics import Metrics
+from smpcfl.net import certificates
+from smpcfl.net.callers import Callers
+from smpcfl.net.certificates import Role
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ticket import ADDITIVE
+from smpcfl.registry.registry_service import EnrolmentService, RegistryService
 from smpcfl.registry.roster import Roster
-from smpcfl.registry.service import EnrolmentService, RegistryService
 from support.enrolled import Deployment
 
 from .budget import (
@@ -130,14 +130,14 @@ async def test_the_registry(tmp_path: Path) -> None:
     registry = RegistryService(
         authority.own_identity([]), authority, roster, metrics, Callers(UNLIMITED)
     )
-    pem = identity.pem(authority.certificate)
+    pem = certificates.pem(authority.certificate)
     contexts = [
         *(Context(f"peer-{number}.peer.smpcfl", pem=pem) for number in range(3)),
         Context("aggregator.aggregator.smpcfl", pem=pem),
         Context(OUTSIDER, OUTSIDER, pem=pem),
     ]
     pb = registry_pb2
-    csr = identity.signing_request(identity.new_key(), Role.PEER, "peer-1")
+    csr = certificates.signing_request(certificates.new_key(), Role.PEER, "peer-1")
     requests: dict[str, Any] = {
         "Register": pb.RegisterRequest(address="a:1", metrics_address="a:2"),
         "Heartbeat": pb.HeartbeatRequest(roster_version=1),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl.aggregator import rounds
-from smpcfl.local.stack import Stack
+from smpcfl.aggregator import rounds_service
+from smpcfl.cli.stack import Stack
 from support.processes import option, page
 
 PEERS, WARM, ROUNDS = 3, 3, 12
@@ -57,11 +57,11 @@ def size_of(stack: Stack, name: str) -> Size:
 def test_nothing_grows_from_round_to_round(tmp_path: Path) -> None:
     names = ["registry", "aggregator", *(f"peer-{number}" for number in range(PEERS))]
     with Stack(tmp_path, "seeded", PEERS, ROUNDS, 1) as stack:
-        stack.wait(lambda: len(rounds.read(stack.records)) >= WARM, 280, "the first rounds")
+        stack.wait(lambda: len(rounds_service.read(stack.records)) >= WARM, 280, "the first rounds")
         before = {name: size_of(stack, name) for name in names}
-        stack.wait(lambda: len(rounds.read(stack.records)) >= ROUNDS, 500, "training")
+        stack.wait(lambda: len(rounds_service.read(stack.records)) >= ROUNDS, 500, "training")
         after = {name: size_of(stack, name) for name in names}
-        assert all(r.outcome == "complete" for r in rounds.read(stack.records))
+        assert all(r.outcome == "complete" for r in rounds_service.read(stack.records))
     for name in names:
         one, other = before[name], after[name]
         print(f"{name}: {one} -> {other}")

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smpcfl.aggregator import rounds
+from smpcfl.aggregator import rounds_service
 from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints, checkpoints_path
-from smpcfl.local.stack import Stack
-from smpcfl.report import RoundRecord
+from smpcfl.cli.stack import Stack
+from smpcfl.reports.report import RoundRecord
 
 PEERS, ROUNDS, SEED = 3, 4, 1
 
 
 def records(stack: Stack) -> list[RoundRecord]:
-    return rounds.read(stack.records)
+    return rounds_service.read(stack.records)
 
 
 def final(stack: Stack) -> Checkpoint:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from smpcfl import enrolment, identity
-from smpcfl.aggregator import rounds
-from smpcfl.config import Settings
-from smpcfl.identity import IdentityError, Role
-from smpcfl.local.stack import LOOPBACK, Stack
+from smpcfl.aggregator import rounds_service
+from smpcfl.base.config import Settings
+from smpcfl.cli.stack import LOOPBACK, Stack
+from smpcfl.net import certificates, enrolment
+from smpcfl.net.certificates import IdentityError, Role
 from support.processes import option, page
 
 PEERS, ROUNDS = 5, 40  # of five, a round may lose one
@@ -72,7 +72,7 @@ def test_certificates_are_renewed_and_a_revoked_peer_is_out(
     with ShortLived(tmp_path, "seeded", PEERS, ROUNDS, 1) as stack:
 
         def done() -> list[Any]:
-            return rounds.read(stack.records)
+            return rounds_service.read(stack.records)
 
         def renewals(name: str) -> int:
             return stack.log(name).count("certificate renewed")
@@ -81,7 +81,7 @@ def test_certificates_are_renewed_and_a_revoked_peer_is_out(
         first = superlink_certificate(stack)
         lapse = first.not_valid_after_utc
         stack.wait(lambda: all(map(renewals, names)), 120, "renewals")
-        stack.wait(lambda: identity.now() > lapse, 60, "the first certificates to lapse")
+        stack.wait(lambda: certificates.now() > lapse, 60, "the first certificates to lapse")
         so_far = len(done())
         stack.wait(lambda: len(done()) >= so_far + 2, 120, "a round with the renewed ones")
         assert [(r.outcome, r.survivors) for r in done()] == [("complete", PEERS)] * len(done())
@@ -112,7 +112,7 @@ def test_certificates_are_renewed_and_a_revoked_peer_is_out(
 def enrol(stack: Stack, state: Path, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(enrolment.TOKEN_VARIABLE, token)
     join = state / "join"
-    identity.write_private(join / "ca.pem", (stack.folder / "join/peer/ca.pem").read_bytes())
+    certificates.write_private(join / "ca.pem", (stack.folder / "join/peer/ca.pem").read_bytes())
     settings = Settings(
         state=state,
         join=join,

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import smpcfl
-from smpcfl import report
-from smpcfl.aggregator import rounds
-from smpcfl.local.stack import Stack
-from smpcfl.supervisor import descendants
+from smpcfl.aggregator import rounds_service
+from smpcfl.cli.stack import Stack
+from smpcfl.daemons.supervisor import descendants
+from smpcfl.reports import report
 from support import recording
 from support.leaks import Leaks, of_key, of_process
 from support.processes import option, page
@@ -37,7 +37,7 @@ def test_no_secret_of_a_run_can_be_read(tmp_path: Path, monkeypatch: pytest.Monk
             for process in stack._processes.values():
                 for pid in (process.pid, *descendants(process.pid)):
                     seen.update(of_process(pid))
-            return len(rounds.read(stack.records)) == ROUNDS
+            return len(rounds_service.read(stack.records)) == ROUNDS
 
         stack.wait(done, 240, "training")
         for name, process in stack._processes.items():
@@ -46,7 +46,7 @@ def test_no_secret_of_a_run_can_be_read(tmp_path: Path, monkeypatch: pytest.Monk
             ).encode()
             limits = resource.prlimit(process.pid, resource.RLIMIT_CORE)
             assert limits == (0, 0), f"{name} may dump core"
-        records = rounds.read(stack.records)
+        records = rounds_service.read(stack.records)
     assert [record.outcome for record in records] == ["complete"] * ROUNDS
     report.write(folder / "report", {"seeded": records}, {"peers": PEERS})
 

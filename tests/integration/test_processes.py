@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl.aggregator import rounds
-from smpcfl.local.stack import LOOPBACK, Stack, free_ports
-from smpcfl.peer.apps import hash_of
-from smpcfl.peer.run_apps import app_of_run
+from smpcfl.aggregator import rounds_service
+from smpcfl.cli.stack import LOOPBACK, Stack, free_ports
+from smpcfl.daemons.allowed_apps import hash_of
+from smpcfl.daemons.run_apps import app_of_run
 from smpcfl.tasks import BUNDLED
 from support.processes import option, page
 
@@ -38,8 +38,8 @@ def smpcfl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 @pytest.mark.processes
 def test_three_peers_train_and_find_each_other_by_mdns(tmp_path: Path) -> None:
     with Stack(tmp_path, "seeded", 3, 2, 1) as stack:
-        stack.wait(lambda: len(rounds.read(stack.records)) == 2, 240, "training")
-        first, second = rounds.read(stack.records)
+        stack.wait(lambda: len(rounds_service.read(stack.records)) == 2, 240, "training")
+        first, second = rounds_service.read(stack.records)
         assert (first.outcome, second.outcome) == ("complete", "complete"), stack.log("aggregator")
         assert first.survivors == second.survivors == 3
         assert second.accuracy is not None
@@ -179,9 +179,9 @@ def test_a_registry_that_is_not_there_is_named(
 ) -> None:
     import asyncio
 
-    from smpcfl import enrolment
-    from smpcfl.config import Settings
-    from smpcfl.identity import IdentityError, Role
+    from smpcfl.base.config import Settings
+    from smpcfl.net import enrolment
+    from smpcfl.net.certificates import IdentityError, Role
     from smpcfl.registry.authority import Authority
 
     Authority(tmp_path / "registry", tmp_path / "join")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl.local.stack import LOOPBACK, free_ports
+from smpcfl.cli.stack import LOOPBACK, free_ports
 
 
 @pytest.mark.parametrize("service", ["peer", "aggregator"])

@@ -22,12 +22,12 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_messa
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 
 from smpc.v1 import node_pb2 as pb
-from smpcfl import identity
-from smpcfl.aggregator import main
-from smpcfl.config import Settings
-from smpcfl.identity import Role
-from smpcfl.local.stack import LOOPBACK, free_ports
-from smpcfl.peer.node import PATH, signed
+from smpcfl.aggregator import serve_aggregator
+from smpcfl.base.config import Settings
+from smpcfl.cli.stack import LOOPBACK, free_ports
+from smpcfl.daemons.node_key import PATH, signed
+from smpcfl.net import certificates
+from smpcfl.net.certificates import Role
 from smpcfl.protocol.signing import signer
 from support.enrolled import Deployment
 
@@ -44,14 +44,14 @@ class SuperLink:
         self.deployment = Deployment(folder)
         self.state = folder / "aggregator"
         own = self.deployment.identity(Role.AGGREGATOR, "aggregator")
-        identity.save(self.state, own)
-        (self.state / "ca.pem").write_bytes(identity.pem(own.ca))
+        certificates.save(self.state, own)
+        (self.state / "ca.pem").write_bytes(certificates.pem(own.ca))
         (self.port,) = free_ports(1)
-        self.tls = ssl.create_default_context(cadata=identity.pem(own.ca).decode())
+        self.tls = ssl.create_default_context(cadata=certificates.pem(own.ca).decode())
         self.tls.check_hostname = False
         settings = Settings(state=self.state, host=LOOPBACK, superlink_port=self.port)
-        child = main._superlink(settings)
-        command = [sys.executable, "-m", "smpcfl.daemon", str(os.getpid()), *child._command]
+        child = serve_aggregator._superlink(settings)
+        command = [sys.executable, "-m", "smpcfl.daemons.entry", str(os.getpid()), *child._command]
         self._log = folder / "superlink.log"
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -61,7 +61,7 @@ class SuperLink:
                 stdout=output,
                 stderr=output,
             )
-        self.key = identity.new_key()
+        self.key = certificates.new_key()
 
     def register(self) -> None:
         """The node's key, once the SuperLink listens."""

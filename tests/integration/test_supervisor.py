@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl.supervisor import Child, children, command_of, descendants
-from smpcfl.waiting import wait_for
+from smpcfl.base.waiting import wait_for
+from smpcfl.daemons.supervisor import Child, children, command_of, descendants
 
 SERVICE = """
 import asyncio, os, sys
 from pathlib import Path
-from smpcfl.supervisor import Child
+from smpcfl.daemons.supervisor import Child
 daemon = Child("daemon", ["sleep", "1000"], os.environ, Path(sys.argv[1]))
 asyncio.run(daemon.run(asyncio.Event()))
 """
@@ -91,7 +91,7 @@ def test_a_daemon_ends_with_the_first_thread_that_fails(failing: str, tmp_path: 
     (tmp_path / "half_dead.py").write_text(HALF_DEAD)
     path = os.pathsep.join([str(tmp_path), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-m", "smpcfl.daemon", str(os.getpid()), "half-dead", failing],
+        [sys.executable, "-m", "smpcfl.daemons.entry", str(os.getpid()), "half-dead", failing],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.messages import Agreement, Answer, ShownShare, Upload

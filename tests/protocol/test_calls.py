@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
-from smpcfl.protocol import peer as peer_module
+from smpcfl.protocol import peer_round as peer_module
 from smpcfl.protocol.messages import Acknowledge, Exchange, Ready
 from smpcfl.protocol.retry import LONGEST_S
 from support.forge import round_of

@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 
 from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.messages import (
-    Acknowledge,
-    AdditiveShare,
-    Agreement,
-    Exchange,
-    Ready,
-)
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.messages import Acknowledge, AdditiveShare, Agreement, Exchange, Ready
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED
 from support.forge import agreement, round_of, sent, survivors

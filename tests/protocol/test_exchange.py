@@ -22,7 +22,7 @@ from smpcfl.protocol.messages import (
     ReadyReply,
     sign_announcement,
 )
-from smpcfl.protocol.peer import YIELD_S
+from smpcfl.protocol.peer_round import YIELD_S
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ticket import ADDITIVE
 from support.forge import round_of, second_announcement, sent, twin

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from smpc.v1 import messages_pb2
-from smpcfl import wire
+from smpcfl.net import wire
 from smpcfl.protocol import failures, trailer
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import Agreement

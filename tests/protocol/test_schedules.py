@@ -14,12 +14,12 @@ from unittest.mock import patch
 
 import pytest
 
-from smpcfl.protocol import peer as peer_module
-from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.protocol import peer_round as peer_module
+from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.messages import Answer, Survivors
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED

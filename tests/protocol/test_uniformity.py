@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from smpcfl.protocol import trailer
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED
 from support.network import Network, Round, entropy_from, make_ticket

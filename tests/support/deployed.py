@@ -22,24 +22,25 @@ from prometheus_client import CollectorRegistry
 
 from smpc.v1 import local_pb2 as local_pb
 from smpc.v1 import local_pb2_grpc, peer_pb2_grpc
-from smpcfl import identity, rpc, storage, wire
-from smpcfl.aggregator.unmask import Unmasking
-from smpcfl.directory import Directory
-from smpcfl.identity import Identity, Members, Role
-from smpcfl.ledger_file import open_ledger
-from smpcfl.metrics import Metrics
+from smpcfl.base import files
+from smpcfl.base.ledger_file import open_ledger
+from smpcfl.base.metrics import Metrics
+from smpcfl.flower.server.unmasking import Unmasking
+from smpcfl.net import certificates, rpc, wire
+from smpcfl.net.certificates import Identity, Members, Role
+from smpcfl.net.directory import Directory
 from smpcfl.peer import agent as agent_module
 from smpcfl.peer.agent import CallFailed, PeerAgent, SerialStore
+from smpcfl.peer.agent_service import AgentService
 from smpcfl.peer.link import PeerLink
-from smpcfl.peer.local import AgentService
-from smpcfl.peer.service import PeerService
-from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.peer.peer_service import PeerService
+from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.masks import AdditiveMasks, SeededMasks
 from smpcfl.protocol.messages import Answer, Call, PeerMessage, Survivors, Upload
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.signing import AGGREGATOR, Signer, signer
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED, SignedTicket, Ticket
@@ -94,7 +95,7 @@ class Peer:
         local_pb2_grpc.add_AgentServicer_to_server(
             AgentService(self.agent, self.metrics, APPS.get), self.local
         )
-        socket = storage.socket_path(folder, "agent")
+        socket = files.socket_path(folder, "agent")
         self.local.add_insecure_port(f"unix:{socket}")
         self._app = grpc.aio.insecure_channel(f"unix:{socket}")
         self.app = local_pb2_grpc.AgentStub(self._app)  # as its ClientApp calls it
@@ -145,7 +146,7 @@ class Deployed:
     async def __aenter__(self) -> Deployed:
         self._stack.enter_context(patch.object(agent_module, "PeerRound", self._kind))
         self._stack.enter_context(patch.object(agent_module, "SPREAD_S", 0.0))
-        self.keyring.add(identity.der(self.aggregator.certificate))
+        self.keyring.add(certificates.der(self.aggregator.certificate))
         for name in self.cohort:
             self._make_peer(self.enrolled.identity(Role.PEER, name))
         for name in self.cohort:
@@ -159,13 +160,13 @@ class Deployed:
         folder = self.folder / str(self.cohort.index(own.name))
         peer = self.peers[own.name] = Peer(own, folder, self.clock)
         self._stack.push_async_callback(peer.stop)
-        self.keyring.add(identity.der(own.certificate))
+        self.keyring.add(certificates.der(own.certificate))
 
     async def _start(self, name: str) -> None:
         peer = self.peers[name]
         peer.directory.by_registry = {other: p.address for other, p in self.peers.items()}
         for known in (self.aggregator, *(p.own for p in self.peers.values())):
-            peer.members.add(identity.der(known.certificate))
+            peer.members.add(certificates.der(known.certificate))
         await peer.server.start()
         await peer.local.start()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from smpcfl import identity
-from smpcfl.identity import Identity, Role
+from smpcfl.net import certificates
+from smpcfl.net.certificates import Identity, Role
 from smpcfl.registry.authority import Authority
 
 
@@ -23,14 +23,14 @@ class Deployment:
         self._keys: dict[str, ec.EllipticCurvePrivateKey] = {}
 
     def key(self, name: str) -> ec.EllipticCurvePrivateKey:
-        return self._keys.setdefault(name, identity.new_key())
+        return self._keys.setdefault(name, certificates.new_key())
 
     def certificate(self, role: Role, name: str, hosts: Sequence[str] = ()) -> bytes:
         """A new one, DER, as enrolment gives it."""
         key = self.key(name)
-        csr = identity.signing_request(key, role, name, hosts)
+        csr = certificates.signing_request(key, role, name, hosts)
         token = (self._join / role / "token").read_text()
-        return identity.der(self.authority.enrol(token, csr, role, name))
+        return certificates.der(self.authority.enrol(token, csr, role, name))
 
     def identity(self, role: Role, name: str) -> Identity:
         """What the holder of a new certificate has."""

@@ -18,8 +18,8 @@ import grpc.aio
 from smpc.v1 import messages_pb2 as messages
 from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
-from smpcfl import identity, wire
-from smpcfl.identity import Role, tls_name
+from smpcfl.net import certificates, wire
+from smpcfl.net.certificates import Role, tls_name
 
 CHANNELS = 8  # connections to each of the others
 UNDER_WAY = 1000  # calls
@@ -28,7 +28,7 @@ _CALL_S = 5.0
 
 
 async def main(folder: Path, addresses: dict[str, str]) -> None:
-    own = identity.load(folder, identity.load_ca(folder / "ca.pem"))
+    own = certificates.load(folder, certificates.load_ca(folder / "ca.pem"))
     assert own is not None
     offer = messages.SignedTicket.FromString((folder / "ticket").read_bytes())
     channels = [

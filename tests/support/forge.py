@@ -17,7 +17,7 @@ from smpcfl.protocol.messages import (
     headers_digest,
     survivors_bytes,
 )
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.signing import AGGREGATOR
 from smpcfl.protocol.survivors import survivors_digest
 from support.network import Network, Round, entropy_from

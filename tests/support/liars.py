@@ -7,7 +7,7 @@ from typing import Any
 from smpcfl.protocol import trailer
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import Answer
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from support.network import Network, make_ticket, peer_ids
 from support.weakened import one_is
 

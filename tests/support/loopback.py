@@ -16,15 +16,15 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from smpc.v1 import peer_pb2_grpc as pb_grpc
-from smpcfl import identity, rpc, wire
-from smpcfl.identity import Members, Role
-from smpcfl.ledger_file import open_ledger
-from smpcfl.limits import Callers
-from smpcfl.metrics import Metrics
+from smpcfl.base.ledger_file import open_ledger
+from smpcfl.base.metrics import Metrics
+from smpcfl.net import certificates, rpc, wire
+from smpcfl.net.callers import Callers
+from smpcfl.net.certificates import Members, Role
 from smpcfl.peer.agent import PeerAgent, SerialStore
 from smpcfl.peer.link import PeerLink
-from smpcfl.peer.service import PeerService
-from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.peer.peer_service import PeerService
+from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.messages import Upload
 from smpcfl.protocol.ring import RingVector
@@ -47,7 +47,7 @@ class Loopback:
         self.aggregator = deployment.identity(Role.AGGREGATOR, AGGREGATOR)
         self.members = Members(deployment.ca)
         for own in (*self.identities.values(), self.aggregator):
-            self.members.add(identity.der(own.certificate))
+            self.members.add(certificates.der(own.certificate))
         self.ports: dict[str, int] = {}
         self.agents: dict[str, PeerAgent] = {}
         self.services: dict[str, PeerService] = {}

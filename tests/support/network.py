@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from smpcfl.protocol import trailer
 from smpcfl.protocol.additive import AdditivePeerRound
-from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.errors import ProtocolError, RemoteError
 from smpcfl.protocol.messages import (
     Acknowledge,
@@ -27,7 +27,7 @@ from smpcfl.protocol.messages import (
     Survivors,
     Upload,
 )
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.quantise import encode_failure
 from smpcfl.protocol.retry import LONGEST_S

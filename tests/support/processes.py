@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 
-from smpcfl.local.stack import LOOPBACK, Stack
+from smpcfl.cli.stack import LOOPBACK, Stack
 
 
 def page(port: int, path: str) -> str:

@@ -8,7 +8,7 @@ from functools import cache
 
 from prometheus_client import CollectorRegistry
 
-from smpcfl.metrics import HistogramFamily, Metrics
+from smpcfl.base.metrics import HistogramFamily, Metrics
 
 SCRAPED = {"job", "instance", "peer", "alertname"}  # labels that Prometheus adds
 

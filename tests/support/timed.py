@@ -27,7 +27,7 @@ from smpcfl.protocol.messages import (
     Ready,
     Survivors,
 )
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.signing import AGGREGATOR
 from smpcfl.protocol.ticket import ADDITIVE, Deadlines, SignedTicket

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from smpcfl.protocol import merkle, peer
+from smpcfl.protocol import merkle, peer_round
 from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.keystream import expand
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.masks import SeededMasks
 from smpcfl.protocol.messages import Answer, Survivors, sign_announcement
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.shamir import split
@@ -44,7 +44,7 @@ class WithoutAgreement(PeerRound):
     def answer(self, now: float) -> Answer | None:
         if self._agreement is not None:
             self._early = {j: replace(self._agreement, peer=j) for j in self.neighbours}
-        with patch.object(peer, "check_contributors"):
+        with patch.object(peer_round, "check_contributors"):
             return super().answer(now)
 
 
@@ -55,7 +55,7 @@ class CountsNoFailures(PeerRound):
         return 0
 
     def answer(self, now: float) -> Answer | None:
-        with patch.object(peer, "check_contributors"):
+        with patch.object(peer_round, "check_contributors"):
             return super().answer(now)
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from smpcfl.metrics import Metrics
+from smpcfl.base.metrics import Metrics
 from smpcfl.peer.agent import CallFailed, PeerAgent, SerialStore
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Ledger

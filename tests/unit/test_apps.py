@@ -23,10 +23,10 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.nodestate import NodeStateFactory
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
-from smpcfl.config import ConfigError, Settings
-from smpcfl.peer import apps
-from smpcfl.peer import supernode as ours
-from smpcfl.peer.run_apps import app_of_run
+from smpcfl.base.config import ConfigError, Settings
+from smpcfl.daemons import allowed_apps
+from smpcfl.daemons import supernode as ours
+from smpcfl.daemons.run_apps import app_of_run
 from smpcfl.protocol.errors import LocalError
 from smpcfl.tasks import BUNDLED
 
@@ -122,7 +122,7 @@ def test_the_bundled_app_is_run_and_another_is_not(tmp_path: Path, noted: Path) 
     assert receive(build_fab_from_disk(BUNDLED)) == ""
     app = another(tmp_path)
     reply = receive(build_fab_from_disk(app), valid_license="really")
-    assert apps.hash_of(app) in reply
+    assert allowed_apps.hash_of(app) in reply
     assert "SMPCFL_APPS" in reply
 
 
@@ -137,7 +137,7 @@ def test_the_superlink_does_not_choose_the_folder_that_the_app_is_loaded_from(
 
 def test_an_app_is_allowed_by_its_hash(tmp_path: Path, noted: Path) -> None:
     app = another(tmp_path)
-    ours.install(apps.hash_of(app), noted)
+    ours.install(allowed_apps.hash_of(app), noted)
     assert receive(build_fab_from_disk(app)) == ""
     assert "SMPCFL_APPS" in receive(build_fab_from_disk(BUNDLED))
 
@@ -167,7 +167,7 @@ def test_a_run_of_anything_but_clientapps_is_refused_by_name(
 
 def test_an_app_that_brings_an_agent_is_refused_by_name(tmp_path: Path, noted: Path) -> None:
     app = another(tmp_path, 'agentapp = "more:agent"\n')
-    for setting in ("any", apps.hash_of(app)):
+    for setting in ("any", allowed_apps.hash_of(app)):
         ours.install(setting, noted)
         reply = receive(build_fab_from_disk(app))
         assert reply.startswith("this peer runs ClientApps only; app ")
@@ -228,7 +228,7 @@ def test_the_app_of_a_run_is_noted_before_the_run_gets_it(
 
     monkeypatch.setattr(state, "store_run", store_run)
     assert receive(build_fab_from_disk(BUNDLED), state=state) == ""
-    assert seen == [bytes.fromhex(apps.hash_of(BUNDLED))]
+    assert seen == [bytes.fromhex(allowed_apps.hash_of(BUNDLED))]
 
 
 def test_an_app_that_is_refused_is_not_noted(tmp_path: Path, noted: Path) -> None:

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtensionOID
 
-from smpcfl import identity
-from smpcfl.identity import IdentityError, Role
+from smpcfl.net import certificates
+from smpcfl.net.certificates import IdentityError, Role
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.registry import authority
 from smpcfl.registry.authority import Authority
@@ -21,14 +21,14 @@ from support.enrolled import Deployment
 def test_who_sees_the_ca_certificate_finds_the_token_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, seen = identity.write_private, []
+    write, seen = certificates.write_private, []
 
     def watched(path: Path, content: bytes, mode: int = 0o600) -> None:
         write(path, content, mode)
         if path.name == "ca.pem" and path.parent.parent == tmp_path / "join":
             seen.append((path.parent.name, path.with_name("token").exists()))
 
-    monkeypatch.setattr(identity, "write_private", watched)
+    monkeypatch.setattr(certificates, "write_private", watched)
     Authority(tmp_path / "state", tmp_path / "join")
     assert sorted(seen) == [("aggregator", True), ("peer", True)]
 
@@ -66,7 +66,7 @@ def test_the_aggregator_gets_its_hosts(tmp_path: Path) -> None:
     )
     assert names.get_values_for_type(x509.DNSName) == ["aggregator.aggregator.smpcfl", *hosts[:3]]
     assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == hosts[3:]
-    assert identity.check_certificate(der, deployment.ca).role is Role.AGGREGATOR
+    assert certificates.check_certificate(der, deployment.ca).role is Role.AGGREGATOR
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_request_with_names_that_cannot_be_read_is_refused(
     names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, extension)
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     request = request.add_extension(names, critical=False)
-    csr = request.sign(identity.new_key(), SHA256()).public_bytes(serialization.Encoding.DER)
+    csr = request.sign(certificates.new_key(), SHA256()).public_bytes(serialization.Encoding.DER)
     authority = Deployment(tmp_path).authority
     token = (tmp_path / "join" / "aggregator" / "token").read_text()
     with pytest.raises(RemoteError, match="signing request") as caught:
@@ -94,4 +94,4 @@ def test_a_certificate_with_a_second_role_in_any_spelling_is_nobodys(
     deployment = Deployment(tmp_path)
     der = deployment.certificate(Role.AGGREGATOR, "aggregator")
     with pytest.raises(IdentityError, match="exactly one role"):
-        identity.check_certificate(der, deployment.ca)
+        certificates.check_certificate(der, deployment.ca)

@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 
 from smpc.v1 import peer_pb2
-from smpcfl import wire
 from smpcfl.bench import parts, suite, timing
-from smpcfl.bench.rounds import play
+from smpcfl.bench.round_costs import play
 from smpcfl.bench.suite import Sizes, bench, whole_round
-from smpcfl.cli import main
+from smpcfl.cli.main import main
+from smpcfl.net import wire
+from smpcfl.net.rpc import FRAME_BYTES
 from smpcfl.protocol import trailer
-from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.messages import Acknowledge, Agreement, Exchange, ReadyReply
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.signing import AGGREGATOR, KeyTable
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED
-from smpcfl.rpc import FRAME_BYTES
 from smpcfl.tasks.digits.model import PARAMETERS
 from support.network import Network, make_ticket
 
@@ -178,7 +178,7 @@ def dealt(round_: PeerRound, index: int) -> Any:
 def test_the_bytes_of_an_additive_round_are_full_size_shares_in_chunks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("smpcfl.rpc.CHUNK_BYTES", 100)
+    monkeypatch.setattr("smpcfl.net.rpc.CHUNK_BYTES", 100)
     figures = play(ADDITIVE, 5, 80)  # 160 bytes, and 72 of trailer
     digest = bytes(32)
     chunks = [

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl import rpc
-from smpcfl.config import ConfigError, PortInUse
-from smpcfl.registry.service import serve_targets
+from smpcfl.base.config import ConfigError, PortInUse
+from smpcfl.net import rpc
+from smpcfl.registry.registry_service import serve_targets
 from support.enrolled import Deployment
 
 

@@ -11,10 +11,10 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from smpcfl.flower import cohort
-from smpcfl.flower.cohort import PeerNodes
 from smpcfl.flower.records import RECORD, identity_of
-from smpcfl.identity import Role
+from smpcfl.flower.server import nodes
+from smpcfl.flower.server.nodes import PeerNodes
+from smpcfl.net.certificates import Role
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import node_bytes
 from smpcfl.protocol.signing import signer
@@ -73,7 +73,7 @@ class Peers:
         self.probed: list[str] = []
         self.late = ""  # does not answer the next probe
         self.nodes = PeerNodes(deployment.ca, lambda: self.flower.now)
-        monkeypatch.setattr(cohort, "Replies", lambda grid: grid)
+        monkeypatch.setattr(nodes, "Replies", lambda grid: grid)
         for name in ("_task_id", "_run_id", "_node_id"):  # Flower's messages want to know
             monkeypatch.setattr(TaskIdentity, name, 1)
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from smpcfl import identity
-from smpcfl.aggregator import rounds, training
+from smpcfl.aggregator import current_run, rounds_service
 from smpcfl.aggregator.checkpoint import Checkpoint, Damaged
-from smpcfl.aggregator.serial import next_serial
-from smpcfl.identity import IdentityError, Role
+from smpcfl.base.files import StorageError
+from smpcfl.flower.server.serial import next_serial
+from smpcfl.net import certificates
+from smpcfl.net.certificates import IdentityError, Role
 from smpcfl.peer.agent import SerialStore
 from smpcfl.protocol.errors import LocalError
 from smpcfl.registry.roster import Roster
-from smpcfl.storage import StorageError
 from support.enrolled import Deployment
 
 NUMBERS = [b"", b"\xff\xfe", b"-1", b"1e3", b"9" * 5000]
@@ -60,13 +60,13 @@ def test_the_run_in_hand(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "training.json"
     path.write_bytes(content)
     with pytest.raises(LocalError, match=r"training\.json is unreadable"):
-        training.load(path)
+        current_run.load(path)
 
 
 def test_records(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_bytes(b"\xff\xfe\n" + NESTED + b"\n{}\n")
-    assert rounds.read(path) == []
+    assert rounds_service.read(path) == []
 
 
 @pytest.mark.parametrize(
@@ -97,20 +97,20 @@ def test_key_and_certificate(tmp_path: Path) -> None:
         key.write_bytes(content)
         certificate.write_bytes(content)
         with pytest.raises(IdentityError, match=r"key\.pem"):
-            identity.load_key(key)
+            certificates.load_key(key)
         with pytest.raises(IdentityError, match=r"certificate\.pem"):
-            identity.load(tmp_path, ca)
+            certificates.load(tmp_path, ca)
 
 
 def test_a_key_with_a_passphrase(tmp_path: Path) -> None:
-    locked = identity.new_key().private_bytes(
+    locked = certificates.new_key().private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"passphrase"),
     )
     (tmp_path / "key.pem").write_bytes(locked)
     with pytest.raises(IdentityError, match=r"key\.pem"):
-        identity.load_key(tmp_path / "key.pem")
+        certificates.load_key(tmp_path / "key.pem")
 
 
 def test_a_certificate_of_another_version(tmp_path: Path) -> None:
@@ -120,9 +120,9 @@ def test_a_certificate_of_another_version(tmp_path: Path) -> None:
     der[place + 4] = 34
     body = base64.encodebytes(bytes(der)).decode()
     text = f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n"
-    (tmp_path / "key.pem").write_bytes(identity.key_pem(identity.new_key()))
+    (tmp_path / "key.pem").write_bytes(certificates.key_pem(certificates.new_key()))
     (tmp_path / "certificate.pem").write_text(text)
     with pytest.raises(IdentityError, match="remove it to get another"):
-        identity.load(tmp_path, deployment.ca)
+        certificates.load(tmp_path, deployment.ca)
     with pytest.raises(IdentityError, match="no PEM certificate"):
-        identity.load_ca(tmp_path / "certificate.pem")
+        certificates.load_ca(tmp_path / "certificate.pem")

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from smpcfl.aggregator import training
-from smpcfl.aggregator.training import COMPLETED, FAILED, Training
-from smpcfl.local import demo
-from smpcfl.local.stack import Stack
+from smpcfl.aggregator import current_run
+from smpcfl.aggregator.current_run import COMPLETED, FAILED, Training
+from smpcfl.cli import demo
+from smpcfl.cli.stack import Stack
 from smpcfl.protocol.errors import LocalError
-from smpcfl.report import RoundRecord
+from smpcfl.reports.report import RoundRecord
 
 
 def record(number: int, outcome: Any) -> RoundRecord:
@@ -48,7 +48,7 @@ def ran(
         records = [record(number, outcome) for number, outcome in enumerate(outcomes, 1)]
         stack.records.write_text("".join(item.to_json() + "\n" for item in records))
         run = Training("app", {}, 1, "9", ended, reason)
-        training.save(training.training_path(stack.records.parent), run)
+        current_run.save(current_run.training_path(stack.records.parent), run)
 
     def asleep(_: float) -> None:
         raise AssertionError("it waits for nothing")
@@ -56,7 +56,7 @@ def ran(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(demo, "find_spec", lambda name: name)
     monkeypatch.setattr(Stack, "__enter__", lambda self: start(self) or self)
-    monkeypatch.setattr("smpcfl.local.stack.time.sleep", asleep)
+    monkeypatch.setattr("smpcfl.cli.stack.time.sleep", asleep)
     return demo.compare(("seeded",), 5, 2, 1, 1, tmp_path / "report")
 
 

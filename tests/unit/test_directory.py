@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from smpc.v1 import registry_pb2 as pb
-from smpcfl.directory import Directory
+from smpcfl.net.directory import Directory
 from smpcfl.registry.authority import Authority
 
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, cast
 import pytest
 from zeroconf import ServiceStateChange
 
-from smpcfl import discovery
-from smpcfl.discovery import SERVICE, Discovery
-from smpcfl.metrics import Metrics
+from smpcfl.base.metrics import Metrics
+from smpcfl.net import mdns
+from smpcfl.net.mdns import SERVICE, Discovery
 
 
 class Info:
@@ -34,8 +34,8 @@ class Info:
 
 @pytest.fixture
 def change(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(discovery, "AsyncServiceInfo", Info)
-    monkeypatch.setattr(discovery, "_RETRY_S", 0.0)
+    monkeypatch.setattr(mdns, "AsyncServiceInfo", Info)
+    monkeypatch.setattr(mdns, "_RETRY_S", 0.0)
 
     def changed(
         listening: Discovery, state: ServiceStateChange, name: str = f"peer-a.{SERVICE}"
@@ -77,7 +77,7 @@ async def test_no_more_names_are_followed_than_can_be(
     monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
     monkeypatch.setattr(Info, "answers", [])
-    monkeypatch.setattr(discovery, "_MOST", 10)
+    monkeypatch.setattr(mdns, "_MOST", 10)
     listening = Discovery("off", Metrics("seeded"))
     for number in range(100):
         change(listening, ServiceStateChange.Added, f"peer-{number}.{SERVICE}")

@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from smpcfl.metrics import Metrics
+from smpcfl.base.metrics import Metrics
 from smpcfl.peer.agent import PeerAgent, SerialStore
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Ledger
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from support.network import POLICY, keyring_of, make_ticket, peer_ids, sign, signer_of
 
 PEERS = peer_ids(3)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl import identity, wire
-from smpcfl.limits import Limits
+from smpcfl.net import certificates, wire
+from smpcfl.net.callers import Limits
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED, Deadlines, SignedTicket
 from support.loopback import HOST, Loopback
 
@@ -25,8 +25,8 @@ DEADLINES = Deadlines(500_000, 1_000_000, 3_000_000, 3_100_000, 3_200_000, 3_300
 async def flood(network: Loopback, folder: Path, signed: SignedTicket) -> AsyncIterator[list[int]]:
     """By the last peer, from a process of its own. The number of its calls is there at the end."""
     attacker, made = network.peers[-1], list[int]()
-    identity.save(folder, network.identities[attacker])
-    (folder / "ca.pem").write_bytes(identity.pem(network.members.ca))
+    certificates.save(folder, network.identities[attacker])
+    (folder / "ca.pem").write_bytes(certificates.pem(network.members.ca))
     (folder / "ticket").write_bytes(wire.ticket_to_proto(signed).SerializeToString())
     others = [f"{peer}={HOST}:{network.ports[peer]}" for peer in network.peers[:-1]]
     process = await asyncio.create_subprocess_exec(

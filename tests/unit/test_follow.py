@@ -8,13 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from smpcfl.aggregator import follow, rounds, training
-from smpcfl.aggregator.follow import app_config
-from smpcfl.aggregator.training import COMPLETED, Training
-from smpcfl.cli import main
-from smpcfl.config import Settings
+from smpcfl.aggregator import current_run, rounds_service
+from smpcfl.aggregator.current_run import COMPLETED, Training
+from smpcfl.base.config import Settings
+from smpcfl.cli import run
+from smpcfl.cli.main import main
+from smpcfl.cli.run import app_config
 from smpcfl.protocol.errors import LocalError
-from smpcfl.report import RoundRecord
+from smpcfl.reports.report import RoundRecord
 
 
 def a_record(**members: Any) -> RoundRecord:
@@ -89,8 +90,8 @@ def test_the_bundled_app_is_told(
 ) -> None:
     (tmp_path / "superlink.db").touch()
     first = {"mode": "seeded", "rounds": 4, "seed": 1}
-    path = training.training_path(tmp_path)
-    training.save(path, Training("app", {}, 1, "9", COMPLETED, first=first))
+    path = current_run.training_path(tmp_path)
+    current_run.save(path, Training("app", {}, 1, "9", COMPLETED, first=first))
 
     class Idle:
         def __init__(self, *_: Any) -> None: ...
@@ -101,10 +102,10 @@ def test_the_bundled_app_is_told(
     async def submit(runs: Any, settings: Any, wanted: Training) -> None:
         assert config.items() <= wanted.config.items()
         assert wanted.first == first, "kept, so that the next start makes no other first run"
-        training.save(path, Training(wanted.app, wanted.config, wanted.run, "10", COMPLETED))
+        current_run.save(path, Training(wanted.app, wanted.config, wanted.run, "10", COMPLETED))
 
-    monkeypatch.setattr(follow, "Runs", Idle)
-    monkeypatch.setattr(follow, "_submit", submit)
+    monkeypatch.setattr(run, "Runs", Idle)
+    monkeypatch.setattr(run, "_submit", submit)
     assert main(["run", "--state", str(tmp_path), *arguments]) == 0
 
 
@@ -112,20 +113,20 @@ def test_the_bundled_app_is_told(
 async def test_a_run_after_its_last_round_is_waited_for(
     done: int, takes_it: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = training.training_path(tmp_path)
+    path = current_run.training_path(tmp_path)
     going = Training("app", {"num-rounds": 4}, 1, "9")
-    training.save(path, going)
-    rounds.records_path(tmp_path).write_text(a_record(run=1, round=done).to_json() + "\n")
+    current_run.save(path, going)
+    rounds_service.records_path(tmp_path).write_text(a_record(run=1, round=done).to_json() + "\n")
 
     async def asleep(_: float) -> None:
-        training.save(path, replace(going, ended=COMPLETED))
+        current_run.save(path, replace(going, ended=COMPLETED))
 
     class Idle:
         async def active(self) -> list[str]:
             return []
 
-    monkeypatch.setattr("smpcfl.aggregator.follow.asyncio.sleep", asleep)
-    last = follow._last_one(cast(Any, Idle()), Settings(state=tmp_path))
+    monkeypatch.setattr("smpcfl.cli.run.asyncio.sleep", asleep)
+    last = run._last_one(cast(Any, Idle()), Settings(state=tmp_path))
     if takes_it:
         assert await last == replace(going, ended=COMPLETED)
     else:

@@ -28,10 +28,10 @@ from flwr.superlink.main import create_app
 
 from smpc.v1 import node_pb2 as pb
 from smpc.v1 import registry_pb2
-from smpcfl import identity
-from smpcfl.aggregator import fleet, gate
-from smpcfl.identity import Role
-from smpcfl.peer.node import PATH, signed
+from smpcfl.daemons import fleet_calls, superlink_gate
+from smpcfl.daemons.node_key import PATH, signed
+from smpcfl.net import certificates
+from smpcfl.net.certificates import Role
 from smpcfl.protocol.signing import signer
 from support.enrolled import Deployment
 
@@ -50,12 +50,14 @@ class SuperLink:
         self.state = folder / "aggregator"
         self.state.mkdir()
         self.deployment = Deployment(folder)
-        (self.state / "ca.pem").write_bytes(identity.pem(self.deployment.ca))
+        (self.state / "ca.pem").write_bytes(certificates.pem(self.deployment.ca))
         monkeypatch.setenv("SMPCFL_AGGREGATOR_STATE", str(self.state))
         monkeypatch.setattr(extensions, "get_middleware", extensions.get_middleware)
-        monkeypatch.setattr(gate.uvicorn.config, "create_ssl_context", None)
-        monkeypatch.setattr(gate.uvicorn.config, "HTTP_PROTOCOLS", {"auto": "", "h11": ""})
-        gate.install(["flower-superlink", "--host", "0.0.0.0"])
+        monkeypatch.setattr(superlink_gate.uvicorn.config, "create_ssl_context", None)
+        monkeypatch.setattr(
+            superlink_gate.uvicorn.config, "HTTP_PROTOCOLS", {"auto": "", "h11": ""}
+        )
+        superlink_gate.install(["flower-superlink", "--host", "0.0.0.0"])
         self.app = create_app()
         self.app.state.enable_supernode_auth = True
 
@@ -148,12 +150,12 @@ async def test_no_spelling_of_a_path_goes_round_it(superlink: SuperLink, path: s
 
 
 async def test_a_node_counts_once_a_peer_has_signed_for_its_key(superlink: SuperLink) -> None:
-    key = identity.new_key()
+    key = certificates.new_key()
     assert not await superlink.reaches_flower(key)
     assert (await superlink.post(PATH, superlink.node_key("peer-a", key))).status_code == 204
     assert superlink.nodes() == {"peer-a": public_pem(key)}
     assert await superlink.reaches_flower(key)
-    assert not await superlink.reaches_flower(identity.new_key())
+    assert not await superlink.reaches_flower(certificates.new_key())
 
 
 async def test_a_machines_own_address_is_local_only_if_the_superlink_listens_on_it_alone(
@@ -161,13 +163,13 @@ async def test_a_machines_own_address_is_local_only_if_the_superlink_listens_on_
 ) -> None:
     path, own = "/v1/control/list-runs", ("10.0.0.1", 40000)
     assert (await superlink.post(path, client=own)).status_code == 403
-    gate.install(["flower-superlink", "--host", "10.0.0.1"])
+    superlink_gate.install(["flower-superlink", "--host", "10.0.0.1"])
     superlink.app = create_app()
     assert "own machine" not in (await superlink.post(path, client=own)).text
 
 
 async def test_nobody_takes_the_node_key_of_another_peer(superlink: SuperLink) -> None:
-    key = identity.new_key()
+    key = certificates.new_key()
     await superlink.post(PATH, superlink.node_key("peer-a", key))
     reply = await superlink.post(PATH, superlink.node_key("peer-b", key))
     assert (reply.status_code, reply.text) == (403, "another peer's node has this key")
@@ -175,7 +177,7 @@ async def test_nobody_takes_the_node_key_of_another_peer(superlink: SuperLink) -
 
 
 async def test_a_peer_that_starts_again_has_one_node(superlink: SuperLink) -> None:
-    first, second, other = (identity.new_key() for _ in range(3))
+    first, second, other = (certificates.new_key() for _ in range(3))
     for name, key in (("peer-a", first), ("peer-b", other), ("peer-a", second)):
         assert (await superlink.post(PATH, superlink.node_key(name, key))).status_code == 204
     assert superlink.nodes() == {"peer-a": public_pem(second), "peer-b": public_pem(other)}
@@ -185,7 +187,7 @@ async def test_a_peer_that_starts_again_has_one_node(superlink: SuperLink) -> No
 async def test_keys_that_no_peer_has_signed_for_are_refused(
     superlink: SuperLink, tmp_path: Path
 ) -> None:
-    key = identity.new_key()
+    key = certificates.new_key()
     (tmp_path / "other").mkdir()
     foreign = Deployment(tmp_path / "other").certificate(Role.PEER, "peer-a")
     aggregators = superlink.deployment.certificate(Role.AGGREGATOR, "aggregator")
@@ -195,7 +197,9 @@ async def test_keys_that_no_peer_has_signed_for_are_refused(
         superlink.node_key("peer-a", key, certificate=b""): "not a certificate",
         superlink.node_key("peer-a", key, certificate=aggregators): "no peer",
         superlink.node_key("peer-a", key, public_key=b"x"): "not a public key",
-        superlink.node_key("peer-a", key, public_key=public_pem(identity.new_key())): "signature",
+        superlink.node_key(
+            "peer-a", key, public_key=public_pem(certificates.new_key())
+        ): "signature",
         superlink.node_key("peer-a", key, signature=bytes(64)): "signature",
     }
     for body, reason in attempts.items():
@@ -207,18 +211,18 @@ async def test_keys_that_no_peer_has_signed_for_are_refused(
 
 
 async def test_a_revoked_peer_is_out_at_once(superlink: SuperLink) -> None:
-    key = identity.new_key()
+    key = certificates.new_key()
     await superlink.post(PATH, superlink.node_key("peer-a", key))
     superlink.revoke("peer-b")
     assert await superlink.reaches_flower(key)
     superlink.revoke("peer-a", "peer-b")
     assert not await superlink.reaches_flower(key)
-    reply = await superlink.post(PATH, superlink.node_key("peer-a", identity.new_key()))
+    reply = await superlink.post(PATH, superlink.node_key("peer-a", certificates.new_key()))
     assert (reply.status_code, "revoked" in reply.text) == (403, True)
 
 
 async def test_nodes_from_before_a_restart_are_known_by_their_names(superlink: SuperLink) -> None:
-    key = identity.new_key()
+    key = certificates.new_key()
     await superlink.post(PATH, superlink.node_key("peer-a", key))
     restarted = create_app  # a gate that has seen nothing, on the same database
     state = superlink.app.state.linkstate_factory
@@ -230,7 +234,7 @@ async def test_nodes_from_before_a_restart_are_known_by_their_names(superlink: S
 
 
 async def known_key(superlink: SuperLink) -> ec.EllipticCurvePrivateKey:
-    key = identity.new_key()
+    key = certificates.new_key()
     assert (await superlink.post(PATH, superlink.node_key("peer-a", key))).status_code == 204
     return key
 
@@ -243,7 +247,7 @@ async def test_a_known_key_without_its_signature_has_none_of_its_body_read(
     attempts = [
         {k: v for k, v in good.items() if k != FLEET_HTTP_SIGNATURE_HEADER},
         {k: v for k, v in good.items() if k != TIMESTAMP_HEADER},
-        signed_headers(key, signed_by=identity.new_key()),
+        signed_headers(key, signed_by=certificates.new_key()),
         signed_headers(key, age_s=310.0),
         signed_headers(key, age_s=-10.0),
         {**good, TIMESTAMP_HEADER: now().isoformat()},
@@ -272,7 +276,7 @@ async def test_a_signed_call_is_flowers_own_to_answer(superlink: SuperLink) -> N
         assert reply.status_code == 200, reply.text
 
 
-@pytest.mark.parametrize("length", [fleet.LARGEST_BODY + 1, 400 * MIB, 10**30])
+@pytest.mark.parametrize("length", [fleet_calls.LARGEST_BODY + 1, 400 * MIB, 10**30])
 async def test_a_body_that_says_it_is_too_long_is_not_read(
     superlink: SuperLink, length: int
 ) -> None:
@@ -281,7 +285,7 @@ async def test_a_body_that_says_it_is_too_long_is_not_read(
     reply = await superlink.post("/v1/fleet/push-object", aiter(body), headers)
     assert (reply.status_code, body.taken) == (413, 0)
     assert reply.headers["connection"] == "close"
-    assert str(fleet.LARGEST_BODY) in reply.text
+    assert str(fleet_calls.LARGEST_BODY) in reply.text
 
 
 @pytest.mark.parametrize("announced", [{}, {"content-length": "5"}])
@@ -292,20 +296,20 @@ async def test_a_body_that_does_not_say_so_is_cut_off(
     headers = {**signed_headers(key), **announced}
     reply = await superlink.post("/v1/fleet/push-object", aiter(body), headers)
     assert reply.status_code == 413
-    assert body.taken == fleet.LARGEST_BODY // MIB + 1
+    assert body.taken == fleet_calls.LARGEST_BODY // MIB + 1
 
 
 async def test_a_chunk_of_an_array_and_a_body_at_the_bound_are_let_through(
     superlink: SuperLink,
 ) -> None:
-    assert fleet.LARGEST_BODY > 2 * FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
-    key, body = await known_key(superlink), Body(fleet.LARGEST_BODY // MIB)
+    assert fleet_calls.LARGEST_BODY > 2 * FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
+    key, body = await known_key(superlink), Body(fleet_calls.LARGEST_BODY // MIB)
     reply = await superlink.post("/v1/fleet/push-object", aiter(body), signed_headers(key))
-    assert body.taken == fleet.LARGEST_BODY // MIB
+    assert body.taken == fleet_calls.LARGEST_BODY // MIB
     assert reply.status_code == 400, "Flower read it, and it is no message"
 
 
 async def test_the_parser_that_bounds_headers_is_taken(superlink: SuperLink) -> None:
-    gate.uvicorn.config.HTTP_PROTOCOLS.update(auto="unbounded", h11="bounded")
-    gate.install(["flower-superlink", "--host", "0.0.0.0"])
-    assert gate.uvicorn.config.HTTP_PROTOCOLS["auto"] == "bounded"
+    superlink_gate.uvicorn.config.HTTP_PROTOCOLS.update(auto="unbounded", h11="bounded")
+    superlink_gate.install(["flower-superlink", "--host", "0.0.0.0"])
+    assert superlink_gate.uvicorn.config.HTTP_PROTOCOLS["auto"] == "bounded"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smpcfl.flower.follow import Limits
+from smpcfl.flower.server.clipping import Limits
 from smpcfl.protocol.quantise import Quantiser, decode_update, encode_failure, encode_update
 from smpcfl.protocol.ring import RingVector
 from smpcfl.tasks.digits import data, model

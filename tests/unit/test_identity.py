@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from smpcfl import identity
-from smpcfl.identity import Members, Role
+from smpcfl.net import certificates
+from smpcfl.net.certificates import Members, Role
 from smpcfl.protocol import signing
 from support.enrolled import Deployment
 
@@ -20,7 +20,7 @@ def test_an_older_certificate_does_not_replace_a_newer_one(
 ) -> None:
     deployment = Deployment(tmp_path)
     newer = deployment.certificate(Role.PEER, "peer-a")
-    monkeypatch.setattr(identity, "BACKDATE", datetime.timedelta(hours=1))
+    monkeypatch.setattr(certificates, "BACKDATE", datetime.timedelta(hours=1))
     older = deployment.certificate(Role.PEER, "peer-a")
     members = Members(deployment.ca)
     for der, stands in ((older, older), (newer, newer), (older, newer)):
@@ -48,7 +48,7 @@ def test_only_a_pinned_peer_with_its_pinned_key_counts(
     members = members_of(deployment, "peer-a", "peer-b", "peer-c")
     assert all(members.get(name) for name in ("peer-a", "peer-b", "peer-c"))
     members.pinned = {
-        "peer-a": identity.fingerprint(deployment.key("peer-a").public_key()),
+        "peer-a": certificates.fingerprint(deployment.key("peer-a").public_key()),
         "peer-b": "0" * 64,
     }
     assert members.get("peer-a") is not None
@@ -58,7 +58,7 @@ def test_only_a_pinned_peer_with_its_pinned_key_counts(
     assert members.get("aggregator") is not None, "peers alone are pinned"
     said = [record for record in caplog.records if "does not count" in record.getMessage()]
     assert len(said) == 1
-    shown = identity.fingerprint(deployment.key("peer-b").public_key())
+    shown = certificates.fingerprint(deployment.key("peer-b").public_key())
     assert f"peer-b shows a key with fingerprint {shown}" in said[0].getMessage()
 
 
@@ -85,4 +85,4 @@ def test_a_fingerprint_is_that_of_the_public_key_alone(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     key = deployment.key("peer-a").public_key()
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    assert identity.fingerprint(key) == hashlib.sha256(spki).hexdigest()
+    assert certificates.fingerprint(key) == hashlib.sha256(spki).hexdigest()

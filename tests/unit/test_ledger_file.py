@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl import ledger_file
-from smpcfl.ledger_file import open_ledger
+from smpcfl.base import ledger_file
+from smpcfl.base.files import StorageError
+from smpcfl.base.ledger_file import open_ledger
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Seen
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.ticket import HOUR_MS
-from smpcfl.storage import StorageError
 from support.network import make_ticket
 
 TICKET = make_ticket(8).ticket

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smpcfl.registry.limiter import _HOSTS, FAILURES, WINDOW_S, Limiter
+from smpcfl.registry.failed_enrolments import _HOSTS, FAILURES, WINDOW_S, Limiter
 
 
 def test_a_host_that_failed_too_often_waits_for_the_window_and_others_do_not() -> None:

@@ -7,8 +7,8 @@ import contextlib
 
 import pytest
 
-from smpcfl import limits
-from smpcfl.limits import Callers, Limits
+from smpcfl.net import callers
+from smpcfl.net.callers import Callers, Limits
 from smpcfl.protocol.errors import Reason, RemoteError
 
 LIMITS = Limits(in_flight=3, burst=10, per_second=2.0, pause_s=0.0)
@@ -88,14 +88,14 @@ async def test_a_flood_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) 
 
 
 async def test_only_so_many_callers_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_KEPT", 5)
+    monkeypatch.setattr(callers, "_KEPT", 5)
     clock = Clock()
-    callers = Callers(LIMITS, clock)
+    found = Callers(LIMITS, clock)
     for number in range(5):
-        await admitted(callers, f"peer-{number}", 10)
+        await admitted(found, f"peer-{number}", 10)
     clock.now = 4.0
-    await admitted(callers, "peer-0", 10)
+    await admitted(found, "peer-0", 10)
     clock.now = 8.0
-    assert await admitted(callers, "peer-5", 10) == 10
-    assert set(callers._callers) == {"peer-0", "peer-5"}
-    assert await admitted(callers, "peer-0", 10) == 8
+    assert await admitted(found, "peer-5", 10) == 10
+    assert set(found._callers) == {"peer-0", "peer-5"}
+    assert await admitted(found, "peer-0", 10) == 8

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from smpc.v1 import peer_pb2 as pb
-from smpcfl.identity import Members, Role
-from smpcfl.metrics import Metrics
+from smpcfl.base.metrics import Metrics
+from smpcfl.net.certificates import Members, Role
 from smpcfl.peer.agent import CallFailed
 from smpcfl.peer.link import PeerLink
 from support.enrolled import Deployment

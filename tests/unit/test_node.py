@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl import identity
-from smpcfl.identity import Identity, Role
-from smpcfl.local.stack import free_ports
-from smpcfl.peer import node
+from smpcfl.cli.stack import free_ports
+from smpcfl.daemons import node_key
+from smpcfl.net import certificates
+from smpcfl.net.certificates import Identity, Role
 from support.enrolled import Deployment
 
 
@@ -37,10 +37,10 @@ async def test_without_a_superlink_or_room_it_says_so_and_tries_again_until_stop
         if len(waits) == 3:
             stop.set()
 
-    monkeypatch.setattr(node, "wait_for", wait_for)
+    monkeypatch.setattr(node_key, "wait_for", wait_for)
     caplog.set_level("INFO", "smpcfl.peer")
     (port,) = free_ports(1)
-    await node.register(peer(tmp_path), f"127.0.0.1:{port}", tmp_path / path, stop)
+    await node_key.register(peer(tmp_path), f"127.0.0.1:{port}", tmp_path / path, stop)
     assert len(waits) == 3
     assert text in caplog.text
 
@@ -49,7 +49,7 @@ async def test_without_a_superlink_or_room_it_says_so_and_tries_again_until_stop
 def test_a_clock_that_is_off_is_named(
     caplog: pytest.LogCaptureFixture, off_s: int, said: bool
 ) -> None:
-    date = format_datetime(identity.now() - datetime.timedelta(seconds=off_s), usegmt=True)
-    node._check_clock(date, "aggregator:9092")
-    node._check_clock("", "aggregator:9092")
+    date = format_datetime(certificates.now() - datetime.timedelta(seconds=off_s), usegmt=True)
+    node_key._check_clock(date, "aggregator:9092")
+    node_key._check_clock("", "aggregator:9092")
     assert ("set both by NTP" in caplog.text) is said

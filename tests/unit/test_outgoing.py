@@ -26,8 +26,8 @@ from flwr.supernode.fleet_http_connection import http_request_response
 from flwr.supernode.nodestate import NodeStateFactory
 from flwr.supernode.nodestate.in_memory_nodestate import CLIENT_APP_CRASHED_ERROR
 
-from smpcfl.flower import mod
-from smpcfl.peer import outgoing
+from smpcfl.daemons import supernode_replies
+from smpcfl.flower.client import mod
 from smpcfl.protocol.errors import LocalError
 
 LIFE_S = 3600.0
@@ -111,9 +111,9 @@ def test_flower_itself_tells_how_long_the_app_ran(monkeypatch: pytest.MonkeyPatc
 def test_a_reply_arrives_whole_and_tells_neither_how_long_the_app_ran_nor_when_it_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    outgoing.install()
+    supernode_replies.install()
     wire, asked = Wire(monkeypatch), _asked()
-    monkeypatch.setattr(outgoing.time, "time", lambda: asked.metadata.created_at + 60)
+    monkeypatch.setattr(supernode_replies.time, "time", lambda: asked.metadata.created_at + 60)
     vector = np.arange(5, dtype=np.uint8)
     reply = Message(RecordDict({"v": ArrayRecord([vector])}), reply_to=asked)
     reply.metadata.ttl += 1e-6  # the rounding errors of when it was made
@@ -141,19 +141,19 @@ def test_a_reply_arrives_whole_and_tells_neither_how_long_the_app_ran_nor_when_i
 def test_an_app_that_fails_tells_nothing_of_how(
     error: Error, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    outgoing.install()
+    supernode_replies.install()
     wire, asked = Wire(monkeypatch), _asked()
     with caplog.at_level(logging.ERROR, "smpcfl.outgoing"):
         send(Message(error, reply_to=asked))
     for message in wire.received():
-        assert message.error == outgoing.FAILED
+        assert message.error == supernode_replies.FAILED
     assert not wire.pushed[0].clientapp_runtime_list
     assert str(error.reason) in caplog.text
 
 
 def test_a_refusal_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert outgoing.MODS_CODE == mod.ERROR_CODE
-    outgoing.install()
+    assert supernode_replies.MODS_CODE == mod.ERROR_CODE
+    supernode_replies.install()
     supernode.FAB_VERIFICATION_ERROR = Error(ErrorCode.INVALID_FAB, "this peer does not run it")
     for error in (supernode.FAB_VERIFICATION_ERROR, Error(mod.ERROR_CODE, "stale serial")):
         wire, asked = Wire(monkeypatch), _asked()
@@ -167,12 +167,12 @@ def test_a_flower_that_sends_replies_in_another_way_is_an_error(
 ) -> None:
     for owner, name, other in (
         (supernode, "_push_messages", lambda state, send: None),
-        (outgoing, "PushMessagesRequest", fleet_pb2.PullMessagesRequest),
+        (supernode_replies, "PushMessagesRequest", fleet_pb2.PullMessagesRequest),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, other)
             with pytest.raises(LocalError, match=r"sends replies in another way"):
-                outgoing.install()
+                supernode_replies.install()
     monkeypatch.delattr(FleetHttpClient, "PushMessages")
     with pytest.raises(LocalError, match=r"sends replies in another way"):
-        outgoing.install()
+        supernode_replies.install()

@@ -9,8 +9,8 @@ import grpc.aio
 import pytest
 
 from smpc.v1 import registry_pb2 as pb
-from smpcfl.config import Settings
-from smpcfl.identity import IdentityError
+from smpcfl.base.config import Settings
+from smpcfl.net.certificates import IdentityError
 from smpcfl.peer import presence
 from smpcfl.peer.presence import Presence
 from smpcfl.protocol.errors import Reason

@@ -9,22 +9,22 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from smpc.v1 import registry_pb2 as pb
-from smpcfl.config import ConfigError, Settings
-from smpcfl.identity import Role
-from smpcfl.limits import Callers, Limits
-from smpcfl.metrics import Metrics
+from smpcfl.base.config import ConfigError, Settings
+from smpcfl.base.metrics import Metrics
+from smpcfl.net.callers import Callers, Limits
+from smpcfl.net.certificates import Role
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.registry import service
+from smpcfl.registry import registry_service
+from smpcfl.registry.registry_service import RegistryService, targets
 from smpcfl.registry.roster import Roster
-from smpcfl.registry.service import RegistryService, targets
 from support.enrolled import Deployment
 
 
 async def test_a_peer_is_scraped_where_it_is_and_nowhere_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.rpc, "caller", lambda context: (Role.PEER, "peer-a"))
-    monkeypatch.setattr(service.rpc, "caller_certificate", lambda context: b"")
+    monkeypatch.setattr(registry_service.rpc, "caller", lambda context: (Role.PEER, "peer-a"))
+    monkeypatch.setattr(registry_service.rpc, "caller_certificate", lambda context: b"")
     roster = Roster(tmp_path / "indices.json", 1)
     authority = Deployment(tmp_path).authority
     registry = RegistryService(authority.own_identity([]), authority, roster, Metrics("seeded"))
@@ -46,7 +46,7 @@ async def test_a_peer_is_scraped_where_it_is_and_nowhere_else(
 async def test_an_address_needs_a_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: str
 ) -> None:
-    monkeypatch.setattr(service.rpc, "caller", lambda context: (Role.PEER, "peer-a"))
+    monkeypatch.setattr(registry_service.rpc, "caller", lambda context: (Role.PEER, "peer-a"))
     authority = Deployment(tmp_path).authority
     roster = Roster(tmp_path / "indices.json", 1)
     registry = RegistryService(authority.own_identity([]), authority, roster, Metrics("seeded"))
@@ -75,9 +75,9 @@ async def test_one_caller_asks_so_much_of_it_and_takes_nothing_from_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = Limits(burst=3, pause_s=0.0)
-    monkeypatch.setattr(service, "Callers", lambda: Callers(limits, lambda: 0.0))
+    monkeypatch.setattr(registry_service, "Callers", lambda: Callers(limits, lambda: 0.0))
     shown = [(Role.PEER, "peer-a")]
-    monkeypatch.setattr(service.rpc, "caller", lambda context: shown[0])
+    monkeypatch.setattr(registry_service.rpc, "caller", lambda context: shown[0])
     roster, authority = Roster(tmp_path / "indices.json", 1), Deployment(tmp_path).authority
     metrics = Metrics("seeded", CollectorRegistry())
     registry: Any = RegistryService(authority.own_identity([]), authority, roster, metrics)

@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 from cryptography import x509
 
-from smpcfl import enrolment, identity
-from smpcfl.config import ConfigError, Settings
-from smpcfl.identity import Identity, IdentityError, Role
-from smpcfl.metrics import Metrics
+from smpcfl.base.config import ConfigError, Settings
+from smpcfl.base.metrics import Metrics
+from smpcfl.net import certificates, enrolment
+from smpcfl.net.certificates import Identity, IdentityError, Role
 from support.enrolled import Deployment
 
 DAY = datetime.timedelta(days=1)
@@ -36,7 +36,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(identity, "now", lambda: made.now)
+    monkeypatch.setattr(certificates, "now", lambda: made.now)
     monkeypatch.setattr(enrolment, "wait_for", made.wait_for)
     return made
 
@@ -96,7 +96,7 @@ async def test_a_disk_that_is_full_leaves_the_certificate_in_use_the_one_on_disk
     def full(folder: Path, certificate: x509.Certificate) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(identity, "save_certificate", full)
+    monkeypatch.setattr(certificates, "save_certificate", full)
     directory = type("Directory", (), {"registry": Registry()})
     with pytest.raises(OSError, match="No space"):
         await enrolment._renew(own, Settings(state=tmp_path), cast(Any, directory), ())
@@ -105,16 +105,18 @@ async def test_a_disk_that_is_full_leaves_the_certificate_in_use_the_one_on_disk
 
 def test_a_certificate_that_is_not_the_keys_is_not_used(tmp_path: Path) -> None:
     own = peer(tmp_path)
-    identity.save(tmp_path / "peer", own)
-    assert identity.load(tmp_path / "peer", own.ca) is not None
-    identity.write_private(tmp_path / "peer" / "key.pem", identity.key_pem(identity.new_key()))
-    assert identity.load(tmp_path / "peer", own.ca) is None
+    certificates.save(tmp_path / "peer", own)
+    assert certificates.load(tmp_path / "peer", own.ca) is not None
+    certificates.write_private(
+        tmp_path / "peer" / "key.pem", certificates.key_pem(certificates.new_key())
+    )
+    assert certificates.load(tmp_path / "peer", own.ca) is None
 
 
 async def test_a_state_folder_is_one_peers(tmp_path: Path) -> None:
     own = peer(tmp_path)
-    identity.save(tmp_path / "peer", own)
-    identity.write_private(tmp_path / "join" / "ca.pem", identity.pem(own.ca))
+    certificates.save(tmp_path / "peer", own)
+    certificates.write_private(tmp_path / "join" / "ca.pem", certificates.pem(own.ca))
     settings = {"state": tmp_path / "peer", "join": tmp_path / "join"}
     assert (await enrolment.enrol(Settings(**settings), Role.PEER)).name == "a"
     with pytest.raises(IdentityError, match="is that of peer a, not b"):
@@ -123,7 +125,7 @@ async def test_a_state_folder_is_one_peers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hours", ["0", "-1", "nan", "9000", "x"])
 def test_lives_that_make_no_sense_are_refused(hours: str) -> None:
-    from smpcfl.config import load
+    from smpcfl.base.config import load
 
     with pytest.raises(ConfigError, match="SMPCFL_TOKEN_HOURS"):
         load({"SMPCFL_TOKEN_HOURS": hours}, {})

@@ -12,8 +12,8 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from smpcfl.flower import replies
-from smpcfl.flower.replies import exchange
+from smpcfl.flower.server import replies
+from smpcfl.flower.server.replies import exchange
 
 
 class Nodes:

@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from smpcfl import report, report_html
-from smpcfl.report import RoundRecord
+from smpcfl.reports import html, report
+from smpcfl.reports.report import RoundRecord
 
 COMPLETE = RoundRecord(
     run=7,
@@ -140,7 +140,7 @@ def test_a_reason_cannot_break_the_log() -> None:
     ],
 )
 def test_byte_size(count: float, text: str) -> None:
-    assert report_html.byte_size(count) == text
+    assert html.byte_size(count) == text
 
 
 def three_modes() -> dict[str, list[RoundRecord]]:
@@ -338,7 +338,7 @@ def test_any_history_can_be_shown(records: list[RoundRecord], tmp_path: Path) ->
     ("low", "high"), [(0.86, 0.943), (0.9, 0.9), (0.0, 0.0), (-3.0, 7.0), (1e-9, 1e9), (0.5, 1.0)]
 )
 def test_ticks_enclose_the_values_in_even_steps(low: float, high: float) -> None:
-    ticks = report_html._ticks(low, high)
+    ticks = html._ticks(low, high)
     assert 2 <= len(ticks) <= 7
     assert ticks[0] <= low + 1e-9
     assert ticks[-1] >= high - 1e-9

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl import supervisor
-from smpcfl.supervisor import Child
+from smpcfl.daemons import supervisor
+from smpcfl.daemons.supervisor import Child
 
 
 @pytest.mark.parametrize(

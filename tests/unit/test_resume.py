@@ -22,13 +22,14 @@ from flwr.app import (
 from flwr.serverapp.strategy import FedAvg, Result
 from flwr.supercore.task_identity import TaskIdentity
 
-from smpcfl.aggregator import training
+from smpcfl.aggregator import current_run
 from smpcfl.aggregator.checkpoint import Checkpoints, checkpoints_path
-from smpcfl.aggregator.training import COMPLETED, Training
-from smpcfl.flower import SecureStrategy, resume
-from smpcfl.flower.round import Outcome, Server
-from smpcfl.flower.strategy import to_numpy
-from smpcfl.ledger_file import open_ledger
+from smpcfl.aggregator.current_run import COMPLETED, Training
+from smpcfl.base.ledger_file import open_ledger
+from smpcfl.flower import SecureStrategy
+from smpcfl.flower.server import progress
+from smpcfl.flower.server.secure_round import Outcome, Server
+from smpcfl.flower.server.strategy import to_numpy
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.trailer import Trailer
 from support.disk import SmallDisk, small_disk
@@ -77,8 +78,8 @@ class Aggregator:
 
     def submit(self, flower_run: str) -> None:
         self.flower_run = flower_run
-        training.save(
-            training.training_path(self.state), Training("app", {}, RUN, flower_run=flower_run)
+        current_run.save(
+            current_run.training_path(self.state), Training("app", {}, RUN, flower_run=flower_run)
         )
 
     def start(
@@ -104,7 +105,7 @@ class Aggregator:
 
 @pytest.fixture
 def aggregator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Aggregator:
-    monkeypatch.setattr(resume, "_started", set())
+    monkeypatch.setattr(progress, "_started", set())
     monkeypatch.setattr(logging.getLogger("smpcfl"), "handlers", [])
     for name in ("_run_id", "_node_id", "_task_id"):  # else Flower makes no messages
         monkeypatch.setattr(TaskIdentity, name, 1)
@@ -204,7 +205,7 @@ def test_a_run_that_ended_lends_its_checkpoints_to_no_other(aggregator: Aggregat
     aggregator.submit("1")
     aggregator.start()
     ended = Training("app", {}, RUN, flower_run="1", ended=COMPLETED)
-    training.save(training.training_path(aggregator.state), ended)
+    current_run.save(current_run.training_path(aggregator.state), ended)
     aggregator.flower_run = "2"
     with pytest.raises(Killed):
         aggregator.start(kill_in=1)
@@ -231,7 +232,7 @@ def test_a_disk_that_fills_up_is_said_loudly_and_training_goes_on(
         small.submit("2")
         strategy = Scripted(FedAvg(fraction_evaluate=0.0), mode="normal", seed=1)
         full(disk, strategy)
-        monkeypatch.setattr(resume.time, "sleep", lambda _: disk.make_room())
+        monkeypatch.setattr(progress.time, "sleep", lambda _: disk.make_room())
         assert bits(small.start(strategy=strategy)) == undisturbed
         said = [event["message"] for event in small.events if event["event"] == "log"]
         assert sum("NO CHECKPOINT of round" in text for text in said) == ROUNDS - 1

@@ -12,17 +12,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from smpc.v1 import registry_pb2 as pb
-from smpcfl import identity
-from smpcfl.identity import IdentityError, Members, Role
-from smpcfl.metrics import Metrics
+from smpcfl.base.metrics import Metrics
+from smpcfl.net import certificates
+from smpcfl.net.certificates import IdentityError, Members, Role
 from smpcfl.protocol.errors import LocalError, Reason, RemoteError
 from smpcfl.protocol.signing import signer
-from smpcfl.registry import authority, service
+from smpcfl.registry import authority, registry_service
 from smpcfl.registry.authority import Authority, make_token, registry_state, reopen, revoke
 from smpcfl.registry.ca import load_or_make_ca
-from smpcfl.registry.limiter import FAILURES
+from smpcfl.registry.failed_enrolments import FAILURES
+from smpcfl.registry.registry_service import EnrolmentService, RegistryService
 from smpcfl.registry.roster import Roster
-from smpcfl.registry.service import EnrolmentService, RegistryService
 
 HOUR_S = 3600.0
 
@@ -38,11 +38,13 @@ class Registry:
         )
 
     def csr(self, key: ec.EllipticCurvePrivateKey, name: str = "a") -> bytes:
-        return identity.signing_request(key, Role.PEER, name)
+        return certificates.signing_request(key, Role.PEER, name)
 
     def enrol(self, key: ec.EllipticCurvePrivateKey, name: str = "a") -> bytes:
         token = (self.join / "peer" / "token").read_text()
-        return identity.der(self.authority.enrol(token, self.csr(key, name), Role.PEER.value, name))
+        return certificates.der(
+            self.authority.enrol(token, self.csr(key, name), Role.PEER.value, name)
+        )
 
 
 @pytest.fixture
@@ -51,28 +53,32 @@ def registry(tmp_path: Path) -> Registry:
 
 
 def test_a_certificate_is_renewed_for_its_own_key_alone(registry: Registry) -> None:
-    key, other = identity.new_key(), identity.new_key()
+    key, other = certificates.new_key(), certificates.new_key()
     old = registry.enrol(key)
     new = registry.authority.renew(old, registry.csr(key))
     assert new.public_key() == key.public_key()
-    assert identity.check_certificate(identity.der(new), registry.authority.certificate).name == "a"
+    assert (
+        certificates.check_certificate(certificates.der(new), registry.authority.certificate).name
+        == "a"
+    )
     with pytest.raises(RemoteError, match="another key"):
         registry.authority.renew(old, registry.csr(other))
     # The name is the certificate's, whatever the request says.
     taken = registry.authority.renew(old, registry.csr(key, "b"))
     assert (
-        identity.check_certificate(identity.der(taken), registry.authority.certificate).name == "a"
+        certificates.check_certificate(certificates.der(taken), registry.authority.certificate).name
+        == "a"
     )
 
 
 def test_renewal_is_due_after_two_thirds_of_the_life(registry: Registry) -> None:
-    certificate = x509.load_der_x509_certificate(registry.enrol(identity.new_key()))
-    left = (identity.renewal(certificate) - identity.now()).total_seconds()
+    certificate = x509.load_der_x509_certificate(registry.enrol(certificates.new_key()))
+    left = (certificates.renewal(certificate) - certificates.now()).total_seconds()
     assert left == pytest.approx(HOUR_S * 2 / 3, abs=5)
 
 
 def test_a_peer_id_is_nobody_elses_while_its_certificate_lives(registry: Registry) -> None:
-    key, other = identity.new_key(), identity.new_key()
+    key, other = certificates.new_key(), certificates.new_key()
     registry.enrol(key)
     registry.now = HOUR_S - 1
     with pytest.raises(RemoteError) as caught:
@@ -87,7 +93,7 @@ def test_a_peer_id_is_nobody_elses_while_its_certificate_lives(registry: Registr
 
 
 def test_whoever_is_revoked_comes_back_under_no_id_and_with_no_token(registry: Registry) -> None:
-    key = identity.new_key()
+    key = certificates.new_key()
     certificate = registry.enrol(key)
     token = (registry.join / "peer" / "token").read_text()
     revoke(registry.state, "a")
@@ -99,26 +105,26 @@ def test_whoever_is_revoked_comes_back_under_no_id_and_with_no_token(registry: R
     assert not (registry.join / "peer" / "token").exists()
     assert (registry.join / "aggregator" / "token").exists()
     own = make_token(registry.state, "", HOUR_S)
-    registry.authority.enrol(own, registry.csr(identity.new_key(), "c"), "peer", "c")
+    registry.authority.enrol(own, registry.csr(certificates.new_key(), "c"), "peer", "c")
     reopen(registry.state)
     registry.authority.keep_tokens()
     attempts = [
         lambda: registry.enrol(key),
         lambda: registry.enrol(key, "b"),
-        lambda: registry.enrol(identity.new_key()),
+        lambda: registry.enrol(certificates.new_key()),
         lambda: registry.authority.renew(certificate, registry.csr(key)),
     ]
     for attempt in attempts:
         with pytest.raises(RemoteError) as caught:
             attempt()
         assert caught.value.reason is Reason.REVOKED
-    registry.enrol(identity.new_key(), "d")
+    registry.enrol(certificates.new_key(), "d")
     # Another start knows it as well.
     assert Authority(registry.state, registry.join).claims.revoked() == {"a"}
 
 
 def test_only_a_known_peer_is_revoked(registry: Registry) -> None:
-    registry.enrol(identity.new_key())
+    registry.enrol(certificates.new_key())
     registry.authority.claims.claim("aggregator", "02aa", HOUR_S, 0.0)
     for name in ("b", "../ca.pem", "", "aggregator"):
         with pytest.raises(LocalError, match="known are a"):
@@ -128,34 +134,34 @@ def test_only_a_known_peer_is_revoked(registry: Registry) -> None:
 def test_an_id_that_a_token_was_made_for_is_nobody_elses(registry: Registry) -> None:
     token = make_token(registry.state, "b", HOUR_S)
     with pytest.raises(RemoteError, match="reserved") as caught:
-        registry.enrol(identity.new_key(), "b")
+        registry.enrol(certificates.new_key(), "b")
     assert caught.value.reason is Reason.NAME_TAKEN
-    key = identity.new_key()
+    key = certificates.new_key()
     registry.authority.enrol(token, registry.csr(key, "b"), "peer", "b")
     registry.now = 2 * HOUR_S  # lapsed: still not for anybody
     with pytest.raises(RemoteError):
-        registry.enrol(identity.new_key(), "b")
+        registry.enrol(certificates.new_key(), "b")
 
 
 def test_there_is_one_aggregator(registry: Registry) -> None:
     token = (registry.join / "aggregator" / "token").read_text()
 
     def enrol(key: ec.EllipticCurvePrivateKey) -> None:
-        csr = identity.signing_request(key, Role.AGGREGATOR, "aggregator")
+        csr = certificates.signing_request(key, Role.AGGREGATOR, "aggregator")
         registry.authority.enrol(token, csr, "aggregator", "aggregator")
 
-    key = identity.new_key()
+    key = certificates.new_key()
     enrol(key)
     enrol(key)
     with pytest.raises(RemoteError, match="held by another key"):
-        enrol(identity.new_key())
+        enrol(certificates.new_key())
 
 
 def test_a_damaged_claim_is_named(registry: Registry) -> None:
-    registry.enrol(identity.new_key())
+    registry.enrol(certificates.new_key())
     (registry.state / "claims" / "a").write_text("{")
     with pytest.raises(LocalError, match=r"claims/a is damaged .* remove it"):
-        registry.enrol(identity.new_key())
+        registry.enrol(certificates.new_key())
 
 
 def test_what_the_registry_could_not_read_is_not_written(
@@ -172,7 +178,7 @@ def test_what_the_registry_could_not_read_is_not_written(
 def test_members_forget_whoever_is_revoked_or_lapsed(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = identity.new_key()
+    key = certificates.new_key()
     members = Members(registry.authority.certificate)
     der = registry.enrol(key)
     members.add(der)
@@ -185,8 +191,8 @@ def test_members_forget_whoever_is_revoked_or_lapsed(
         members.add(der)
     members.revoked = frozenset()
     assert members.verify("a", b"message", signature)
-    later = identity.now() + datetime.timedelta(hours=2)
-    monkeypatch.setattr(identity, "now", lambda: later)
+    later = certificates.now() + datetime.timedelta(hours=2)
+    monkeypatch.setattr(certificates, "now", lambda: later)
     assert members.get("a") is None
     with pytest.raises(IdentityError, match="valid from"):
         members.add(der)
@@ -195,10 +201,10 @@ def test_members_forget_whoever_is_revoked_or_lapsed(
 async def test_the_registry_hears_nothing_from_a_revoked_peer_and_tells_the_others(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = identity.new_key()
+    key = certificates.new_key()
     shown = registry.enrol(key)
-    monkeypatch.setattr(service.rpc, "caller", lambda context: (Role.PEER, "a"))
-    monkeypatch.setattr(service.rpc, "caller_certificate", lambda context: shown)
+    monkeypatch.setattr(registry_service.rpc, "caller", lambda context: (Role.PEER, "a"))
+    monkeypatch.setattr(registry_service.rpc, "caller_certificate", lambda context: shown)
     roster = Roster(tmp_path / "indices.json", 1)
     metrics = Metrics("seeded")
     served = RegistryService(
@@ -230,7 +236,7 @@ async def test_the_registry_hears_nothing_from_a_revoked_peer_and_tells_the_othe
 async def test_who_fails_to_enrol_too_often_is_not_listened_to(registry: Registry) -> None:
     metrics, now = Metrics("seeded"), [0.0]
     served = EnrolmentService(registry.authority, metrics, lambda: now[0])
-    key = identity.new_key()
+    key = certificates.new_key()
     good = (registry.join / "peer" / "token").read_text()
 
     async def attempt(token: str, context: Context) -> None:
@@ -288,14 +294,14 @@ def own_ca(
         .issuer_name(name[0 if self_signed else 1])
         .public_key(key.public_key())
         .serial_number(7)
-        .not_valid_before(identity.now() - datetime.timedelta(days=1))
-        .not_valid_after(identity.now() + datetime.timedelta(days=1))
+        .not_valid_before(certificates.now() - datetime.timedelta(days=1))
+        .not_valid_after(certificates.now() + datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .sign(key, SHA256())
     )
     folder.mkdir(exist_ok=True)
-    (folder / "ca-key.pem").write_bytes(identity.key_pem(key))
-    (folder / "ca.pem").write_bytes(identity.pem(certificate))
+    (folder / "ca-key.pem").write_bytes(certificates.key_pem(key))
+    (folder / "ca.pem").write_bytes(certificates.pem(certificate))
     return key
 
 
@@ -303,8 +309,8 @@ def test_a_ca_of_the_operators_is_used(tmp_path: Path) -> None:
     key = own_ca(tmp_path / "state")
     registry = Registry(tmp_path)
     assert registry.authority.certificate.public_key() == key.public_key()
-    member = identity.check_certificate(
-        registry.enrol(identity.new_key()), registry.authority.certificate
+    member = certificates.check_certificate(
+        registry.enrol(certificates.new_key()), registry.authority.certificate
     )
     assert member.name == "a"
 
@@ -317,7 +323,7 @@ def test_a_ca_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IdentityError, match="not self-signed"):
         load_or_make_ca(tmp_path)
     own_ca(tmp_path)
-    (tmp_path / "ca-key.pem").write_bytes(identity.key_pem(identity.new_key()))
+    (tmp_path / "ca-key.pem").write_bytes(certificates.key_pem(certificates.new_key()))
     with pytest.raises(IdentityError, match="not the certificate of the key"):
         load_or_make_ca(tmp_path)
     before = (tmp_path / "ca.pem").read_bytes()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl import identity
-from smpcfl.identity import Role
+from smpcfl.net import certificates
+from smpcfl.net.certificates import Role
 from smpcfl.registry.roster import ALIVE_S, Roster
 from support.enrolled import Deployment
 
@@ -58,7 +58,7 @@ def test_an_older_certificate_replaces_no_newer_one(
 ) -> None:
     deployment = Deployment(tmp_path)
     newer = deployment.certificate(Role.AGGREGATOR, "aggregator")
-    monkeypatch.setattr(identity, "BACKDATE", datetime.timedelta(hours=1))
+    monkeypatch.setattr(certificates, "BACKDATE", datetime.timedelta(hours=1))
     older = deployment.certificate(Role.AGGREGATOR, "aggregator")
     roster = Roster(tmp_path / "indices.json", 1)
     for shown, kept in ((older, older), (newer, newer), (older, newer)):

@@ -10,9 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from smpc.v1 import local_pb2 as pb
-from smpcfl.aggregator.rounds import RoundsService, read
-from smpcfl.metrics import Metrics
-from smpcfl.report import RoundRecord
+from smpcfl.aggregator.rounds_service import RoundsService, read
+from smpcfl.base.metrics import Metrics
+from smpcfl.reports.report import RoundRecord
 from support.disk import small_disk
 
 

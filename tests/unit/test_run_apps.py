@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl.peer import run_apps
-from smpcfl.peer.run_apps import app_of_run, note, prepare
+from smpcfl.daemons import run_apps
+from smpcfl.daemons.run_apps import app_of_run, note, prepare
 from smpcfl.protocol.errors import LocalError
 
 RUN = 2**64 - 1
@@ -60,5 +60,5 @@ def test_a_folder_that_cannot_be_emptied_is_an_error(tmp_path: Path) -> None:
 
 
 def test_who_reads_it_imports_nothing_of_flower() -> None:
-    code = "import sys, smpcfl.peer.run_apps; sys.exit('flwr' in sys.modules)"
+    code = "import sys, smpcfl.daemons.run_apps; sys.exit('flwr' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from smpcfl.aggregator import runs as module
-from smpcfl.aggregator.runs import Runs
+from smpcfl.aggregator import flower_runs as module
+from smpcfl.aggregator.flower_runs import Runs
 from smpcfl.protocol.errors import LocalError
 
 
@@ -27,7 +27,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
     flwr = tmp_path / "flwr"
     flwr.write_text("#!/bin/sh\nexec sleep 600\n")
     flwr.chmod(0o755)
-    monkeypatch.setattr("smpcfl.supervisor.sys.executable", str(tmp_path / "python"))
+    monkeypatch.setattr("smpcfl.daemons.supervisor.sys.executable", str(tmp_path / "python"))
     started, start = Started(), asyncio.create_subprocess_exec
 
     async def noted(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:

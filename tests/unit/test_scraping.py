@@ -11,7 +11,7 @@ import yaml
 from prometheus_client import generate_latest
 
 from smpc.v1 import local_pb2, peer_pb2, registry_pb2
-from smpcfl.metrics import Metrics
+from smpcfl.base.metrics import Metrics
 from smpcfl.protocol.errors import Reason
 
 PROMETHEUS = Path(__file__).resolve().parents[2] / "prometheus/prometheus.yml"

@@ -11,23 +11,17 @@ from typing import Any, cast
 
 import pytest
 
-from smpcfl.identity import Members, Role
-from smpcfl.metrics import Metrics
+from smpcfl.base.metrics import Metrics
+from smpcfl.net.certificates import Members, Role
 from smpcfl.peer.agent import PeerAgent, SerialStore
-from smpcfl.peer.local import AgentService
-from smpcfl.peer.service import PeerService
+from smpcfl.peer.agent_service import AgentService
+from smpcfl.peer.peer_service import PeerService
 from smpcfl.protocol.errors import RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.masks import AdditiveMasks
-from smpcfl.protocol.messages import (
-    AdditiveShare,
-    Agreement,
-    Call,
-    Exchange,
-    Upload,
-)
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.messages import AdditiveShare, Agreement, Call, Exchange, Upload
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.shamir import combine, split
 from smpcfl.protocol.ticket import ADDITIVE
 from support.enrolled import Deployment

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from smpcfl.config import ConfigError, Settings
+from smpcfl.base.config import ConfigError, Settings
 
 FINGERPRINT = "0123456789abcdef" * 4
 

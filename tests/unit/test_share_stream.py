@@ -13,8 +13,8 @@ import pytest
 
 from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
-from smpcfl import rpc
-from smpcfl.peer import service
+from smpcfl.net import rpc
+from smpcfl.peer import peer_service
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.ticket import ADDITIVE, Deadlines, SignedTicket
 from support.loopback import Loopback
@@ -106,7 +106,7 @@ async def test_a_stream_that_never_ends_is_dropped_with_its_round(network: Loopb
 async def test_a_stream_that_never_begins(
     network: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "FIRST_CHUNK_S", 0.05)
+    monkeypatch.setattr(peer_service, "FIRST_CHUNK_S", 0.05)
     signed = ticket_of(network)
     take(network, signed)
     assert await reason_of(network, chunks_of(signed, ends=False)) is Reason.MALFORMED

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from smpcfl.local.stack import Stack
+from smpcfl.cli.stack import Stack
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

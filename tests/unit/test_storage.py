@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl import storage
-from smpcfl.aggregator import serial
-from smpcfl.aggregator.serial import next_serial
+from smpcfl.base import files
+from smpcfl.flower.server import serial
+from smpcfl.flower.server.serial import next_serial
 from support.disk import small_disk
 
 
@@ -19,19 +19,19 @@ def test_a_disk_that_is_full_or_small_is_named_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with small_disk(tmp_path / "disk", monkeypatch) as disk:
-        storage.check(disk.folder, 1)
+        files.check(disk.folder, 1)
         with pytest.raises(
-            storage.StorageError, match=r"at least \d+ MiB are needed: make room, or .* --state"
+            files.StorageError, match=r"at least \d+ MiB are needed: make room, or .* --state"
         ):
-            storage.check(disk.folder, 2**60)
+            files.check(disk.folder, 2**60)
         disk.fill()
-        with pytest.raises(storage.StorageError, match=f"{disk.folder}: No space left on device"):
-            storage.check(disk.folder, 1)
+        with pytest.raises(files.StorageError, match=f"{disk.folder}: No space left on device"):
+            files.check(disk.folder, 1)
 
 
 def test_a_folder_that_cannot_be_made_is_named() -> None:
-    with pytest.raises(storage.StorageError, match="cannot write to the state folder /proc/no"):
-        storage.check(Path("/proc/no"), 1)
+    with pytest.raises(files.StorageError, match="cannot write to the state folder /proc/no"):
+        files.check(Path("/proc/no"), 1)
 
 
 def test_a_full_disk_voids_no_round_for_want_of_a_serial(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from cryptography import x509
 
-from smpcfl import identity
-from smpcfl.identity import Identity, Role
+from smpcfl.net import certificates
+from smpcfl.net.certificates import Identity, Role
 from support.enrolled import Deployment
 
 CALL_S = 10.0
@@ -21,10 +21,10 @@ CALL_S = 10.0
 SERVER = """
 import asyncio, sys
 from pathlib import Path
-from smpcfl import identity, rpc
+from smpcfl.net import certificates, rpc
 
 async def serve(folder):
-    own = identity.load(folder, identity.load_ca(folder / "ca.pem"))
+    own = certificates.load(folder, certificates.load_ca(folder / "ca.pem"))
     server = rpc.new_server()
     port = rpc.bind(server, "127.0.0.1", 0, own.server_credentials(), "port")
     await server.start()
@@ -41,7 +41,7 @@ def version_spoken(port: int, folder: Path, newest: ssl.TLSVersion) -> str | Non
     context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
     context.maximum_version = newest
     context.set_alpn_protocols(["h2"])
-    name = identity.tls_name(Role.PEER, "peer-a")
+    name = certificates.tls_name(Role.PEER, "peer-a")
     with socket.create_connection(("127.0.0.1", port), CALL_S) as plain:
         try:
             with context.wrap_socket(plain, server_hostname=name) as wrapped:
@@ -55,8 +55,8 @@ def test_tls_before_1_3_is_not_let_in(tmp_path: Path) -> None:
     enrolled = Deployment(tmp_path)
     certificate = x509.load_der_x509_certificate(enrolled.certificate(Role.PEER, "peer-a"))
     own = Identity(Role.PEER, "peer-a", enrolled.key("peer-a"), certificate, enrolled.ca)
-    identity.save(tmp_path, own)
-    (tmp_path / "ca.pem").write_bytes(identity.pem(enrolled.ca))
+    certificates.save(tmp_path, own)
+    (tmp_path / "ca.pem").write_bytes(certificates.pem(enrolled.ca))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
     with subprocess.Popen(
         [sys.executable, "-c", SERVER, str(tmp_path)],

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl import identity
-from smpcfl.config import ConfigError, Settings
-from smpcfl.identity import Role
+from smpcfl.base.config import ConfigError, Settings
+from smpcfl.net import certificates
+from smpcfl.net.certificates import Role
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.registry.authority import Authority, make_token, revoke
 
@@ -29,8 +29,8 @@ class Registry:
         )
 
     def enrol(self, name: str, token: str = "", role: Role = Role.PEER) -> None:
-        key = identity.new_key()
-        csr = identity.signing_request(key, role, name)
+        key = certificates.new_key()
+        csr = certificates.signing_request(key, role, name)
         token = token or (self.join / role / "token").read_text()
         self.authority.enrol(token, csr, role, name)
 

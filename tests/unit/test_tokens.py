@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl import identity
-from smpcfl.identity import Role
+from smpcfl.net import certificates
+from smpcfl.net.certificates import Role
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.registry import tokens as module
 from smpcfl.registry.tokens import JoinToken, Tokens
@@ -127,7 +127,7 @@ def test_a_join_folder_that_is_full_leaves_no_records_behind(
     def full(path: Path, content: bytes, mode: int = 0o600) -> None:
         if path.name == "token":
             raise OSError(28, "No space left on device")
-        identity.write_private(path, content, mode)
+        certificates.write_private(path, content, mode)
 
     monkeypatch.setattr(module, "write_private", full)
     join = JoinToken(Tokens(tmp_path / "tokens"), Role.PEER, tmp_path / "token", DAY_S)

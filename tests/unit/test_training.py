@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from smpcfl import storage
-from smpcfl.aggregator import trainer, training
+from smpcfl.aggregator import current_run, run_keeper
 from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints, checkpoints_path
-from smpcfl.aggregator.runs import Runs
-from smpcfl.aggregator.trainer import Trainer
-from smpcfl.aggregator.training import COMPLETED, FAILED, STOPPED, Training
-from smpcfl.config import Settings
-from smpcfl.metrics import Metrics
+from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, Training
+from smpcfl.aggregator.flower_runs import Runs
+from smpcfl.aggregator.run_keeper import Trainer
+from smpcfl.base import files
+from smpcfl.base.config import Settings
+from smpcfl.base.metrics import Metrics
 from smpcfl.protocol.errors import LocalError
 from smpcfl.tasks import BUNDLED
 
@@ -69,7 +69,7 @@ class Bench:
     """A Trainer on a state folder, that may be started again and again."""
 
     def __init__(self, state: Path) -> None:
-        self.path = training.training_path(state)
+        self.path = current_run.training_path(state)
         self.runs = FakeRuns()
         self.settings = Settings(state=state, rounds=4)
         self.checkpoints = Checkpoints(checkpoints_path(state))
@@ -78,13 +78,13 @@ class Bench:
 
     @property
     def kept(self) -> Training:
-        found = training.load(self.path)
+        found = current_run.load(self.path)
         assert found is not None
         return found
 
     def interrupted(self, **members: Any) -> None:
         given = {"config": {"num-rounds": 4}, "run": RUN, "flower_run": "9", **members}
-        training.save(self.path, Training("the/app", **given))
+        current_run.save(self.path, Training("the/app", **given))
 
     def done(self, number: int) -> None:
         arrays = {"w": np.zeros(1)}
@@ -119,7 +119,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     for name in ("_SETTLE_S", "_RETRY_S", "_FOLLOW_S", "_ASK_S", "_NO_ROOM_S"):
-        monkeypatch.setattr(trainer, name, 0.0)
+        monkeypatch.setattr(run_keeper, name, 0.0)
     return Bench(tmp_path)
 
 
@@ -299,14 +299,14 @@ async def test_it_waits_for_room_and_says_so(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.interrupted()
-    tries = iter([storage.StorageError("no room"), storage.StorageError("no room"), None])
+    tries = iter([files.StorageError("no room"), files.StorageError("no room"), None])
 
     def check(folder: Path, least: int) -> None:
         if (error := next(tries)) is not None:
             assert bench.runs.log == []
             raise error
 
-    monkeypatch.setattr(storage, "check", check)
+    monkeypatch.setattr(files, "check", check)
     await bench.start(looks=1)
     assert caplog.text.count(f"run {RUN} waits: no room") == 2
     assert bench.runs.log == [("start", "the/app", "100")]
@@ -326,32 +326,32 @@ def test_a_server_app_learns_whether_its_run_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once, where there is nothing to wait for."""
-    monkeypatch.delattr(training.time, "sleep")
-    path = training.training_path(tmp_path)
-    assert training.of_flower_run(path, "9") is None
-    training.save(path, Training("app", {}, RUN, flower_run="9"))
-    found = training.of_flower_run(path, "9")
+    monkeypatch.delattr(current_run.time, "sleep")
+    path = current_run.training_path(tmp_path)
+    assert current_run.of_flower_run(path, "9") is None
+    current_run.save(path, Training("app", {}, RUN, flower_run="9"))
+    found = current_run.of_flower_run(path, "9")
     assert found is not None
     assert found.run == RUN
-    assert training.of_flower_run(path, "10") is None
+    assert current_run.of_flower_run(path, "10") is None
 
 
 def test_a_server_app_that_is_faster_than_its_submission_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = training.training_path(tmp_path)
-    training.save(path, Training("app", {}, RUN))
+    path = current_run.training_path(tmp_path)
+    current_run.save(path, Training("app", {}, RUN))
 
     def submitted(_: float) -> None:
-        training.save(path, Training("app", {}, RUN, flower_run="9"))
+        current_run.save(path, Training("app", {}, RUN, flower_run="9"))
 
-    monkeypatch.setattr(training.time, "sleep", submitted)
-    assert training.of_flower_run(path, "9") == training.load(path)
+    monkeypatch.setattr(current_run.time, "sleep", submitted)
+    assert current_run.of_flower_run(path, "9") == current_run.load(path)
 
 
 def test_a_file_that_is_not_ours_is_named(tmp_path: Path) -> None:
-    path = training.training_path(tmp_path)
+    path = current_run.training_path(tmp_path)
     for text in ("", "{}", '{"app": "x", "config": {}, "more": 1}', "[]"):
         path.write_text(text)
         with pytest.raises(LocalError, match=r"training\.json is unreadable .* remove it"):
-            training.load(path)
+            current_run.load(path)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from smpcfl.waiting import or_stop, until_stop
+from smpcfl.base.waiting import or_stop, until_stop
 
 
 async def wait_and_note(stop: asyncio.Event, seen: list[str]) -> None:

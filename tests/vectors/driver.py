@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smpcfl.protocol.additive import AdditivePeerRound
-from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.messages import (
     Acknowledge,
     AdditiveShare,
@@ -19,7 +19,7 @@ from smpcfl.protocol.messages import (
     Survivors,
     Upload,
 )
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.ring import RingVector
 
 Round = PeerRound | AdditivePeerRound

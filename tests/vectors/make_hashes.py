@@ -11,9 +11,7 @@ from smpcfl.protocol import merkle
 from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.encoding import canonical, digest
 from smpcfl.protocol.ledger import configuration
-from smpcfl.protocol.quantise import (
-    model_digest,
-)
+from smpcfl.protocol.quantise import model_digest
 from smpcfl.protocol.ticket import pack_bitmap
 from vectors.files import (
     Json,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from smpc.v1 import messages_pb2 as pb
-from smpcfl import wire
+from smpcfl.net import wire
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.messages import (
     Acknowledge,

@@ -9,11 +9,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from smpcfl.net.wire import announcement_to_proto, ticket_to_proto
 from smpcfl.protocol.dealing import deal
 from smpcfl.protocol.messages import Announcement
 from smpcfl.protocol.signing import AGGREGATOR, REGISTRY, signer
 from smpcfl.protocol.ticket import SignedTicket
-from smpcfl.wire import announcement_to_proto, ticket_to_proto
 from vectors.files import Json, case, number, refused, topic
 from vectors.given import COHORT, Tape, five, key, message_json, scalar, signer_of, some, three
 

@@ -7,12 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from smpcfl.protocol.messages import (
-    Header,
-    Survivors,
-    headers_digest,
-    survivors_bytes,
-)
+from smpcfl.protocol.messages import Header, Survivors, headers_digest, survivors_bytes
 from smpcfl.protocol.signing import AGGREGATOR
 from smpcfl.protocol.survivors import choose_survivors, survivors_digest
 from vectors.files import Json, case, refused, topic

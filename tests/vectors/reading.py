@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from smpc.v1 import messages_pb2 as pb
-from smpcfl import wire
+from smpcfl.net import wire
 from smpcfl.protocol import messages
 from smpcfl.protocol.errors import LocalError, RemoteError
 from smpcfl.protocol.keystream import Secret

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from smpc.v1 import messages_pb2 as pb
-from smpcfl import wire
+from smpcfl.net import wire
 from smpcfl.protocol.dealing import check_dealt, deal
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.keystream import check_public_key

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from smpcfl.protocol.additive import AdditivePeerRound
-from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.dealing import check_ready
 from smpcfl.protocol.messages import Confirmation, Ready, Upload
-from smpcfl.protocol.peer import PeerRound
+from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.quantise import decode_update
 from smpcfl.protocol.signing import signer

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from ..identity import write_private
+from ..net.certificates import write_private
 from ..protocol.errors import LocalError
-from .runs import Runs
+from .flower_runs import Runs
 
 COMPLETED, STOPPED, FAILED = "completed", "stopped", "failed"
 _POLL_S = 0.1

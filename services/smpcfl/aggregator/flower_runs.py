@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..identity import write_private
+from ..daemons.supervisor import flower_environment
+from ..net.certificates import write_private
 from ..protocol.errors import LocalError
-from ..supervisor import flower_environment
 
 log = logging.getLogger("smpcfl.aggregator")
 _CONNECTION = "smpcfl"

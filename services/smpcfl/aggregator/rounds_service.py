@@ -13,10 +13,10 @@ import grpc
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
 
-from ..metrics import Metrics
+from ..base.metrics import Metrics
+from ..net.rpc import Context
 from ..protocol.errors import Reason
-from ..report import RoundRecord, line
-from ..rpc import Context
+from ..reports.report import RoundRecord, line
 
 log = logging.getLogger("smpcfl.aggregator")
 

@@ -8,17 +8,17 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from .. import storage
-from ..config import Settings
-from ..directory import Directory
-from ..metrics import Metrics
+from ..base import files
+from ..base.config import Settings
+from ..base.metrics import Metrics
+from ..base.waiting import wait_for
+from ..net.directory import Directory
 from ..protocol.errors import LocalError
 from ..tasks import BUNDLED
-from ..waiting import wait_for
-from . import training
+from . import current_run
 from .checkpoint import Checkpoints, checkpoints_path
-from .runs import Runs
-from .training import COMPLETED, FAILED, STOPPED, Training
+from .current_run import COMPLETED, FAILED, STOPPED, Training
+from .flower_runs import Runs
 
 log = logging.getLogger("smpcfl.aggregator")
 _SETTLE_S = 4.0
@@ -65,7 +65,7 @@ class Trainer:
         self._directory = directory
         self._runs = runs
         self._starts = starts
-        self._path = training.training_path(settings.state)
+        self._path = current_run.training_path(settings.state)
         self._checkpoints = Checkpoints(checkpoints_path(settings.state))
         self._seen = ""
         self._starts_before = 0
@@ -75,13 +75,13 @@ class Trainer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
-        found = training.load(self._path)
+        found = current_run.load(self._path)
         if found is not None and not found.over:
             if found.mode in ("", self._settings.mode):
                 await self._go_on(found, stop)
             else:
                 await self._give_up(found, stop)
-            found = training.load(self._path)
+            found = current_run.load(self._path)
         if self._wants_first(found):
             await self._first(found, stop)
         while not stop.is_set():
@@ -110,7 +110,7 @@ class Trainer:
     async def _first(self, before: Training | None, stop: asyncio.Event) -> None:
         """Once enough peers are there and no more come, unless another run takes `before`'s place."""
         peers = await self._settled_peers(stop)
-        if stop.is_set() or training.load(self._path) != before:
+        if stop.is_set() or current_run.load(self._path) != before:
             return
         log.info("%d peers are there", peers)
         config = run_config(self._settings, self._settings.rounds, peers)
@@ -155,18 +155,18 @@ class Trainer:
         refused = 0
         while not stop.is_set():
             try:
-                storage.check(self._settings.state, storage.AGGREGATOR_BYTES)
-            except storage.StorageError as error:
+                files.check(self._settings.state, files.AGGREGATOR_BYTES)
+            except files.StorageError as error:
                 log.error("run %d waits: %s", wanted.run, error)
                 await wait_for(stop, _NO_ROOM_S)
                 continue
             try:
-                submitted = await training.submit(self._runs, self._path, wanted)
+                submitted = await current_run.submit(self._runs, self._path, wanted)
             except (LocalError, OSError) as error:
                 if await self._reachable():
                     refused += 1
                     log.warning("run %d is not taken yet: %s", wanted.run, error)
-                    if refused == _REFUSALS and (kept := training.load(self._path)) is not None:
+                    if refused == _REFUSALS and (kept := current_run.load(self._path)) is not None:
                         self._end(kept, FAILED, str(error))
                         return
                 await wait_for(stop, _RETRY_S)
@@ -185,7 +185,7 @@ class Trainer:
 
     async def _look(self, stop: asyncio.Event) -> None:
         """Notes how the run in hand ended, whoever started it; goes on with it if it was cut off."""
-        found = training.load(self._path)
+        found = current_run.load(self._path)
         if found is None or found.ended or not found.flower_run:
             return
         if found.flower_run != self._seen:
@@ -235,14 +235,14 @@ class Trainer:
 
     def _save(self, changed: Training) -> bool:
         try:
-            training.save(self._path, changed)
+            current_run.save(self._path, changed)
         except OSError as error:
             log.error("cannot keep what became of run %d: %s; make room", changed.run, error)
             return False
         return True
 
     def _end(self, found: Training, how: str, reason: str = "") -> None:
-        if training.load(self._path) != found:
+        if current_run.load(self._path) != found:
             return  # `smpcfl run` has put another one there
         if not self._save(replace(found, ended=how, reason=reason)):
             return  # it is looked at again

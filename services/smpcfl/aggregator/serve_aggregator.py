@@ -10,25 +10,26 @@ import grpc.aio
 
 from smpc.v1 import local_pb2_grpc
 
-from .. import enrolment, identity, storage
-from ..config import Settings, cannot_listen
-from ..directory import Directory
-from ..identity import Role
-from ..metrics import Metrics
-from ..supervisor import Child, flower_environment
-from ..waiting import or_stop, until_stop, wait_for
-from . import training
-from .rounds import RoundsService, records_path
-from .runs import Runs
-from .trainer import Trainer
+from ..base import files
+from ..base.config import Settings, cannot_listen
+from ..base.metrics import Metrics
+from ..base.waiting import or_stop, until_stop, wait_for
+from ..daemons.supervisor import Child, flower_environment
+from ..net import certificates, enrolment
+from ..net.certificates import Role
+from ..net.directory import Directory
+from . import current_run
+from .flower_runs import Runs
+from .rounds_service import RoundsService, records_path
+from .run_keeper import Trainer
 
 
 async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Runs the aggregator until `stop`."""
-    storage.check(settings.state, storage.AGGREGATOR_BYTES)
+    files.check(settings.state, files.AGGREGATOR_BYTES)
     _check_port(settings)
-    socket_path = storage.socket_path(settings.state, "rounds")
-    found = training.load(training.training_path(settings.state))
+    socket_path = files.socket_path(settings.state, "rounds")
+    found = current_run.load(current_run.training_path(settings.state))
     if found is None:
         metrics.rounds_left.set(settings.rounds)
     hosts = ["aggregator", "localhost", "127.0.0.1", socket.gethostname()]
@@ -36,7 +37,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     own = await or_stop(stop, enrolment.enrol(settings, Role.AGGREGATOR, hosts))
     if own is None:
         return
-    identity.write_private(settings.state / "ca.pem", identity.pem(own.ca), 0o644)
+    certificates.write_private(settings.state / "ca.pem", certificates.pem(own.ca), 0o644)
     directory = Directory(own, settings.registry, settings.state / "roster.bin", metrics)
 
     local = grpc.aio.server()

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .protocol.errors import LocalError
-from .protocol.ticket import MODES
+from ..protocol.errors import LocalError
+from ..protocol.ticket import MODES
 
 PREFIX = "SMPCFL_"
 ANY_APP, BUNDLED_APP = "any", "bundled"

@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from .identity import write_private
-from .protocol.errors import LocalError
+from ..net.certificates import write_private
+from ..protocol.errors import LocalError
 
 MIB = 2**20
 LEAST_BYTES = 1 * MIB

@@ -7,9 +7,9 @@ import sqlite3
 import time
 from pathlib import Path
 
-from .protocol.ledger import Ledger, Seen
-from .protocol.ticket import HOUR_MS
-from .storage import StorageError
+from ..protocol.ledger import Ledger, Seen
+from ..protocol.ticket import HOUR_MS
+from .files import StorageError
 
 MODELS = 10_000
 """Kept; the oldest are forgotten first. At 60 tickets an hour that is a week."""

@@ -20,11 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from smpc.v1 import messages_pb2, peer_pb2
 
-from .. import wire
+from ..net import wire
+from ..net.rpc import FRAME_BYTES, pieces
 from ..protocol import trailer
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.admission import Admission
-from ..protocol.aggregator import AggregatorRound
+from ..protocol.aggregator_round import AggregatorRound
 from ..protocol.messages import (
     Acknowledge,
     AdditiveShare,
@@ -35,7 +36,7 @@ from ..protocol.messages import (
     Ready,
     ReadyReply,
 )
-from ..protocol.peer import PeerRound
+from ..protocol.peer_round import PeerRound
 from ..protocol.policy import Policy
 from ..protocol.quantise import decode_update, encode_update, model_digest
 from ..protocol.ring import RingVector
@@ -49,7 +50,6 @@ from ..protocol.ticket import (
     Ticket,
     default_threshold,
 )
-from ..rpc import FRAME_BYTES, pieces
 
 NOW = 0.0  # the round is over before the first retry or deadline
 _CONFIG = bytes(32)

@@ -17,10 +17,10 @@ from rich.table import Table
 from .. import __version__
 from ..protocol.errors import LocalError
 from ..protocol.ticket import ADDITIVE, SEEDED
-from ..report_html import byte_size
+from ..reports.html import byte_size
 from . import parts
 from .parts import Figures
-from .rounds import RoundFigures, play
+from .round_costs import RoundFigures, play
 from .timing import machine
 
 FLOAT32_BYTES = 4

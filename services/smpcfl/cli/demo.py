@@ -15,11 +15,12 @@ from statistics import mean
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from .. import __version__, report
-from ..aggregator import rounds as kept
-from ..aggregator import training
+from .. import __version__
+from ..aggregator import current_run
+from ..aggregator import rounds_service as kept
 from ..protocol.errors import LocalError
-from ..report import RoundRecord
+from ..reports import report
+from ..reports.report import RoundRecord
 from .stack import Stack
 
 _START_S = 120.0
@@ -71,7 +72,7 @@ def _train(
     def follow() -> bool:
         nonlocal shown
         # First how the run stands, then its records: none of the last ones is missed.
-        run = training.load(training.training_path(stack.records.parent))
+        run = current_run.load(current_run.training_path(stack.records.parent))
         records = kept.read(stack.records)
         for record in records[shown:]:
             shown += 1

@@ -13,10 +13,11 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from . import __version__, config
-from .config import PortInUse, Settings
-from .protocol.errors import ProtocolError
-from .protocol.ticket import MODES
+from .. import __version__
+from ..base import config
+from ..base.config import PortInUse, Settings
+from ..protocol.errors import ProtocolError
+from ..protocol.ticket import MODES
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -212,16 +213,16 @@ def _modes(text: str) -> tuple[str, ...]:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from . import storage
-    from .metrics import Metrics
-    from .protocol.errors import Reason
+    from ..base import files
+    from ..base.metrics import Metrics
+    from ..protocol.errors import Reason
 
     settings = config.load(os.environ, vars(options))
     configure_log()
     # A core dump would hold the keys.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Before anything starts: what cannot be kept would be missed in the middle of a run.
-    storage.check(settings.state, storage.LEAST_BYTES)
+    files.check(settings.state, files.LEAST_BYTES)
     metrics = Metrics(settings.mode)
     metrics.rejected.start_at_zero(reason=[reason.value for reason in Reason])
     metrics.serve(settings.host, settings.metrics_port)
@@ -231,11 +232,11 @@ def _serve(options: argparse.Namespace) -> int:
 async def _until_signal(service: str, settings: Settings, metrics: Any) -> int:
     serve: Callable[[Settings, Any, asyncio.Event], Coroutine[Any, Any, None]]
     if service == "registry":
-        from .registry.service import serve
+        from ..registry.registry_service import serve
     elif service == "peer":
-        from .peer.main import serve
+        from ..peer.serve_peer import serve
     else:
-        from .aggregator.main import serve
+        from ..aggregator.serve_aggregator import serve
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -271,7 +272,7 @@ def configure_log() -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .aggregator.follow import run_and_follow
+    from .run import run_and_follow
 
     given = {key: getattr(options, key) for key in ("state", "superlink_port")}
     settings = config.load(os.environ, given)
@@ -289,8 +290,8 @@ def _status(options: argparse.Namespace) -> int:
 def _token(options: argparse.Namespace) -> int:
     import time
 
-    from .identity import check_name
-    from .registry.authority import make_token, registry_state, reopen
+    from ..net.certificates import check_name
+    from ..registry.authority import make_token, registry_state, reopen
 
     state = registry_state(config.load(os.environ, {"state": options.state}).state)
     if options.reopen:
@@ -303,7 +304,7 @@ def _token(options: argparse.Namespace) -> int:
 
 
 def _revoke(options: argparse.Namespace) -> int:
-    from .registry.authority import registry_state, revoke
+    from ..registry.authority import registry_state, revoke
 
     state = registry_state(config.load(os.environ, {"state": options.state}).state)
     revoke(state, options.peer)
@@ -319,13 +320,13 @@ def _revoke(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from .local.demo import compare
+    from .demo import compare
 
     return compare((options.mode,), options.peers, options.rounds, options.seed, 1, options.report)
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from .local.demo import compare
+    from .demo import compare
 
     return compare(
         options.modes,
@@ -338,7 +339,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from .bench.suite import bench
+    from ..bench.suite import bench
 
     return bench(options.json)
 

@@ -7,15 +7,15 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
-from .. import storage
-from ..config import Settings
+from ..aggregator import current_run, rounds_service
+from ..aggregator.current_run import COMPLETED, STOPPED, Training
+from ..aggregator.flower_runs import Runs
+from ..aggregator.run_keeper import run_config
+from ..base import files
+from ..base.config import Settings
 from ..protocol.errors import LocalError
-from ..report import line
+from ..reports.report import line
 from ..tasks import BUNDLED
-from . import rounds, training
-from .runs import Runs
-from .trainer import run_config
-from .training import COMPLETED, STOPPED, Training
 
 _POLL_S = 1.0
 _POLLS = 20
@@ -29,7 +29,7 @@ async def run_and_follow(
 
     `number` of rounds, `seed`: None leaves it to the settings, or to an `app`'s own configuration.
     """
-    path = rounds.records_path(settings.state)
+    path = rounds_service.records_path(settings.state)
     if not (settings.state / "superlink.db").exists():
         raise LocalError(
             f"no aggregator keeps its state in {settings.state}: run this where `smpcfl aggregator`"
@@ -40,11 +40,11 @@ async def run_and_follow(
         seeded = settings if seed is None else replace(settings, seed=seed)
         wanted = Training(str(BUNDLED), run_config(seeded, number, settings.min_peers))
     else:
-        from ..peer.apps import hash_of  # takes much of Flower with it
+        from ..daemons.allowed_apps import hash_of  # takes much of Flower with it
 
         wanted = Training(str(app.resolve()), app_config(app, number, seed))
         print(f"app {hash_of(app)}: peers run it if their SMPCFL_APPS allows it", flush=True)
-    storage.check(settings.state, storage.AGGREGATOR_BYTES)
+    files.check(settings.state, files.AGGREGATOR_BYTES)
     runs = Runs(settings.state, settings.superlink_port)
     current = await _last_one(runs, settings)
     if current is not None:
@@ -54,8 +54,8 @@ async def run_and_follow(
     shown = 0
     while True:
         # First how it stands, then its records: none of the last ones is missed.
-        current = training.load(training.training_path(settings.state))
-        records = [record for record in rounds.read(path) if record.run == wanted.run]
+        current = current_run.load(current_run.training_path(settings.state))
+        records = [record for record in rounds_service.read(path) if record.run == wanted.run]
         for record in records[shown:]:
             print(line(record, number), flush=True)
         shown = len(records)
@@ -75,10 +75,10 @@ async def _last_one(runs: Runs, settings: Settings) -> Training | None:
     """
     for _ in range(_POLLS):
         active = await runs.active()
-        current = training.load(training.training_path(settings.state))
+        current = current_run.load(current_run.training_path(settings.state))
         if not active and (current is None or current.ended):
             return current
-        records = rounds.read(rounds.records_path(settings.state))
+        records = rounds_service.read(rounds_service.records_path(settings.state))
         if current is None or not records:
             break
         last = (current.run, current.config.get("num-rounds"))
@@ -114,9 +114,9 @@ def app_config(app: Path, number: int | None, seed: int | None) -> dict[str, int
 
 
 async def _submit(runs: Runs, settings: Settings, wanted: Training) -> None:
-    path = training.training_path(settings.state)
+    path = current_run.training_path(settings.state)
     try:
-        await training.submit(runs, path, wanted)
+        await current_run.submit(runs, path, wanted)
     except BaseException:
-        training.save(path, replace(wanted, ended=STOPPED, reason="it was not submitted"))
+        current_run.save(path, replace(wanted, ended=STOPPED, reason="it was not submitted"))
         raise

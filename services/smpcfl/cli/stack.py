@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from ..aggregator.rounds import records_path
-from ..config import Settings
+from ..aggregator.rounds_service import records_path
+from ..base.config import Settings
+from ..daemons.supervisor import descendants
 from ..protocol.errors import LocalError
-from ..supervisor import descendants
 
 LOOPBACK = "127.0.0.1"
 _END_S = 12.0

@@ -10,14 +10,14 @@ from rich.table import Table
 from smpc.v1 import local_pb2, local_pb2_grpc
 from smpc.v1 import registry_pb2 as pb
 
-from . import identity, rpc
-from .aggregator import rounds
-from .config import Settings
-from .directory import Directory
-from .identity import Identity, IdentityError, Role
-from .protocol.errors import LocalError
-from .protocol.guarantee import guarantee
-from .report import RoundRecord, line
+from ..aggregator import rounds_service
+from ..base.config import Settings
+from ..net import certificates, rpc
+from ..net.certificates import Identity, IdentityError, Role
+from ..net.directory import Directory
+from ..protocol.errors import LocalError
+from ..protocol.guarantee import guarantee
+from ..reports.report import RoundRecord, line
 
 
 async def show(settings: Settings) -> int:
@@ -26,7 +26,7 @@ async def show(settings: Settings) -> int:
         (path for path in (settings.state / "ca.pem", settings.join / "ca.pem") if path.exists()),
         None,
     )
-    own = identity.load(settings.state, identity.load_ca(ca_path)) if ca_path else None
+    own = certificates.load(settings.state, certificates.load_ca(ca_path)) if ca_path else None
     if own is None:
         raise LocalError(
             f"no certificate in {settings.state}: run this where a peer or the aggregator runs"
@@ -48,7 +48,7 @@ async def show(settings: Settings) -> int:
         shown = _fingerprint(entry.certificate, own)
         table.add_row(entry.peer, entry.address, str(entry.index), seen, shown)
     console.print(table)
-    records = rounds.read(rounds.records_path(settings.state))
+    records = rounds_service.read(rounds_service.records_path(settings.state))
     if own.role is Role.AGGREGATOR:
         console.print(line(records[-1]) if records else "no round yet", highlight=False)
     console.print(_guarantee(settings, own, records), highlight=False)
@@ -58,7 +58,7 @@ async def show(settings: Settings) -> int:
 def _fingerprint(certificate: bytes, own: Identity) -> str:
     """Of the key: what SMPCFL_MEMBERS pins."""
     try:
-        return identity.check_certificate(certificate, own.ca).fingerprint
+        return certificates.check_certificate(certificate, own.ca).fingerprint
     except IdentityError as error:
         return str(error)
 

@@ -14,7 +14,7 @@ from flwr.common.config import get_fab_config, get_metadata_from_config
 from flwr.supercore.constant import TaskType
 from flwr.supercore.run import Run
 
-from ..config import ANY_APP, BUNDLED_APP
+from ..base.config import ANY_APP, BUNDLED_APP
 from ..tasks import BUNDLED
 
 log = logging.getLogger("smpcfl.apps")

@@ -1,4 +1,4 @@
-"""Becomes one of Flower's daemons: python -m smpcfl.daemon PARENT COMMAND [ARGUMENT...]
+"""Becomes one of Flower's daemons: python -m smpcfl.daemons.entry PARENT COMMAND [ARGUMENT...]
 
 It ends when its parent process does, however that ends (on Linux): it would hold its port and its
 files against the next start. And it ends with the first of its threads that fails: an error of the
@@ -44,11 +44,11 @@ def main(parent: int, command: list[str]) -> None:
 def _prepare(command: list[str]) -> None:
     """What we add to Flower's daemons."""
     if command[0] == "flower-superlink":
-        from .aggregator import gate
+        from . import superlink_gate
 
-        gate.install(command)
+        superlink_gate.install(command)
     elif command[0] == "flower-supernode":
-        from .peer import supernode
+        from . import supernode
 
         supernode.install(os.environ["SMPCFL_APPS"], Path(os.environ["SMPCFL_RUN_APPS"]))
 

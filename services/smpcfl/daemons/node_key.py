@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives import serialization
 
 from smpc.v1 import node_pb2 as pb
 
-from .. import identity
-from ..identity import Identity, IdentityError
+from ..base.waiting import or_stop, wait_for
+from ..net import certificates
+from ..net.certificates import Identity, IdentityError
 from ..protocol.encoding import canonical
-from ..waiting import or_stop, wait_for
 
 log = logging.getLogger("smpcfl.peer")
 PATH = "/v1/smpcfl/node"
@@ -39,7 +39,7 @@ async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Even
 
     Waits for the SuperLink until `stop`. IdentityError if it refuses.
     """
-    key = identity.new_key()
+    key = certificates.new_key()
     public = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -48,18 +48,18 @@ async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Even
         serialization.PrivateFormat.OpenSSH,
         serialization.NoEncryption(),
     )
-    context = ssl.create_default_context(cadata=identity.pem(own.ca).decode())
+    context = ssl.create_default_context(cadata=certificates.pem(own.ca).decode())
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     waiting = False
     async with httpx.AsyncClient(verify=context, timeout=_CALL_S, trust_env=False) as client:
         while not stop.is_set():
             message = pb.NodeKey(
-                certificate=identity.der(own.certificate),
+                certificate=certificates.der(own.certificate),
                 public_key=public,
                 signature=own.signer(signed(public)),
             )
             try:
-                identity.write_private(path, private)
+                certificates.write_private(path, private)
                 body = message.SerializeToString()
                 reply = await or_stop(stop, client.post(f"https://{superlink}{PATH}", content=body))
             except httpx.HTTPError as error:
@@ -83,7 +83,7 @@ async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Even
 def _check_clock(date: str, superlink: str) -> None:
     """Says so if the SuperLink's clock, as in its reply, is another: it would refuse the SuperNode."""
     try:
-        off = (identity.now() - parsedate_to_datetime(date)).total_seconds()
+        off = (certificates.now() - parsedate_to_datetime(date)).total_seconds()
     except ValueError:
         return
     if abs(off) > _CLOCK_S - 1:  # the date is in whole seconds

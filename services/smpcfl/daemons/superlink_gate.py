@@ -3,7 +3,7 @@
 Flower serves three on one port, and of these the Control API (start a run, register a node) asks nobody who
 he is. Here everything but the Fleet API is for this machine alone, and a SuperNode's key counts once a peer
 has signed for it with its own. Nothing of a body is read before that is settled. Runs inside the SuperLink's
-process (`smpcfl.daemon`), as the outermost middleware.
+process (`smpcfl.daemons.entry`), as the outermost middleware.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from starlette.responses import JSONResponse, Response
 
 from smpc.v1 import node_pb2, registry_pb2
 
-from .. import identity
-from ..identity import IdentityError, Role
-from ..peer.node import PATH, signed
+from ..net import certificates
+from ..net.certificates import IdentityError, Role
+from ..net.wire import parse
 from ..protocol.errors import LocalError, RemoteError
 from ..protocol.signing import verify
-from ..wire import parse
-from . import fleet
-from .fleet import App, Scope
+from . import fleet_calls
+from .fleet_calls import App, Scope
+from .node_key import PATH, signed
 
 log = logging.getLogger("smpcfl.gate")
 FLEET = "/v1/fleet/"
@@ -69,7 +69,7 @@ class Gate:
         elif scope["type"] == "http":
             response = await self._answer(scope, receive)
             if response is None and scope["path"].startswith(FLEET):
-                if not await fleet.forward(self._app, scope, receive, send):
+                if not await fleet_calls.forward(self._app, scope, receive, send):
                     response = _too_long(scope)
             elif response is None:
                 await self._app(scope, receive, send)
@@ -93,11 +93,11 @@ class Gate:
         peer = self._peer_of(headers, scope["app"])
         if peer is None or peer in self._read_revoked():
             return _refusal("this node's key is no peer's", 403)
-        if not fleet.is_signed(headers):
+        if not fleet_calls.is_signed(headers):
             # As Flower says it, and SuperNodes know it.
             body = {"detail": "Invalid SuperNode authentication"}
             return JSONResponse(body, 401, headers=_CLOSE)
-        return _too_long(scope) if fleet.is_announced_too_long(headers) else None
+        return _too_long(scope) if fleet_calls.is_announced_too_long(headers) else None
 
     async def _register(self, request: Request) -> Response:
         body = b""
@@ -120,8 +120,8 @@ class Gate:
     def _check(self, body: bytes) -> tuple[str, bytes]:
         """The peer and the node key that it signed for."""
         message = parse(node_pb2.NodeKey, body)
-        member = identity.check_certificate(
-            message.certificate, identity.load_ca(self._state / "ca.pem")
+        member = certificates.check_certificate(
+            message.certificate, certificates.load_ca(self._state / "ca.pem")
         )
         if member.role is not Role.PEER:
             raise IdentityError(f"{member.name} is no peer")
@@ -139,7 +139,7 @@ class Gate:
 
     def _peer_of(self, headers: Headers, app: Any) -> str | None:
         """Whose node's key the caller shows."""
-        key = fleet.public_key_of(headers)
+        key = fleet_calls.public_key_of(headers)
         if key is None:
             return None
         if key not in self._peers:
@@ -180,7 +180,7 @@ def _refusal(text: str, status: int) -> Response:
 
 
 def _too_long(scope: Scope) -> Response:
-    text = f"more than {fleet.LARGEST_BODY} bytes in one request"
+    text = f"more than {fleet_calls.LARGEST_BODY} bytes in one request"
     log.warning("refused %r to %s: %s", scope["path"][:200], _host(scope), text)
     return _refusal(text, 413)
 

@@ -1,4 +1,4 @@
-"""What we add to Flower's SuperNode, inside its process (`smpcfl.daemon`): it looks at each app before its
+"""What we add to Flower's SuperNode, in its process (`smpcfl.daemons.entry`): it looks at each app before its
 first use, and at each reply before it leaves."""
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from flwr.supernode.nodestate import NodeState
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
 from ..protocol.errors import LocalError
-from . import outgoing, run_apps
-from .apps import Apps
+from . import run_apps, supernode_replies
+from .allowed_apps import Apps
 
 log = logging.getLogger("smpcfl.supernode")
 
@@ -31,7 +31,7 @@ def install(setting: str, folder: Path) -> None:
     run_apps.prepare(folder)
     _verify_apps(Apps(setting), folder)
     _refuse_other_tasks()
-    outgoing.install()
+    supernode_replies.install()
 
 
 def _verify_apps(apps: Apps, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 Flower tells the SuperLink how long the app ran, which goes with this peer's number of examples, when it
 replied, and, if it failed, with which exception, whose text may quote the data. Runs inside the SuperNode's
-process (`smpcfl.daemon`).
+process (`smpcfl.daemons.entry`).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from .waiting import wait_for
+from ..base.waiting import wait_for
 
 log = logging.getLogger("smpcfl.supervisor")
 _RESTART_S = (1.0, 2.0, 5.0, 10.0)
@@ -106,7 +106,7 @@ class Child:
 
     async def _start(self) -> None:
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
-        daemon = [sys.executable, "-m", "smpcfl.daemon", str(os.getpid())]
+        daemon = [sys.executable, "-m", "smpcfl.daemons.entry", str(os.getpid())]
         with self._log_path.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *daemon,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .mod import secure_mod as secure_mod
-    from .strategy import SecureStrategy as SecureStrategy
+    from .client.mod import secure_mod as secure_mod
+    from .server.strategy import SecureStrategy as SecureStrategy
 
 __all__ = ["SecureStrategy", "secure_mod"]
 
@@ -19,11 +19,11 @@ __all__ = ["SecureStrategy", "secure_mod"]
 def __getattr__(name: str) -> Any:
     # A ClientApp is a process per message: it must not pay for importing the server's side.
     if name == "secure_mod":
-        from .mod import secure_mod
+        from .client.mod import secure_mod
 
         return secure_mod
     if name == "SecureStrategy":
-        from .strategy import SecureStrategy
+        from .server.strategy import SecureStrategy
 
         return SecureStrategy
     raise AttributeError(name)

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from .protocol.errors import Reason, RemoteError
+from ..protocol.errors import Reason, RemoteError
 
 log = logging.getLogger("smpcfl")
 _KEPT = 4096  # callers that are remembered

@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
-from .protocol.errors import LocalError
-from .protocol.signing import AGGREGATOR, REGISTRY, Signer, signer, verify
+from ..protocol.errors import LocalError
+from ..protocol.signing import AGGREGATOR, REGISTRY, Signer, signer, verify
 
 log = logging.getLogger("smpcfl")
 SUFFIX = ".smpcfl"

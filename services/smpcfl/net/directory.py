@@ -8,10 +8,10 @@ from pathlib import Path
 from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
+from ..base.metrics import Metrics
+from ..protocol.signing import REGISTRY
 from . import rpc
-from .identity import Identity, IdentityError, Members, Role, write_private
-from .metrics import Metrics
-from .protocol.signing import REGISTRY
+from .certificates import Identity, IdentityError, Members, Role, write_private
 
 log = logging.getLogger("smpcfl.directory")
 _CALL_S = 5.0

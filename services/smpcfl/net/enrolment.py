@@ -16,13 +16,13 @@ from cryptography import x509
 from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
-from . import identity, rpc
-from .config import Settings
+from ..base.config import Settings
+from ..base.metrics import Metrics
+from ..base.waiting import wait_for
+from ..protocol.signing import AGGREGATOR, REGISTRY
+from . import certificates, rpc
+from .certificates import BACKDATE, Identity, IdentityError, Role
 from .directory import Directory
-from .identity import BACKDATE, Identity, IdentityError, Role
-from .metrics import Metrics
-from .protocol.signing import AGGREGATOR, REGISTRY
-from .waiting import wait_for
 
 log = logging.getLogger("smpcfl.enrolment")
 _ATTEMPT_S = 5.0
@@ -40,8 +40,8 @@ async def enrol(settings: Settings, role: Role, hosts: Sequence[str] = ()) -> Id
     given = os.environ.pop(TOKEN_VARIABLE, "")  # and so no child inherits it
     ca_path = settings.join / "ca.pem"
     await _wait_for_file(ca_path)
-    ca = identity.load_ca(ca_path)
-    kept = identity.load(settings.state, ca)
+    ca = certificates.load_ca(ca_path)
+    kept = certificates.load(settings.state, ca)
     if kept is not None and kept.role is role:
         if role is Role.PEER and settings.peer_id not in ("", kept.name):
             raise IdentityError(
@@ -51,16 +51,16 @@ async def enrol(settings: Settings, role: Role, hosts: Sequence[str] = ()) -> Id
         return kept
     token = _read_token(settings.join / "token", given)
     key_path = settings.state / "key.pem"
-    key = identity.load_key(key_path) if key_path.exists() else identity.new_key()
-    identity.write_private(key_path, identity.key_pem(key))
+    key = certificates.load_key(key_path) if key_path.exists() else certificates.new_key()
+    certificates.write_private(key_path, certificates.key_pem(key))
     name = _name(settings, role)
     request = pb.EnrolRequest(
-        token=token, csr=identity.signing_request(key, role, name, hosts), role=role, name=name
+        token=token, csr=certificates.signing_request(key, role, name, hosts), role=role, name=name
     )
     reply = await _call(settings.enrolment, ca, request)
     own = Identity(role, name, key, x509.load_der_x509_certificate(reply.certificate), ca)
-    identity.check_certificate(reply.certificate, ca)
-    identity.save(settings.state, own)
+    certificates.check_certificate(reply.certificate, ca)
+    certificates.save(settings.state, own)
     return own
 
 
@@ -81,13 +81,13 @@ async def keep_renewed(
         certificate = own.certificate
         metrics.certificate_expiry.set(certificate.not_valid_after_utc.timestamp())
         life = certificate.not_valid_after_utc - certificate.not_valid_before_utc - BACKDATE
-        due = identity.renewal(certificate) - life * early
-        if identity.now() > certificate.not_valid_after_utc:
+        due = certificates.renewal(certificate) - life * early
+        if certificates.now() > certificate.not_valid_after_utc:
             raise IdentityError(
                 f"the certificate lapsed at {certificate.not_valid_after_utc}, and the registry at"
                 f" {settings.registry} has not renewed it: start again, with a join token that is good"
             )
-        if identity.now() >= due:
+        if certificates.now() >= due:
             try:
                 await _renew(own, settings, directory, hosts)
             except (grpc.aio.AioRpcError, OSError) as error:
@@ -97,18 +97,18 @@ async def keep_renewed(
             await wait_for(stop, _RETRY_S)
         else:
             # In short steps, by the wall clock: a machine that was asleep looks at once.
-            await wait_for(stop, min((due - identity.now()).total_seconds(), _LOOK_S))
+            await wait_for(stop, min((due - certificates.now()).total_seconds(), _LOOK_S))
 
 
 async def _renew(
     own: Identity, settings: Settings, directory: Directory, hosts: Sequence[str]
 ) -> None:
-    csr = identity.signing_request(own.key, own.role, own.name, hosts)
+    csr = certificates.signing_request(own.key, own.role, own.name, hosts)
     reply = await directory.registry.Renew(pb.RenewRequest(csr=csr), timeout=_ATTEMPT_S)
-    identity.check_certificate(reply.certificate, own.ca)
+    certificates.check_certificate(reply.certificate, own.ca)
     certificate = x509.load_der_x509_certificate(reply.certificate)
     # On disk first: the SuperLink and the ServerApp take it from there.
-    identity.save_certificate(settings.state, certificate)
+    certificates.save_certificate(settings.state, certificate)
     own.certificate = certificate
     directory.members.add(reply.certificate)
     await directory.reconnect()
@@ -121,10 +121,10 @@ def _name(settings: Settings, role: Role) -> str:
         return AGGREGATOR
     path = settings.state / "peer-id"
     if settings.peer_id:
-        return identity.check_name(settings.peer_id)
+        return certificates.check_name(settings.peer_id)
     if not path.exists():
-        identity.write_private(path, identity.new_peer_id().encode())
-    return identity.check_name(path.read_text().strip())
+        certificates.write_private(path, certificates.new_peer_id().encode())
+    return certificates.check_name(path.read_text().strip())
 
 
 def _read_token(path: Path, given: str) -> str:
@@ -150,8 +150,8 @@ async def _wait_for_file(path: Path) -> None:
 
 
 async def _call(address: str, ca: x509.Certificate, request: pb.EnrolRequest) -> pb.EnrolReply:
-    options = [("grpc.ssl_target_name_override", identity.tls_name(Role.REGISTRY, REGISTRY))]
-    credentials = grpc.ssl_channel_credentials(identity.pem(ca))
+    options = [("grpc.ssl_target_name_override", certificates.tls_name(Role.REGISTRY, REGISTRY))]
+    credentials = grpc.ssl_channel_credentials(certificates.pem(ca))
     loop = asyncio.get_running_loop()
     start = loop.time()
     async with grpc.aio.secure_channel(address, credentials, options) as channel:

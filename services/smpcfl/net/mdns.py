@@ -14,9 +14,9 @@ from typing import Any
 from zeroconf import IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from .config import ConfigError
-from .identity import is_name
-from .metrics import Metrics
+from ..base.config import ConfigError
+from ..base.metrics import Metrics
+from .certificates import is_name
 
 SERVICE = "_smpcfl._tcp.local."
 _RESOLVE_MS = 3000

@@ -17,11 +17,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from google.protobuf.message import DecodeError
 
-from .config import cannot_listen
-from .identity import Identity, Role, only_role, tls_name
-from .limits import Callers
-from .metrics import Metrics
-from .protocol.errors import ProtocolError, Reason, RemoteError
+from ..base.config import cannot_listen
+from ..base.metrics import Metrics
+from ..protocol.errors import ProtocolError, Reason, RemoteError
+from .callers import Callers
+from .certificates import Identity, Role, only_role, tls_name
 
 FRAME_BYTES = 5  # gRPC's length prefix of every message
 CHUNK_BYTES = 1 << 20

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from smpc.v1 import messages_pb2 as pb
 
-from .protocol.errors import LocalError, Reason, RemoteError
-from .protocol.keystream import Secret
-from .protocol.messages import (
+from ..protocol.errors import LocalError, Reason, RemoteError
+from ..protocol.keystream import Secret
+from ..protocol.messages import (
     Acknowledge,
     Agreement,
     Announcement,
@@ -24,8 +24,8 @@ from .protocol.messages import (
     Survivors,
     Upload,
 )
-from .protocol.signing import SIGNATURE_BYTES
-from .protocol.ticket import (
+from ..protocol.signing import SIGNATURE_BYTES
+from ..protocol.ticket import (
     MAX_COHORT,
     Deadlines,
     SignedTicket,

@@ -12,9 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .. import wire
-from ..identity import Identity, der, write_private
-from ..metrics import Metrics
+from ..base.files import read_number
+from ..base.metrics import Metrics
+from ..base.waiting import wait_for
+from ..net import wire
+from ..net.certificates import Identity, der, write_private
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.admission import Admission
 from ..protocol.errors import Reason, RemoteError
@@ -22,13 +24,11 @@ from ..protocol.guarantee import guarantee, withstands
 from ..protocol.ledger import Ledger
 from ..protocol.masks import AdditiveMasks, SeededMasks
 from ..protocol.messages import Answer, Call, Header, PeerMessage, Survivors, node_bytes
-from ..protocol.peer import PeerRound
+from ..protocol.peer_round import PeerRound
 from ..protocol.phases import Phase
 from ..protocol.policy import Policy
 from ..protocol.signing import Keyring
 from ..protocol.ticket import ADDITIVE, SignedTicket
-from ..storage import read_number
-from ..waiting import wait_for
 
 log = logging.getLogger("smpcfl.peer")
 SPREAD_S = 0.5

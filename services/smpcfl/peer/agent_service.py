@@ -9,14 +9,14 @@ from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
 from smpc.v1 import messages_pb2 as messages
 
-from .. import rpc, wire
-from ..metrics import Metrics
+from ..base.metrics import Metrics
+from ..net import rpc, wire
+from ..net.rpc import Context
 from ..protocol.digests import config_digest
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.masks import SeededMasks
 from ..protocol.messages import Header
-from ..protocol.peer import PeerRound
-from ..rpc import Context
+from ..protocol.peer_round import PeerRound
 from .agent import PeerAgent, Round
 
 log = logging.getLogger("smpcfl.peer")

@@ -15,10 +15,10 @@ import grpc.aio
 from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 
-from .. import rpc, wire
-from ..directory import Directory
-from ..identity import Identity, IdentityError, Role, check_certificate
-from ..metrics import Metrics
+from ..base.metrics import Metrics
+from ..net import rpc, wire
+from ..net.certificates import Identity, IdentityError, Role, check_certificate
+from ..net.directory import Directory
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.messages import (
     Acknowledge,

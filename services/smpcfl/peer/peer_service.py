@@ -11,14 +11,14 @@ from smpc.v1 import messages_pb2 as messages
 from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 
-from .. import identity, rpc, wire
-from ..identity import Identity, Members, Role
-from ..limits import Callers
-from ..metrics import Metrics
+from ..base.metrics import Metrics
+from ..net import certificates, rpc, wire
+from ..net.callers import Callers
+from ..net.certificates import Identity, Members, Role
+from ..net.rpc import Context
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.messages import AdditiveShare
-from ..rpc import Context
 from .agent import PeerAgent
 
 FIRST_CHUNK_S = 10.0
@@ -148,7 +148,7 @@ class PeerService(pb_grpc.PeerServicer):
 
     async def _identify(self, request: pb.Empty, context: Context) -> pb.Certificate:
         rpc.caller(context)
-        return pb.Certificate(der=identity.der(self._own.certificate), start=self._agent.start)
+        return pb.Certificate(der=certificates.der(self._own.certificate), start=self._agent.start)
 
     async def _unmask(self, request: messages.Survivors, context: Context) -> pb.UnmaskReply:
         await rpc.require(context, Role.AGGREGATOR)

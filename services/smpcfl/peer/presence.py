@@ -11,14 +11,14 @@ import grpc.aio
 
 from smpc.v1 import registry_pb2 as pb
 
-from .. import rpc
-from ..config import ConfigError, Settings
-from ..directory import Directory
-from ..discovery import Discovery
-from ..identity import IdentityError
-from ..netinfo import Attachment, attachment, own_address
+from ..base.config import ConfigError, Settings
+from ..base.waiting import wait_for
+from ..net import rpc
+from ..net.addresses import Attachment, attachment, own_address
+from ..net.certificates import IdentityError
+from ..net.directory import Directory
+from ..net.mdns import Discovery
 from ..protocol.errors import Reason
-from ..waiting import wait_for
 
 log = logging.getLogger("smpcfl.peer")
 HEARTBEAT_S = 2.0

@@ -11,22 +11,23 @@ import grpc.aio
 
 from smpc.v1 import local_pb2_grpc, peer_pb2_grpc
 
-from .. import enrolment, identity, rpc, storage
-from ..config import Settings
-from ..directory import Directory
-from ..discovery import Discovery
-from ..identity import Identity, Role
-from ..ledger_file import open_ledger
-from ..metrics import Metrics
+from ..base import files
+from ..base.config import Settings
+from ..base.ledger_file import open_ledger
+from ..base.metrics import Metrics
+from ..base.waiting import or_stop, until_stop
+from ..daemons import node_key, run_apps
+from ..daemons.supervisor import Child, flower_environment
+from ..net import certificates, enrolment, rpc
+from ..net.certificates import Identity, Role
+from ..net.directory import Directory
+from ..net.mdns import Discovery
 from ..protocol.policy import Policy
-from ..supervisor import Child, flower_environment
-from ..waiting import or_stop, until_stop
-from . import node, run_apps
 from .agent import PeerAgent, SerialStore
+from .agent_service import AgentService
 from .link import PeerLink
-from .local import AgentService
+from .peer_service import PeerService
 from .presence import Presence
-from .service import PeerService
 
 log = logging.getLogger("smpcfl.peer")
 PORT = 9300
@@ -34,7 +35,7 @@ PORT = 9300
 
 async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Runs the peer until `stop`; then says goodbye on mDNS and at the registry."""
-    socket = storage.socket_path(settings.state, "agent")
+    socket = files.socket_path(settings.state, "agent")
     own = await or_stop(stop, enrolment.enrol(settings, Role.PEER))
     if own is None:
         return
@@ -85,7 +86,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         await presence.announce()
         index = await or_stop(stop, presence.register(stop))
         log.info("peer %s at %s:%d, data slice %s", own.name, presence.host, port, index)
-        log.info("fingerprint of its key: %s", identity.fingerprint(own.key.public_key()))
+        log.info("fingerprint of its key: %s", certificates.fingerprint(own.key.public_key()))
         tasks.append(asyncio.create_task(presence.keep(stop)))
         renewing = enrolment.keep_renewed(own, settings, directory, metrics, stop)
         tasks.append(asyncio.create_task(renewing))
@@ -139,5 +140,5 @@ def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Ch
         command,
         environment,
         settings.state / "log" / "supernode.log",
-        before=lambda stop: node.register(own, settings.aggregator, key, stop),
+        before=lambda stop: node_key.register(own, settings.aggregator, key, stop),
     )

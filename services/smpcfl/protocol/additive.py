@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .base_round import Member
 from .errors import Reason, RemoteError
 from .keystream import Secret, expand
 from .masks import AdditiveMasks
-from .member import Member
 from .messages import AdditiveShare, Call, Header, PeerMessage, header_bytes
 from .phases import Event, Phase, step
 from .ring import RingVector

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from . import failures
+from .base_round import Member
 from .dealing import Secrets, check_dealt, check_ready, deal, make_ready
 from .errors import Reason, RemoteError
 from .keystream import check_public_key, pair_key, self_key
 from .ledger import Ledger
 from .masks import SeededMasks
-from .member import Member
 from .messages import (
     Acknowledge,
     Agreement,

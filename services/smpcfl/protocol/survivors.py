@@ -11,13 +11,7 @@ from collections.abc import Mapping
 from . import failures
 from .encoding import digest
 from .errors import Reason, RemoteError
-from .messages import (
-    Header,
-    Survivors,
-    check_signature,
-    headers_digest,
-    survivors_bytes,
-)
+from .messages import Header, Survivors, check_signature, headers_digest, survivors_bytes
 from .policy import Policy
 from .signing import AGGREGATOR, Keyring
 from .ticket import Ticket

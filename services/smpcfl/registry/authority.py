@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from .. import identity
-from ..config import Settings
-from ..identity import Identity, IdentityError, Role
+from ..base.config import Settings
+from ..net import certificates
+from ..net.certificates import Identity, IdentityError, Role
 from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.signing import REGISTRY
 from .ca import load_or_make_ca
@@ -66,7 +66,9 @@ class Authority:
         ]
         self.keep_tokens()
         for role in (Role.PEER, Role.AGGREGATOR):
-            identity.write_private(join / role / "ca.pem", identity.pem(self.certificate), 0o644)
+            certificates.write_private(
+                join / role / "ca.pem", certificates.pem(self.certificate), 0o644
+            )
 
     def keep_tokens(self) -> None:
         """Replaces the join tokens in good time; to be called now and then."""
@@ -79,8 +81,8 @@ class Authority:
     def own_identity(self, hosts: Sequence[str]) -> Identity:
         """The registry's identity: the key that it keeps, with a new certificate."""
         path = self._state / "key.pem"
-        key = identity.load_key(path) if path.exists() else identity.new_key()
-        identity.write_private(path, identity.key_pem(key))
+        key = certificates.load_key(path) if path.exists() else certificates.new_key()
+        certificates.write_private(path, certificates.key_pem(key))
         certificate = self._own_certificate(key, hosts)
         return Identity(Role.REGISTRY, REGISTRY, key, certificate, self.certificate)
 
@@ -90,7 +92,7 @@ class Authority:
     def _own_certificate(
         self, key: ec.EllipticCurvePrivateKey, hosts: Sequence[str]
     ) -> x509.Certificate:
-        request = identity.signing_request(key, Role.REGISTRY, REGISTRY, hosts)
+        request = certificates.signing_request(key, Role.REGISTRY, REGISTRY, hosts)
         return self._issue(x509.load_der_x509_csr(request), Role.REGISTRY, REGISTRY)
 
     def enrol(self, token: str, csr: bytes, role: str, name: str) -> x509.Certificate:
@@ -113,7 +115,7 @@ class Authority:
     def renew(self, certificate: bytes, csr: bytes) -> x509.Certificate:
         """A new certificate for the holder of `certificate` (DER); `csr` has to be for the same key."""
         try:
-            member = identity.check_certificate(certificate, self.certificate)
+            member = certificates.check_certificate(certificate, self.certificate)
         except IdentityError as error:
             raise RemoteError(Reason.ROLE, str(error)) from error
         request = _load_request(csr, member.name)
@@ -143,9 +145,9 @@ class Authority:
     def _issue(
         self, request: x509.CertificateSigningRequest, role: Role, name: str
     ) -> x509.Certificate:
-        names: list[x509.GeneralName] = [x509.DNSName(identity.tls_name(role, name))]
+        names: list[x509.GeneralName] = [x509.DNSName(certificates.tls_name(role, name))]
         if role is not Role.PEER:
-            names += _hosts(request, own=identity.tls_name(role, name))
+            names += _hosts(request, own=certificates.tls_name(role, name))
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -153,7 +155,7 @@ class Authority:
             .issuer_name(self.certificate.subject)
             .public_key(request.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - identity.BACKDATE)
+            .not_valid_before(now - certificates.BACKDATE)
             .not_valid_after(now + self._life)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -200,7 +202,7 @@ def revoke(state: Path, name: str) -> None:
     folder: that one is not written again until `reopen`. LocalError if there is no such peer.
     """
     Claims(state).revoke(name)
-    identity.write_private(state / CLOSED, b"")
+    certificates.write_private(state / CLOSED, b"")
     Tokens(state / TOKENS).drop_unbound(Role.PEER)
 
 
@@ -215,7 +217,7 @@ def _check_name(role: str, name: str) -> None:
             raise RemoteError(Reason.MALFORMED, "the aggregator's name is 'aggregator'", found=name)
         return
     try:
-        identity.check_name(name)
+        certificates.check_name(name)
     except IdentityError as error:
         raise RemoteError(Reason.MALFORMED, str(error)) from error
 
@@ -256,7 +258,7 @@ def _hosts(request: x509.CertificateSigningRequest, own: str) -> list[x509.Gener
         if isinstance(name, x509.IPAddress):
             hosts.append(name)
         elif isinstance(name, x509.DNSName) and name.value != own:
-            if not _HOST.fullmatch(name.value) or identity.claims_role(name.value):
+            if not _HOST.fullmatch(name.value) or certificates.claims_role(name.value):
                 raise RemoteError(
                     Reason.MALFORMED, "no certificates for this host", found=repr(name.value)
                 )

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
-from .. import identity
-from ..identity import IdentityError
+from ..net import certificates
+from ..net.certificates import IdentityError
 
 CA_YEARS = 10
 
@@ -22,11 +22,11 @@ def load_or_make_ca(state: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certi
     if not key_path.exists():
         if certificate_path.exists():
             raise IdentityError(f"{certificate_path} is there, but not its key {key_path}")
-        identity.write_private(key_path, identity.key_pem(identity.new_key()))
-    key = identity.load_key(key_path)
+        certificates.write_private(key_path, certificates.key_pem(certificates.new_key()))
+    key = certificates.load_key(key_path)
     if not certificate_path.exists():
-        identity.write_private(certificate_path, identity.pem(_self_signed(key)), 0o644)
-    certificate = identity.load_ca(certificate_path)
+        certificates.write_private(certificate_path, certificates.pem(_self_signed(key)), 0o644)
+    certificate = certificates.load_ca(certificate_path)
     _check(key, certificate, certificate_path)
     return key, certificate
 
@@ -69,7 +69,7 @@ def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - identity.BACKDATE)
+        .not_valid_before(now - certificates.BACKDATE)
         .not_valid_after(now + datetime.timedelta(days=365 * CA_YEARS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)

@@ -15,17 +15,18 @@ from typing import Any
 from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
-from .. import identity, rpc, storage
-from ..config import Settings, cannot_listen, is_port
-from ..discovery import Discovery
-from ..identity import Identity, Role
-from ..limits import Callers
-from ..metrics import Metrics
+from ..base import files
+from ..base.config import Settings, cannot_listen, is_port
+from ..base.metrics import Metrics
+from ..base.waiting import wait_for
+from ..net import certificates, rpc
+from ..net.callers import Callers
+from ..net.certificates import Identity, Role
+from ..net.mdns import Discovery
+from ..net.rpc import Context
 from ..protocol.errors import ProtocolError, Reason, RemoteError
-from ..rpc import Context
-from ..waiting import wait_for
 from .authority import Authority
-from .limiter import Limiter
+from .failed_enrolments import Limiter
 from .roster import Roster
 
 log = logging.getLogger("smpcfl.registry")
@@ -59,7 +60,7 @@ class EnrolmentService(pb_grpc.EnrolmentServicer):
             self._limiter.failed(host, now)
             raise
         log.info("enrolled %s %s", request.role, request.name)
-        return pb.EnrolReply(certificate=identity.der(certificate))
+        return pb.EnrolReply(certificate=certificates.der(certificate))
 
 
 class RegistryService(pb_grpc.RegistryServicer):
@@ -134,7 +135,7 @@ class RegistryService(pb_grpc.RegistryServicer):
 
     async def _renew(self, request: pb.RenewRequest, context: Context) -> pb.EnrolReply:
         role, name = rpc.caller(context)
-        certificate = identity.der(
+        certificate = certificates.der(
             self._authority.renew(rpc.caller_certificate(context), request.csr)
         )
         # Passed on now: the caller's connection goes on with the certificate that it was made with.
@@ -161,7 +162,7 @@ class RegistryService(pb_grpc.RegistryServicer):
                 for entry in entries
             ],
             aggregator_certificate=self._roster.aggregator_certificate,
-            registry_certificate=identity.der(self._own.certificate),
+            registry_certificate=certificates.der(self._own.certificate),
             revoked=sorted(self._roster.revoked),
         )
 
@@ -200,7 +201,7 @@ def serve_targets(host: str, port: int, roster: Roster) -> ThreadingHTTPServer:
 async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Runs the registry until `stop`."""
     for role in (Role.PEER, Role.AGGREGATOR):
-        storage.check(settings.join / role, storage.LEAST_BYTES, "join")
+        files.check(settings.join / role, files.LEAST_BYTES, "join")
     authority = Authority(
         settings.state,
         settings.join,
@@ -251,7 +252,7 @@ def _keep(authority: Authority, own: Identity, roster: Roster, metrics: Metrics)
         for name in roster.revoke(authority.claims.revoked()):
             log.warning("peer %s is revoked", name)
         authority.keep_tokens()
-        if identity.now() >= identity.renewal(own.certificate):
+        if certificates.now() >= certificates.renewal(own.certificate):
             authority.renew_own(own, _HOSTS)
             roster.version += 1
     except (OSError, ProtocolError) as error:

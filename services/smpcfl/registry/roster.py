@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..identity import newest, write_private
-from ..storage import StorageError
+from ..base.files import StorageError
+from ..net.certificates import newest, write_private
 
 ALIVE_S = 10.0  # three heartbeats of a peer, and a little
 

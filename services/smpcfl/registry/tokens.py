@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..identity import Role, write_private
+from ..net.certificates import Role, write_private
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.signing import AGGREGATOR
 

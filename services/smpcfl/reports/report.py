@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from smpcfl.protocol.guarantee import guarantee
-from smpcfl.report_html import ABSENT, Comparison, Series, byte_size, decimal, page
+from smpcfl.reports.html import ABSENT, Comparison, Series, byte_size, decimal, page
 
 
 @dataclass(frozen=True, kw_only=True)

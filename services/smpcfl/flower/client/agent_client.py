@@ -11,10 +11,10 @@ from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
 from smpc.v1 import messages_pb2 as messages
 
-from .. import rpc
-from ..protocol.errors import LocalError, Reason, RemoteError
-from ..protocol.keystream import Secret
-from ..protocol.masks import AdditiveMasks, SeededMasks
+from ...net import rpc
+from ...protocol.errors import LocalError, Reason, RemoteError
+from ...protocol.keystream import Secret
+from ...protocol.masks import AdditiveMasks, SeededMasks
 
 VARIABLE = "SMPCFL_AGENT"
 _CALL_S = 10.0

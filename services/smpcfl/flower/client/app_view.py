@@ -10,8 +10,8 @@ from typing import Any
 import numpy.typing as npt
 from flwr.app import Context, Message, Metadata, RecordDict
 
-from ..protocol.ticket import Ticket
-from .records import RECORD, to_record
+from ...protocol.ticket import Ticket
+from ..records import RECORD, to_record
 
 _TTL_S = 24 * 3600.0
 

@@ -17,14 +17,13 @@ from flwr.clientapp.typing import ClientAppCallable
 
 from smpc.v1 import messages_pb2
 
-from .. import wire
-from ..protocol.errors import LocalError, ProtocolError, Reason, RemoteError
-from ..protocol.quantise import ModelShape, encode_failure, encode_update, model_digest
-from ..protocol.release import release_ms
-from ..protocol.ring import RingVector
-from ..protocol.ticket import NORMAL, Ticket
-from .agent_client import AgentClient
-from .records import (
+from ...net import wire
+from ...protocol.errors import LocalError, ProtocolError, Reason, RemoteError
+from ...protocol.quantise import ModelShape, encode_failure, encode_update, model_digest
+from ...protocol.release import release_ms
+from ...protocol.ring import RingVector
+from ...protocol.ticket import NORMAL, Ticket
+from ..records import (
     RECORD,
     VECTOR,
     config_of,
@@ -34,8 +33,9 @@ from .records import (
     to_numpy,
     vector_record,
 )
-from .shown import shown
-from .worker import in_worker
+from .agent_client import AgentClient
+from .app_view import shown
+from .training_worker import in_worker
 
 ERROR_CODE = 17  # ours: Flower's own codes are below 10
 LOSS_KEYS = ("train_loss", "train-loss", "loss")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..protocol.ticket import LARGEST_CAP, LARGEST_CLIP, LEAST_CAP, LEAST_CLIP
-from ..protocol.trailer import Trailer
+from ...protocol.ticket import LARGEST_CAP, LARGEST_CLIP, LEAST_CAP, LEAST_CLIP
+from ...protocol.trailer import Trailer
 
 
 @dataclass(frozen=True)

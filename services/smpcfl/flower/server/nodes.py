@@ -11,8 +11,8 @@ from cryptography import x509
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from ..protocol.errors import RemoteError
-from .records import RECORD, identity_of
+from ...protocol.errors import RemoteError
+from ..records import RECORD, identity_of
 from .replies import Replies, Reply
 
 log = logging.getLogger("smpcfl.flower")

@@ -11,9 +11,9 @@ import grpc.aio
 from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 
-from .. import rpc
-from ..directory import Directory
-from ..identity import Identity, Role
+from ...net import rpc
+from ...net.certificates import Identity, Role
+from ...net.directory import Directory
 
 _PATIENCE_S = 2.0
 

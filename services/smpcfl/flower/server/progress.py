@@ -12,11 +12,11 @@ from typing import Any
 import numpy.typing as npt
 from flwr.app import ArrayRecord
 
-from ..aggregator import training
-from ..aggregator.checkpoint import Checkpoint, Checkpoints, checkpoints_path
-from ..protocol.errors import LocalError
-from .follow import Limits
-from .records import to_numpy, to_record
+from ...aggregator import current_run
+from ...aggregator.checkpoint import Checkpoint, Checkpoints, checkpoints_path
+from ...protocol.errors import LocalError
+from ..records import to_numpy, to_record
+from .clipping import Limits
 
 log = logging.getLogger("smpcfl.flower")
 _LAST_TRIES = 60
@@ -30,7 +30,7 @@ class Progress:
     def __init__(self, state: Path, run: int, flower_run: str) -> None:
         self.run = run
         self._checkpoints = Checkpoints(checkpoints_path(state))
-        self._training = training.training_path(state)
+        self._training = current_run.training_path(state)
         self._flower_run = flower_run
         self._rounds = 0
         self._setup: dict[str, Any] = {}
@@ -38,7 +38,7 @@ class Progress:
     @classmethod
     def of(cls, state: Path, flower_run: str) -> Progress | None:
         """None, said in the log, for what cannot be resumed."""
-        found = training.of_flower_run(training.training_path(state), flower_run)
+        found = current_run.of_flower_run(current_run.training_path(state), flower_run)
         if found is None:
             log.warning("no checkpoints: this run was not started with `smpcfl run`")
             return None
@@ -86,7 +86,7 @@ class Progress:
         After the last round there is nothing to go on with: it waits for room, up to ten minutes.
         LocalError if another Flower run has taken over: this one ends.
         """
-        current = training.load(self._training)
+        current = current_run.load(self._training)
         if current is None or current.flower_run != self._flower_run:
             raise LocalError("another Flower run carries this training now: this one ends")
         checkpoint = self._checkpoint(number, arrays, limits, first_try, record)

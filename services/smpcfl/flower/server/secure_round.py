@@ -23,26 +23,26 @@ from flwr.serverapp import Grid
 
 from smpc.v1 import local_pb2, local_pb2_grpc
 
-from .. import identity, rpc, wire
-from ..aggregator import probe
-from ..aggregator.serial import next_serial
-from ..aggregator.unmask import Unmasking
-from ..identity import Identity
-from ..ledger_file import open_ledger
-from ..protocol.aggregator import AggregatorRound
-from ..protocol.digests import config_digest
-from ..protocol.errors import LocalError, ProtocolError, Reason, RemoteError
-from ..protocol.guarantee import withstands
-from ..protocol.ledger import Ledger
-from ..protocol.policy import Policy
-from ..protocol.quantise import ModelShape, decode_update, model_digest
-from ..protocol.ticket import NORMAL, SEEDED, Deadlines, SignedTicket, Ticket, default_threshold
-from ..protocol.trailer import Trailer
-from ..report import RoundRecord
-from .follow import Limits
-from .records import RECORD, message_bytes, upload_of
+from ...base.ledger_file import open_ledger
+from ...net import certificates, rpc, wire
+from ...net.certificates import Identity
+from ...protocol.aggregator_round import AggregatorRound
+from ...protocol.digests import config_digest
+from ...protocol.errors import LocalError, ProtocolError, Reason, RemoteError
+from ...protocol.guarantee import withstands
+from ...protocol.ledger import Ledger
+from ...protocol.policy import Policy
+from ...protocol.quantise import ModelShape, decode_update, model_digest
+from ...protocol.ticket import NORMAL, SEEDED, Deadlines, SignedTicket, Ticket, default_threshold
+from ...protocol.trailer import Trailer
+from ...reports.report import RoundRecord
+from ..records import RECORD, message_bytes, upload_of
+from . import probe
+from .clipping import Limits
+from .progress import Progress
 from .replies import Lost, exchange
-from .resume import Progress
+from .serial import next_serial
+from .unmasking import Unmasking
 
 log = logging.getLogger("smpcfl.flower")
 STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"
@@ -96,7 +96,7 @@ class Server:
         state = Path(folder)
         own = None
         if mode != NORMAL:
-            own = identity.load(state, identity.load_ca(state / "ca.pem"))
+            own = certificates.load(state, certificates.load_ca(state / "ca.pem"))
             if own is None:
                 raise LocalError(
                     f"no valid certificate in {state}: start `smpcfl aggregator` again"
@@ -127,7 +127,7 @@ class Server:
         """Of these peers, those whose agent answers, each with the start that it is in."""
         assert self.own is not None
         # Before each round: the service renews the certificate, which this process may outlive.
-        if (kept := identity.load(self.state, self.own.ca)) is not None:
+        if (kept := certificates.load(self.state, self.own.ca)) is not None:
             self.own.certificate = kept.certificate
         return asyncio.run(probe.starts(self.own, self.registry, self.state, peers))
 

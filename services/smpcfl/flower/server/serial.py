@@ -6,8 +6,8 @@ import logging
 import time
 from pathlib import Path
 
-from ..identity import write_private
-from ..storage import read_number
+from ...base.files import read_number
+from ...net.certificates import write_private
 
 log = logging.getLogger("smpcfl.aggregator")
 

@@ -13,18 +13,18 @@ from flwr.common.config import get_fused_config
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from ..protocol.errors import LocalError, RemoteError
-from ..protocol.policy import Policy
-from ..protocol.quantise import model_digest
-from ..protocol.ticket import ADDITIVE, MODES, NORMAL, SEEDED, Deadlines
-from ..protocol.trailer import Trailer
-from ..report import RoundRecord
-from .cohort import PeerNodes
-from .follow import Limits
-from .records import content_digest, message_bytes, split_arrays, to_numpy, to_record
+from ...protocol.errors import LocalError, RemoteError
+from ...protocol.policy import Policy
+from ...protocol.quantise import model_digest
+from ...protocol.ticket import ADDITIVE, MODES, NORMAL, SEEDED, Deadlines
+from ...protocol.trailer import Trailer
+from ...reports.report import RoundRecord
+from ..records import content_digest, message_bytes, split_arrays, to_numpy, to_record
+from .clipping import Limits
+from .nodes import PeerNodes
+from .progress import arrays_of, limits_of
 from .replies import exchange
-from .resume import arrays_of, limits_of
-from .round import Outcome, SecureRound, Server
+from .secure_round import Outcome, SecureRound, Server
 
 log = logging.getLogger("smpcfl.flower")
 _SAY_EVERY_S = 10.0

@@ -14,11 +14,11 @@ import grpc.aio
 from smpc.v1 import messages_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 
-from .. import rpc, wire
-from ..directory import Directory
-from ..identity import Identity, Role
-from ..protocol.aggregator import AggregatorRound
-from ..protocol.errors import RemoteError
+from ...net import rpc, wire
+from ...net.certificates import Identity, Role
+from ...net.directory import Directory
+from ...protocol.aggregator_round import AggregatorRound
+from ...protocol.errors import RemoteError
 
 log = logging.getLogger("smpcfl.aggregator")
 _RETRY_S = 1.0

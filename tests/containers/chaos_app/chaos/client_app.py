@@ -12,7 +12,7 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
 from smpcfl.flower import secure_mod
-from smpcfl.flower.agent_client import AgentClient
+from smpcfl.flower.client.agent_client import AgentClient
 
 from . import stage
 

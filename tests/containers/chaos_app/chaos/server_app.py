@@ -15,12 +15,12 @@ from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-import smpcfl.flower.round as secure_round
-from smpcfl import identity
-from smpcfl.aggregator.probe import starts
+import smpcfl.flower.server.secure_round as secure_round
 from smpcfl.flower import SecureStrategy
-from smpcfl.flower.round import REGISTRY_VARIABLE, STATE_VARIABLE
-from smpcfl.protocol.aggregator import AggregatorRound
+from smpcfl.flower.server.probe import starts
+from smpcfl.flower.server.secure_round import REGISTRY_VARIABLE, STATE_VARIABLE
+from smpcfl.net import certificates
+from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.ticket import Deadlines
 
 from . import stage
@@ -84,7 +84,7 @@ def main(grid: Grid, context: Context) -> None:
     staged = StagedGrid(grid)
 
     state = Path(os.environ[STATE_VARIABLE])
-    own = identity.load(state, identity.load_ca(state / "ca.pem"))
+    own = certificates.load(state, certificates.load_ca(state / "ca.pem"))
     assert own is not None
 
     def probe(peers: Iterable[str]) -> dict[str, bytes]:
