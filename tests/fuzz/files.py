@@ -24,11 +24,11 @@ from smpc.v1 import registry_pb2 as pb
 from smpcfl.aggregator import current_run, rounds_service
 from smpcfl.aggregator.checkpoint import Checkpoint
 from smpcfl.aggregator.current_run import Training
-from smpcfl.base import config
+from smpcfl.base import config, files
 from smpcfl.daemons.node_key import signed
 from smpcfl.daemons.superlink_gate import Gate
-from smpcfl.flower.records import RECORD, VECTOR, identity_of, upload_of
 from smpcfl.flower.server.serial import next_serial
+from smpcfl.flower.shared.records import RECORD, VECTOR, identity_of, upload_of
 from smpcfl.net import certificates, wire
 from smpcfl.net.certificates import Identity, Role
 from smpcfl.net.directory import Directory
@@ -100,8 +100,8 @@ def _certificates(folder: Path, deployment: Deployment) -> list[Target]:
     der = deployment.certificate(Role.PEER, "peer-1")
     key = certificates.key_pem(certificates.new_key())
     home = folder / "home"
-    certificates.write_private(home / "key.pem", key)
-    certificates.write_private(
+    files.write_private(home / "key.pem", key)
+    files.write_private(
         home / "certificate.pem", certificates.pem(x509.load_der_x509_certificate(der))
     )
     token = (folder / "deployment" / "join" / Role.PEER / "token").read_text()
@@ -258,7 +258,7 @@ def _lines(path: Path) -> None:
 def _membership(folder: Path, deployment: Deployment) -> list[Target]:
     """The keys of SuperNodes, and what the registry keeps of tokens and claims."""
     state = folder / "aggregator"
-    certificates.write_private(state / "ca.pem", certificates.pem(deployment.ca))
+    files.write_private(state / "ca.pem", certificates.pem(deployment.ca))
     gate = Gate(cast(Any, None), state, "0.0.0.0")
     public = certificates.new_key().public_key()
     pem = public.public_bytes(

@@ -14,7 +14,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from smpc.v1 import messages_pb2 as pb
 from smpcfl.aggregator.checkpoint import Checkpoint
-from smpcfl.flower.records import RECORD, VECTOR, upload_of
+from smpcfl.flower.shared.records import RECORD, VECTOR, upload_of
 from smpcfl.net import wire
 from smpcfl.protocol.errors import LocalError, ProtocolError, Reason, RemoteError
 from smpcfl.protocol.messages import Survivors

@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 
 from smpcfl.aggregator import rounds_service
+from smpcfl.base import files
 from smpcfl.base.config import Settings
 from smpcfl.cli.stack import LOOPBACK, Stack
 from smpcfl.net import certificates, enrolment
@@ -112,7 +113,7 @@ def test_certificates_are_renewed_and_a_revoked_peer_is_out(
 def enrol(stack: Stack, state: Path, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(enrolment.TOKEN_VARIABLE, token)
     join = state / "join"
-    certificates.write_private(join / "ca.pem", (stack.folder / "join/peer/ca.pem").read_bytes())
+    files.write_private(join / "ca.pem", (stack.folder / "join/peer/ca.pem").read_bytes())
     settings = Settings(
         state=state,
         join=join,

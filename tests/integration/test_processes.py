@@ -19,8 +19,8 @@ import pytest
 from smpcfl.aggregator import rounds_service
 from smpcfl.cli.stack import LOOPBACK, Stack, free_ports
 from smpcfl.daemons.allowed_apps import hash_of
+from smpcfl.daemons.bundled import BUNDLED
 from smpcfl.daemons.run_apps import app_of_run
-from smpcfl.tasks import BUNDLED
 from support.processes import option, page
 
 

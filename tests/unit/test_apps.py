@@ -26,9 +26,9 @@ from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 from smpcfl.base.config import ConfigError, Settings
 from smpcfl.daemons import allowed_apps
 from smpcfl.daemons import supernode as ours
+from smpcfl.daemons.bundled import BUNDLED
 from smpcfl.daemons.run_apps import app_of_run
 from smpcfl.protocol.errors import LocalError
-from smpcfl.tasks import BUNDLED
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtensionOID
 
+from smpcfl.base import files
 from smpcfl.net import certificates
 from smpcfl.net.certificates import IdentityError, Role
 from smpcfl.protocol.errors import Reason, RemoteError
@@ -21,14 +22,14 @@ from support.enrolled import Deployment
 def test_who_sees_the_ca_certificate_finds_the_token_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, seen = certificates.write_private, []
+    write, seen = files.write_private, []
 
     def watched(path: Path, content: bytes, mode: int = 0o600) -> None:
         write(path, content, mode)
         if path.name == "ca.pem" and path.parent.parent == tmp_path / "join":
             seen.append((path.parent.name, path.with_name("token").exists()))
 
-    monkeypatch.setattr(certificates, "write_private", watched)
+    monkeypatch.setattr(files, "write_private", watched)
     Authority(tmp_path / "state", tmp_path / "join")
     assert sorted(seen) == [("aggregator", True), ("peer", True)]
 

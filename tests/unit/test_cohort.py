@@ -11,9 +11,9 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from smpcfl.flower.records import RECORD, identity_of
 from smpcfl.flower.server import nodes
 from smpcfl.flower.server.nodes import PeerNodes
+from smpcfl.flower.shared.records import RECORD, identity_of
 from smpcfl.net.certificates import Role
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import node_bytes

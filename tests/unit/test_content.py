@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from smpcfl.flower.records import RECORD, content_digest
+from smpcfl.flower.shared.records import RECORD, content_digest
 from smpcfl.protocol.digests import config_digest
 
 RUN = {"lr": 0.1, "epochs": 2, "quick": True, "name": "a"}

@@ -26,8 +26,8 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from smpc.v1 import local_pb2
 from smpcfl.flower.client import mod
-from smpcfl.flower.records import RECORD, VECTOR, content_digest, identity_of, upload_of
 from smpcfl.flower.server.secure_round import Outcome, SecureRound
+from smpcfl.flower.shared.records import RECORD, VECTOR, content_digest, identity_of, upload_of
 from smpcfl.net import wire
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.quantise import encode_failure, model_digest

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from cryptography import x509
 
+from smpcfl.base import files
 from smpcfl.base.config import ConfigError, Settings
 from smpcfl.base.metrics import Metrics
 from smpcfl.net import certificates, enrolment
@@ -107,16 +108,14 @@ def test_a_certificate_that_is_not_the_keys_is_not_used(tmp_path: Path) -> None:
     own = peer(tmp_path)
     certificates.save(tmp_path / "peer", own)
     assert certificates.load(tmp_path / "peer", own.ca) is not None
-    certificates.write_private(
-        tmp_path / "peer" / "key.pem", certificates.key_pem(certificates.new_key())
-    )
+    files.write_private(tmp_path / "peer" / "key.pem", certificates.key_pem(certificates.new_key()))
     assert certificates.load(tmp_path / "peer", own.ca) is None
 
 
 async def test_a_state_folder_is_one_peers(tmp_path: Path) -> None:
     own = peer(tmp_path)
     certificates.save(tmp_path / "peer", own)
-    certificates.write_private(tmp_path / "join" / "ca.pem", certificates.pem(own.ca))
+    files.write_private(tmp_path / "join" / "ca.pem", certificates.pem(own.ca))
     settings = {"state": tmp_path / "peer", "join": tmp_path / "join"}
     assert (await enrolment.enrol(Settings(**settings), Role.PEER)).name == "a"
     with pytest.raises(IdentityError, match="is that of peer a, not b"):

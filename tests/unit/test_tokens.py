@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl.net import certificates
+from smpcfl.base import files
 from smpcfl.net.certificates import Role
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.registry import tokens as module
@@ -127,7 +127,7 @@ def test_a_join_folder_that_is_full_leaves_no_records_behind(
     def full(path: Path, content: bytes, mode: int = 0o600) -> None:
         if path.name == "token":
             raise OSError(28, "No space left on device")
-        certificates.write_private(path, content, mode)
+        files.write_private(path, content, mode)
 
     monkeypatch.setattr(module, "write_private", full)
     join = JoinToken(Tokens(tmp_path / "tokens"), Role.PEER, tmp_path / "token", DAY_S)

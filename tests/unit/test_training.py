@@ -20,8 +20,8 @@ from smpcfl.aggregator.run_keeper import Trainer
 from smpcfl.base import files
 from smpcfl.base.config import Settings
 from smpcfl.base.metrics import Metrics
+from smpcfl.daemons.bundled import BUNDLED
 from smpcfl.protocol.errors import LocalError
-from smpcfl.tasks import BUNDLED
 
 RUN = 5
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from smpcfl.flower.records import content_digest
+from smpcfl.flower.shared.records import content_digest
 from smpcfl.protocol import merkle
 from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.encoding import canonical, digest

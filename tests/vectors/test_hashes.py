@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from smpcfl.flower.records import content_digest
+from smpcfl.flower.shared.records import content_digest
 from smpcfl.protocol import merkle
 from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.encoding import canonical, digest

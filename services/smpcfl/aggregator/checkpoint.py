@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..net.certificates import write_private
+from ..base.files import write_private
 from ..protocol.errors import LocalError
 
 log = logging.getLogger("smpcfl.checkpoint")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from ..net.certificates import write_private
+from ..base.files import write_private
 from ..protocol.errors import LocalError
 from .flower_runs import Runs
 

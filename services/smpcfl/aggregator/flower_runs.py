@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..base.files import write_private
 from ..daemons.supervisor import flower_environment
-from ..net.certificates import write_private
 from ..protocol.errors import LocalError
 
 log = logging.getLogger("smpcfl.aggregator")

@@ -12,9 +12,9 @@ from ..base import files
 from ..base.config import Settings
 from ..base.metrics import Metrics
 from ..base.waiting import wait_for
+from ..daemons.bundled import BUNDLED
 from ..net.directory import Directory
 from ..protocol.errors import LocalError
-from ..tasks import BUNDLED
 from . import current_run
 from .checkpoint import Checkpoints, checkpoints_path
 from .current_run import COMPLETED, FAILED, STOPPED, Training

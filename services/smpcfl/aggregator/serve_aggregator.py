@@ -37,7 +37,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     own = await or_stop(stop, enrolment.enrol(settings, Role.AGGREGATOR, hosts))
     if own is None:
         return
-    certificates.write_private(settings.state / "ca.pem", certificates.pem(own.ca), 0o644)
+    files.write_private(settings.state / "ca.pem", certificates.pem(own.ca), 0o644)
     directory = Directory(own, settings.registry, settings.state / "roster.bin", metrics)
 
     local = grpc.aio.server()

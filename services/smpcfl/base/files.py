@@ -1,4 +1,4 @@
-"""Whether a folder can take what a service keeps there, before anything depends on it."""
+"""Files of a state folder: written whole or not at all, and whether there is room for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shutil
 from pathlib import Path
 
-from ..net.certificates import write_private
 from ..protocol.errors import LocalError
 
 MIB = 2**20
@@ -70,3 +69,24 @@ def socket_path(state: Path, name: str) -> Path:
     os.chmod(path.parent, 0o700)
     path.unlink(missing_ok=True)
     return path
+
+
+def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Atomic and durable: a new file with `mode`, flushed, renamed over `path`, the folder flushed."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -13,9 +13,9 @@ from ..aggregator.flower_runs import Runs
 from ..aggregator.run_keeper import run_config
 from ..base import files
 from ..base.config import Settings
+from ..daemons.bundled import BUNDLED
 from ..protocol.errors import LocalError
 from ..reports.report import line
-from ..tasks import BUNDLED
 
 _POLL_S = 1.0
 _POLLS = 20

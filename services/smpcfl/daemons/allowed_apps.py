@@ -15,7 +15,7 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.run import Run
 
 from ..base.config import ANY_APP, BUNDLED_APP
-from ..tasks import BUNDLED
+from .bundled import BUNDLED
 
 log = logging.getLogger("smpcfl.apps")
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 
 from smpc.v1 import node_pb2 as pb
 
+from ..base import files
 from ..base.waiting import or_stop, wait_for
 from ..net import certificates
 from ..net.certificates import Identity, IdentityError
@@ -59,7 +60,7 @@ async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Even
                 signature=own.signer(signed(public)),
             )
             try:
-                certificates.write_private(path, private)
+                files.write_private(path, private)
                 body = message.SerializeToString()
                 reply = await or_stop(stop, client.post(f"https://{superlink}{PATH}", content=body))
             except httpx.HTTPError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..net.certificates import write_private
+from ..base.files import write_private
 from ..protocol.errors import LocalError
 
 KEPT = 1000  # the newest; a run that is forgotten has no app

@@ -10,7 +10,6 @@ import datetime
 import hashlib
 import ipaddress
 import logging
-import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
+from ..base.files import write_private
 from ..protocol.errors import LocalError
 from ..protocol.signing import AGGREGATOR, REGISTRY, Signer, signer, verify
 
@@ -339,24 +339,3 @@ def save(folder: Path, identity: Identity) -> None:
 
 def save_certificate(folder: Path, certificate: x509.Certificate) -> None:
     write_private(folder / "certificate.pem", pem(certificate))
-
-
-def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Atomic and durable: a new file with `mode`, flushed, renamed over `path`, the folder flushed."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

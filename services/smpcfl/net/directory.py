@@ -8,10 +8,11 @@ from pathlib import Path
 from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
+from ..base.files import write_private
 from ..base.metrics import Metrics
 from ..protocol.signing import REGISTRY
 from . import rpc
-from .certificates import Identity, IdentityError, Members, Role, write_private
+from .certificates import Identity, IdentityError, Members, Role
 
 log = logging.getLogger("smpcfl.directory")
 _CALL_S = 5.0

@@ -16,6 +16,7 @@ from cryptography import x509
 from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
+from ..base import files
 from ..base.config import Settings
 from ..base.metrics import Metrics
 from ..base.waiting import wait_for
@@ -52,7 +53,7 @@ async def enrol(settings: Settings, role: Role, hosts: Sequence[str] = ()) -> Id
     token = _read_token(settings.join / "token", given)
     key_path = settings.state / "key.pem"
     key = certificates.load_key(key_path) if key_path.exists() else certificates.new_key()
-    certificates.write_private(key_path, certificates.key_pem(key))
+    files.write_private(key_path, certificates.key_pem(key))
     name = _name(settings, role)
     request = pb.EnrolRequest(
         token=token, csr=certificates.signing_request(key, role, name, hosts), role=role, name=name
@@ -123,7 +124,7 @@ def _name(settings: Settings, role: Role) -> str:
     if settings.peer_id:
         return certificates.check_name(settings.peer_id)
     if not path.exists():
-        certificates.write_private(path, certificates.new_peer_id().encode())
+        files.write_private(path, certificates.new_peer_id().encode())
     return certificates.check_name(path.read_text().strip())
 
 

@@ -12,11 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..base.files import read_number
+from ..base.files import read_number, write_private
 from ..base.metrics import Metrics
 from ..base.waiting import wait_for
 from ..net import wire
-from ..net.certificates import Identity, der, write_private
+from ..net.certificates import Identity, der
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.admission import Admission
 from ..protocol.errors import Reason, RemoteError

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from ..base import files
 from ..base.config import Settings
 from ..net import certificates
 from ..net.certificates import Identity, IdentityError, Role
@@ -66,9 +67,7 @@ class Authority:
         ]
         self.keep_tokens()
         for role in (Role.PEER, Role.AGGREGATOR):
-            certificates.write_private(
-                join / role / "ca.pem", certificates.pem(self.certificate), 0o644
-            )
+            files.write_private(join / role / "ca.pem", certificates.pem(self.certificate), 0o644)
 
     def keep_tokens(self) -> None:
         """Replaces the join tokens in good time; to be called now and then."""
@@ -82,7 +81,7 @@ class Authority:
         """The registry's identity: the key that it keeps, with a new certificate."""
         path = self._state / "key.pem"
         key = certificates.load_key(path) if path.exists() else certificates.new_key()
-        certificates.write_private(path, certificates.key_pem(key))
+        files.write_private(path, certificates.key_pem(key))
         certificate = self._own_certificate(key, hosts)
         return Identity(Role.REGISTRY, REGISTRY, key, certificate, self.certificate)
 
@@ -202,7 +201,7 @@ def revoke(state: Path, name: str) -> None:
     folder: that one is not written again until `reopen`. LocalError if there is no such peer.
     """
     Claims(state).revoke(name)
-    certificates.write_private(state / CLOSED, b"")
+    files.write_private(state / CLOSED, b"")
     Tokens(state / TOKENS).drop_unbound(Role.PEER)
 
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
+from ..base import files
 from ..net import certificates
 from ..net.certificates import IdentityError
 
@@ -22,10 +23,10 @@ def load_or_make_ca(state: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certi
     if not key_path.exists():
         if certificate_path.exists():
             raise IdentityError(f"{certificate_path} is there, but not its key {key_path}")
-        certificates.write_private(key_path, certificates.key_pem(certificates.new_key()))
+        files.write_private(key_path, certificates.key_pem(certificates.new_key()))
     key = certificates.load_key(key_path)
     if not certificate_path.exists():
-        certificates.write_private(certificate_path, certificates.pem(_self_signed(key)), 0o644)
+        files.write_private(certificate_path, certificates.pem(_self_signed(key)), 0o644)
     certificate = certificates.load_ca(certificate_path)
     _check(key, certificate, certificate_path)
     return key, certificate

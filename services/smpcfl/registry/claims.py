@@ -9,7 +9,7 @@ import json
 import os
 from pathlib import Path
 
-from ..net.certificates import write_private
+from ..base.files import write_private
 from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.signing import AGGREGATOR
 

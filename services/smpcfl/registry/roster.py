@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..base.files import StorageError
-from ..net.certificates import newest, write_private
+from ..base.files import StorageError, write_private
+from ..net.certificates import newest
 
 ALIVE_S = 10.0  # three heartbeats of a peer, and a little
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..net.certificates import Role, write_private
+from ..base.files import write_private
+from ..net.certificates import Role
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.signing import AGGREGATOR
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from flwr.app import Context, Message, Metadata, RecordDict
 
 from ...protocol.ticket import Ticket
-from ..records import RECORD, to_record
+from ..shared.records import RECORD, to_record
 
 _TTL_S = 24 * 3600.0
 

@@ -23,7 +23,7 @@ from ...protocol.quantise import ModelShape, encode_failure, encode_update, mode
 from ...protocol.release import release_ms
 from ...protocol.ring import RingVector
 from ...protocol.ticket import NORMAL, Ticket
-from ..records import (
+from ..shared.records import (
     RECORD,
     VECTOR,
     config_of,

@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from ...protocol.errors import RemoteError
-from ..records import RECORD, identity_of
+from ..shared.records import RECORD, identity_of
 from .replies import Replies, Reply
 
 log = logging.getLogger("smpcfl.flower")

@@ -15,7 +15,7 @@ from flwr.app import ArrayRecord
 from ...aggregator import current_run
 from ...aggregator.checkpoint import Checkpoint, Checkpoints, checkpoints_path
 from ...protocol.errors import LocalError
-from ..records import to_numpy, to_record
+from ..shared.records import to_numpy, to_record
 from .clipping import Limits
 
 log = logging.getLogger("smpcfl.flower")

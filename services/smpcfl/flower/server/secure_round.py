@@ -36,7 +36,7 @@ from ...protocol.quantise import ModelShape, decode_update, model_digest
 from ...protocol.ticket import NORMAL, SEEDED, Deadlines, SignedTicket, Ticket, default_threshold
 from ...protocol.trailer import Trailer
 from ...reports.report import RoundRecord
-from ..records import RECORD, message_bytes, upload_of
+from ..shared.records import RECORD, message_bytes, upload_of
 from . import probe
 from .clipping import Limits
 from .progress import Progress

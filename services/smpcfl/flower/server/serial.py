@@ -6,8 +6,7 @@ import logging
 import time
 from pathlib import Path
 
-from ...base.files import read_number
-from ...net.certificates import write_private
+from ...base.files import read_number, write_private
 
 log = logging.getLogger("smpcfl.aggregator")
 

@@ -19,7 +19,7 @@ from ...protocol.quantise import model_digest
 from ...protocol.ticket import ADDITIVE, MODES, NORMAL, SEEDED, Deadlines
 from ...protocol.trailer import Trailer
 from ...reports.report import RoundRecord
-from ..records import content_digest, message_bytes, split_arrays, to_numpy, to_record
+from ..shared.records import content_digest, message_bytes, split_arrays, to_numpy, to_record
 from .clipping import Limits
 from .nodes import PeerNodes
 from .progress import arrays_of, limits_of

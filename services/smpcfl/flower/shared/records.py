@@ -12,11 +12,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.app.user_config import UserConfig
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from ..net.certificates import IdentityError, Role, check_certificate
-from ..protocol.encoding import digest
-from ..protocol.errors import LocalError, Reason, RemoteError
-from ..protocol.messages import node_bytes
-from ..protocol.signing import verify
+from ...net.certificates import IdentityError, Role, check_certificate
+from ...protocol.encoding import digest
+from ...protocol.errors import LocalError, Reason, RemoteError
+from ...protocol.messages import node_bytes
+from ...protocol.signing import verify
 
 RECORD = "smpcfl"
 VECTOR = "smpcfl-vector"
