@@ -23,7 +23,7 @@ from smpcfl.net.callers import Callers, Limits
 from smpcfl.net.certificates import Role, tls_name
 from smpcfl.peer.agent import CallFailed, PeerAgent, Round, SerialStore
 from smpcfl.peer.agent_service import AgentService
-from smpcfl.peer.link import _encode
+from smpcfl.peer.peer_link import _encode
 from smpcfl.peer.peer_service import PeerService
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.digests import config_digest

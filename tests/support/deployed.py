@@ -32,7 +32,7 @@ from smpcfl.net.directory import Directory
 from smpcfl.peer import agent as agent_module
 from smpcfl.peer.agent import CallFailed, PeerAgent, SerialStore
 from smpcfl.peer.agent_service import AgentService
-from smpcfl.peer.link import PeerLink
+from smpcfl.peer.peer_link import PeerLink
 from smpcfl.peer.peer_service import PeerService
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.digests import config_digest

@@ -22,7 +22,7 @@ from smpcfl.net import certificates, rpc, wire
 from smpcfl.net.callers import Callers
 from smpcfl.net.certificates import Members, Role
 from smpcfl.peer.agent import PeerAgent, SerialStore
-from smpcfl.peer.link import PeerLink
+from smpcfl.peer.peer_link import PeerLink
 from smpcfl.peer.peer_service import PeerService
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.errors import Reason

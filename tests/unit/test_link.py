@@ -12,7 +12,7 @@ from smpc.v1 import peer_pb2 as pb
 from smpcfl.base.metrics import Metrics
 from smpcfl.net.certificates import Members, Role
 from smpcfl.peer.agent import CallFailed
-from smpcfl.peer.link import PeerLink
+from smpcfl.peer.peer_link import PeerLink
 from support.enrolled import Deployment
 
 

@@ -1,1 +1,1 @@
-"""The aggregator: Flower's SuperLink, and what a round needs beside it."""
+"""Runs in the aggregator's process: sees to Flower's SuperLink and to the training run in hand."""

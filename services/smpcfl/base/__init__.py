@@ -1,0 +1,1 @@
+"""Runs in every process: settings, metrics, files of a state folder, and waiting."""

@@ -1,1 +1,1 @@
-"""`smpcfl bench`: what the arithmetic, the secrets and whole rounds cost on this machine."""
+"""Runs on the command line, `smpcfl bench`: what secrets and whole rounds cost on this machine."""

@@ -1,0 +1,1 @@
+"""Runs Flower's own processes as children, and inside these: what we add to them."""

@@ -1,1 +1,1 @@
-"""The peer: a long-lived agent beside Flower's SuperNode."""
+"""Runs in the peer's process, the agent: shares, masks, agreements, and its place in the network."""

@@ -25,7 +25,7 @@ from ..net.mdns import Discovery
 from ..protocol.policy import Policy
 from .agent import PeerAgent, SerialStore
 from .agent_service import AgentService
-from .link import PeerLink
+from .peer_link import PeerLink
 from .peer_service import PeerService
 from .presence import Presence
 

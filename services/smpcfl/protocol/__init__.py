@@ -1,1 +1,1 @@
-"""The pure core: no sockets, no clock, no files. Imports the standard library, numpy and cryptography."""
+"""Runs in peers, ClientApps and ServerApps: the pure core of a round, without sockets, clock or files."""

@@ -1,1 +1,1 @@
-"""The registry: a small CA, the roster of peers, and the list of targets for Prometheus."""
+"""Runs in the registry's process: CA, roster of peers, and targets for Prometheus."""

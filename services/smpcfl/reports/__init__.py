@@ -1,0 +1,1 @@
+"""Runs in the aggregator and on the command line: what is kept of each round, and reports of it."""

@@ -1,0 +1,1 @@
+"""Runs in ClientApp and ServerApp: the bundled training tasks, ordinary Flower apps."""

@@ -1,0 +1,1 @@
+"""Runs in the ClientApp, one process a message: the mod that masks what the app trained."""

@@ -1,0 +1,1 @@
+"""Runs in ClientApp and ServerApp: what both sides put into Flower's messages."""
