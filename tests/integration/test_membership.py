@@ -35,6 +35,8 @@ class ShortLived(Stack):
             settings = {**settings, "certificate_hours": LIFE_HOURS}
         elif service == "aggregator":
             settings = {**settings, "min_peers": PEERS - 1}
+        elif service == "peer":
+            settings = {**settings, "min_cohort": PEERS - 1}
         super().start(name, service, settings)
 
     def check(self) -> None:

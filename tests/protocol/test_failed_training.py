@@ -11,7 +11,7 @@ from smpc.v1 import messages_pb2
 from smpcfl.net import wire
 from smpcfl.protocol import failures, trailer
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.messages import Agreement
+from smpcfl.protocol.messages import Acknowledge, Agreement, Ready
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED
 from support.forge import agreement, round_of, seeded, survivors
@@ -164,10 +164,16 @@ def test_the_count_is_signed_with_the_agreement_and_the_header() -> None:
 
 def test_who_has_an_announcement_by_ready_alone_can_count_as_well() -> None:
     signed, unheard = make_ticket(8), {(PEERS[0], PEERS[5])}
-    network = Network(signed, failing={PEERS[5]}, unheard=unheard).until("upload")
+    network = Network(signed, failing={PEERS[5]}, unheard=unheard).until("exchange")
+    network.unheard.clear()
+    network._lose("ready")
+    network.pump((Acknowledge, Ready))
+    network.now = signed.ticket.deadlines.ready / 1000
+    network.pump((Ready,))
+    network.upload()
     peer, message = round_of(network, 0), survivors(network, EVERYONE)
     assert 5 not in peer._held, "the reply to its exchange was lost"
-    assert 5 in network.uploads[PEERS[0]].header.counts
+    assert 5 in peer._announcements
     assert agreement(network, 0, message).failure_sum is not None
     assert network.unmask() == network.expected()
     found = [seeded(round_)._agreement for round_ in network.rounds.values()]

@@ -79,9 +79,10 @@ def test_rounds_cohorts_and_deadlines_are_no_configuration() -> None:
     ("second", "refused"),
     [
         (ALL, None),  # the same again
-        (ALL[:9], Reason.SURVIVORS_TOO_CLOSE),
-        (ALL[:8], Reason.SURVIVORS_TOO_CLOSE),
+        (ALL[:9], Reason.CONFLICTING_SURVIVORS),
+        (ALL[:8], Reason.CONFLICTING_SURVIVORS),
         (ALL[:7], None),
+        (ALL[:6], Reason.CONFLICTING_SURVIVORS),  # too little in common
     ],
 )
 def test_a_second_set_is_the_same_or_three_peers_apart(
@@ -99,24 +100,24 @@ def test_a_second_set_is_the_same_or_three_peers_apart(
 def test_peers_that_come_count_as_those_that_go() -> None:
     ledger = Ledger()
     assert agrees(ledger, range(8)) is None
-    assert agrees(ledger, range(1, 9)) is Reason.SURVIVORS_TOO_CLOSE  # two apart
+    assert agrees(ledger, range(1, 9)) is Reason.CONFLICTING_SURVIVORS  # two apart
     assert agrees(ledger, (*range(1, 8), 8, 9)) is None
 
 
 def test_a_third_set_is_refused_however_far_away_and_the_two_stay() -> None:
     ledger = Ledger()
     assert agrees(ledger, ALL) is None
-    assert agrees(ledger, ALL[:5]) is None
-    assert agrees(ledger, ALL[5:]) is Reason.SURVIVORS_TOO_CLOSE
+    assert agrees(ledger, ALL[:7]) is None
+    assert agrees(ledger, ALL[3:]) is Reason.CONFLICTING_SURVIVORS
     assert agrees(ledger, ALL) is None
-    assert agrees(ledger, ALL[:5]) is None
+    assert agrees(ledger, ALL[:7]) is None
 
 
 def test_it_is_peers_that_are_compared_not_their_places_in_a_cohort() -> None:
     ledger, cohort = Ledger(), peer_ids(11)[1:]
     assert agrees(ledger, ALL) is None
     moved = changed(cohort=cohort)
-    assert agrees(ledger, ALL, moved) is Reason.SURVIVORS_TOO_CLOSE  # one went, and one came
+    assert agrees(ledger, ALL, moved) is Reason.CONFLICTING_SURVIVORS  # one went, and one came
     assert agrees(ledger, ALL, replace(moved, model_digest=OTHER_MODEL)) is None
 
 
@@ -124,8 +125,8 @@ def test_a_set_that_is_refused_is_not_kept() -> None:
     ledger = Ledger()
     assert agrees(ledger, ALL) is None
     for _ in range(3):
-        assert agrees(ledger, ALL[:9]) is Reason.SURVIVORS_TOO_CLOSE
-    assert agrees(ledger, ALL[:6]) is None
+        assert agrees(ledger, ALL[:9]) is Reason.CONFLICTING_SURVIVORS
+    assert agrees(ledger, ALL[:7]) is None
 
 
 def test_configurations_and_sets_of_one_model_are_kept_together() -> None:
@@ -138,7 +139,7 @@ def test_configurations_and_sets_of_one_model_are_kept_together() -> None:
         BASE.model_digest: Seen((configuration(BASE),), (frozenset(BASE.cohort),)),
     }
     again = Ledger(kept)
-    assert agrees(again, ALL[:9]) is Reason.SURVIVORS_TOO_CLOSE
+    assert agrees(again, ALL[:9]) is Reason.CONFLICTING_SURVIVORS
     assert reason_of(lambda: again.check(changed(clip=2.0), POLICY, NOW_MS)) is (
         Reason.SECOND_CONFIGURATION
     )
@@ -167,7 +168,7 @@ def test_without_an_earlier_set_all_take_part() -> None:
 
 
 @pytest.mark.parametrize("there", [ALL, ALL[:9], ALL[:8], ALL[:7], ALL[3:], (0, 1, 2), ALL[1:9]])
-@pytest.mark.parametrize("earlier", [[], [ALL], [ALL[:8]], [ALL, ALL[:5]], [ALL[:8], ALL[5:]]])
+@pytest.mark.parametrize("earlier", [[], [ALL], [ALL[:8]], [ALL, ALL[:7]], [ALL[:8], ALL[2:]]])
 def test_whom_it_lets_take_part_the_peers_agree_to(
     earlier: list[tuple[int, ...]], there: tuple[int, ...]
 ) -> None:
@@ -184,7 +185,10 @@ def test_the_same_set_again_is_preferred_to_leaving_peers_out() -> None:
     ledger = Ledger()
     agrees(ledger, ALL[:9])
     assert ledger.apart(BASE.model_digest, BASE.cohort, POLICY) == named(*ALL[:9])
-    assert ledger.apart(BASE.model_digest, named(*ALL[:8]), POLICY) == named(*ALL[2:8])
+    ledger = Ledger()
+    agrees(ledger, ALL)
+    assert ledger.apart(BASE.model_digest, named(*ALL[:9]), POLICY) == named(*ALL[2:9])
+    assert not ledger.apart(BASE.model_digest, named(*ALL[:6]), POLICY)
 
 
 # -- tickets an hour -----------------------------------------------------------------------------------------

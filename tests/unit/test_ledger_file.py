@@ -17,10 +17,10 @@ from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.ticket import HOUR_MS
 from support.network import make_ticket
 
-TICKET = make_ticket(8).ticket
+TICKET = make_ticket(10).ticket
 POLICY = Policy(tickets_per_hour=2)
 NOW_MS = 10**12
-EVERYONE = tuple(range(8))
+EVERYONE = tuple(range(10))
 
 
 def rows(path: Path, table: str) -> int:
@@ -45,7 +45,7 @@ def test_all_that_was_kept_is_there_after_a_restart(tmp_path: Path) -> None:
             lambda: again.check(replace(TICKET, clip=2.0), POLICY, NOW_MS + 2 * HOUR_MS),
             Reason.SECOND_CONFIGURATION,
         ),
-        (lambda: again.agree(TICKET, EVERYONE[1:], POLICY), Reason.SURVIVORS_TOO_CLOSE),
+        (lambda: again.agree(TICKET, EVERYONE[1:], POLICY), Reason.CONFLICTING_SURVIVORS),
     ):
         with pytest.raises(RemoteError) as error:
             act()
@@ -95,7 +95,7 @@ def change(path: Path, statement: str) -> None:
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(StorageError, match="make room"):
         open_ledger(tmp_path / "no" / "ledger.sqlite")
 
 

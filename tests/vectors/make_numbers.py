@@ -81,7 +81,7 @@ def quantiser() -> Json:
         ("32 bits", 32, 3, [12345, 2**32 - 12345, 2**31 - 1], 7),
         ("64 bits", 64, 7, [2**52, 2**64 - 2**52, 3], 70),
     ):
-        one = Quantiser(width, 0.5, 100, cohort)
+        one = Quantiser(width, 0.3, 100, cohort)
         elements = np.array(total, f"<u{width // 8}")
         vectors.append(
             case(

@@ -12,7 +12,7 @@ from vectors.files import Json, case, refused, topic
 from vectors.given import five, message_json, signed, some
 
 NOW_MS = 1_700_000_000_000
-EIGHT = tuple(f"peer-{place}" for place in range(8))
+TEN = tuple(f"peer-{place}" for place in range(10))
 
 
 def _admit(
@@ -108,36 +108,37 @@ def _shown(value: object) -> str:
 
 
 def ledger() -> Json:
-    one = five(cohort=EIGHT, threshold=5, min_survivors=3).ticket
+    one = five(cohort=TEN, threshold=7, min_survivors=3).ticket
     vectors, bad = [], []
-    eight, seven, five_ = list(range(8)), list(range(7)), list(range(5))
+    ten, nine, seven = list(range(10)), list(range(9)), list(range(7))
     for name, sets, asked, reason in (
-        ("the first set", [], eight, ""),
-        ("the same set again", [eight], eight, ""),
-        ("three apart", [eight], five_, ""),
-        ("the second of two again", [eight, five_], five_, ""),
-        ("one apart", [eight], seven, "survivors_too_close"),
-        ("two apart, of equal size", [seven], [*range(6), 7], "survivors_too_close"),
-        ("a third set", [eight, five_], [0, 1, 2], "survivors_too_close"),
+        ("the first set", [], ten, ""),
+        ("the same set again", [ten], ten, ""),
+        ("three apart", [ten], seven, ""),
+        ("the second of two again", [ten, seven], seven, ""),
+        ("one apart", [ten], nine, "conflicting_survivors"),
+        ("two apart, of equal size", [nine], [*range(8), 9], "conflicting_survivors"),
+        ("no more than two thirds in common", [nine], list(range(6)), "conflicting_survivors"),
+        ("a third set", [ten, seven], [*range(3, 10)], "conflicting_survivors"),
     ):
-        given = {"cohort": list(EIGHT), "sets": sets, "survivors": asked}
+        given = {"cohort": list(TEN), "sets": sets, "survivors": asked}
         if reason:
             bad.append(refused("agree", name, given, reason))
         else:
             vectors.append(case("agree", name, given, {}))
     for name, sets, peers in (
-        ("nothing agreed to yet", [], eight),
-        ("all were summed, all are here", [eight], eight),
-        ("all were summed, one is missing", [eight], seven),
-        ("seven were summed, all are here", [seven], eight),
-        ("two sets, one is still here", [eight, five_], seven),
-        ("two sets, none is here", [eight, five_], [0, 1, 2, 3]),
+        ("nothing agreed to yet", [], ten),
+        ("all were summed, all are here", [ten], ten),
+        ("all were summed, one is missing", [ten], nine),
+        ("seven were summed, all are here", [seven], ten),
+        ("two sets, one is still here", [ten, seven], nine),
+        ("two sets, none is here", [ten, seven], [0, 1, 2, 3]),
     ):
-        seen = Seen(sets=tuple(frozenset(EIGHT[j] for j in members) for members in sets))
+        seen = Seen(sets=tuple(frozenset(TEN[j] for j in members) for members in sets))
         book = Ledger({one.model_digest: seen})
-        found = book.apart(one.model_digest, [EIGHT[j] for j in peers], Policy())
-        given = {"cohort": list(EIGHT), "sets": sets, "peers": peers}
-        output = {"cohort": sorted(EIGHT.index(peer) for peer in found)}
+        found = book.apart(one.model_digest, [TEN[j] for j in peers], Policy())
+        given = {"cohort": list(TEN), "sets": sets, "peers": peers}
+        output = {"cohort": sorted(TEN.index(peer) for peer in found)}
         vectors.append(case("apart", name, given, output))
     what = "Survivor sets over one model, by cohort index: which a peer agrees to, which cohort may be asked."
     return topic(what, "5", vectors, bad)

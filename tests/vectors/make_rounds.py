@@ -179,6 +179,7 @@ def _bad_readies(rounds: dict[str, PeerRound]) -> list[Json]:
         refused("ready", "one, and the receiver's own", _ready(rounds, [1]), few),
         refused("ready", "two, and none of the receiver", _ready(rounds, [1, 2], held=False), few),
         refused("ready", "one holder twice", twice, few),
+        refused("ready", "enough, and one of them twice", _ready(rounds, [1, 2, 1]), few),
         refused("ready", "its own confirmation", _ready(rounds, [0, 1]), "bad_confirmation"),
         refused("ready", "another's signature", wrong, "bad_confirmation"),
     ]

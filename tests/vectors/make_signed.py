@@ -73,6 +73,7 @@ def signing() -> Json:
         "DER": {"signature": encode_dss_signature(int.from_bytes(r, "big"), whole).hex()},
         "63 bytes": {"signature": signature[:-1].hex()},
         "65 bytes": {"signature": (signature + b"\0").hex()},
+        "a zero before s": {"signature": (r + b"\0" + s).hex()},
         "empty": {"signature": ""},
     }
     bad = [

@@ -146,7 +146,7 @@ def _uploaded() -> dict[str, list[Header]]:
         ],
         "the last one names another announcement of a third": [
             *everyone[:3],
-            h(3, _all_but(3), others={4: bytes(32)}),
+            h(3, _all_but(3), others={4: b"\1" * 32}),
         ],
         "one has too few mutual neighbours": [
             h(0, [4]),

@@ -32,10 +32,12 @@ def open_ledger(path: Path) -> Ledger:
             for model, seen in database.execute("SELECT digest, seen FROM models")
         }
         tickets = [int(at_ms) for (at_ms,) in database.execute("SELECT at_ms FROM tickets")]
-    except (sqlite3.Error, OSError, ValueError, TypeError, KeyError) as error:
+    except (sqlite3.OperationalError, OSError) as error:
+        raise StorageError(f"cannot write {path} ({error}): make room there") from error
+    except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
         raise StorageError(
-            f"{path} is damaged or cannot be written ({error}): it tells which sums there were;"
-            " restore it, or remove it to start with an empty one"
+            f"{path} is damaged ({error}): it tells which sums this party took part in; restore it, or"
+            " remove it to start with an empty one"
         ) from error
 
     def keep_model(model: bytes, seen: Seen) -> None:

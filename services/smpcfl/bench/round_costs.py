@@ -53,7 +53,7 @@ from ..protocol.ticket import (
 
 NOW = 0.0  # the round is over before the first retry or deadline
 _CONFIG = bytes(32)
-_POLICY = Policy(modes=SECURE_MODES)
+_POLICY = Policy(modes=SECURE_MODES, min_cohort=3)
 _Codec = tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any, bytes], PeerMessage]]
 _CODECS: dict[type, _Codec] = {
     Exchange: (

@@ -47,7 +47,7 @@ class Reason(StrEnum):
     ONE_SIDED_PAIR = "one_sided_pair"
     ISOLATED_SURVIVOR = "isolated_survivor"
     SECOND_SURVIVOR_SET = "second_survivor_set"
-    SURVIVORS_TOO_CLOSE = "survivors_too_close"
+    CONFLICTING_SURVIVORS = "conflicting_survivors"
     BAD_TRAILER = "bad_trailer"
     ROUND_CLOSED = "round_closed"
     DEADLINE = "deadline"

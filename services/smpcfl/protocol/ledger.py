@@ -2,12 +2,14 @@
 
 Two sums over one model whose survivors differ by one peer give that peer by subtraction, and so do three
 sets that differ pairwise by three: (S1 − S2) + (S1 − S3) − (S1 − S4). So over one model a peer agrees to
-two different sets at most, far enough apart, whatever the aggregator says became of the earlier round.
+two different sets at most, far enough apart, whatever the aggregator says became of the earlier round. And
+each has more than two thirds of the other, so that of any three some honest peer would have to agree to all:
+else v + A + B, then A, then B would give v, and nobody would see more than two of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from .encoding import digest
@@ -31,6 +33,12 @@ def configuration(ticket: Ticket) -> bytes:
     return digest(
         "configuration", ticket.config_digest, ticket.clip, ticket.weight_cap, ticket.width
     )
+
+
+def compatible(one: Set[str], other: Set[str], policy: Policy) -> bool:
+    """Whether a peer agrees to both of these different sets, of peer ids, over one model."""
+    common, larger = len(one & other), max(len(one), len(other))
+    return len(one ^ other) >= policy.min_difference and 3 * common > 2 * larger
 
 
 class Ledger:
@@ -87,18 +95,18 @@ class Ledger:
             return
         if len(seen.sets) >= MAX_SETS:
             raise RemoteError(
-                Reason.SURVIVORS_TOO_CLOSE,
+                Reason.CONFLICTING_SURVIVORS,
                 "another survivor set over this model",
                 expected=f"<= {MAX_SETS}",
                 found=len(seen.sets) + 1,
             )
         for other in seen.sets:
-            if (apart := len(chosen ^ other)) < policy.min_difference:
+            if not compatible(chosen, other, policy):
                 raise RemoteError(
-                    Reason.SURVIVORS_TOO_CLOSE,
-                    "survivors that differ too little from an earlier set over this model",
-                    expected=f">= {policy.min_difference} peers",
-                    found=apart,
+                    Reason.CONFLICTING_SURVIVORS,
+                    "differ too little from an earlier set over this model, or share too little with it",
+                    expected=f">= {policy.min_difference} apart, > 2/3 in common",
+                    found=f"{len(chosen ^ other)} apart, {len(chosen & other)} in common",
                 )
         self._keep(ticket, replace(seen, sets=(*seen.sets, chosen)))
 
@@ -111,7 +119,7 @@ class Ledger:
             for earlier in sets:
                 close = policy.min_difference - len(rest ^ earlier)
                 rest -= set(sorted(rest & earlier)[: max(close, 0)])
-            if all(len(rest ^ earlier) >= policy.min_difference for earlier in sets):
+            if all(compatible(rest, earlier, policy) for earlier in sets):
                 found.append(frozenset(rest))
         return max(found, key=len, default=frozenset())
 

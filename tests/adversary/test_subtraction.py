@@ -1,0 +1,250 @@
+"""Sums over one model whose survivors differ by little: what one has and the other has not is one peer.
+
+Training is deterministic and the rounding given, so that the same peers add the same in each round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from smpcfl.net import certificates
+from smpcfl.net.certificates import Role
+from smpcfl.protocol.errors import Reason
+from smpcfl.protocol.ledger import Ledger
+from smpcfl.protocol.policy import Policy
+from smpcfl.protocol.ring import RingVector
+from smpcfl.protocol.ticket import SignedTicket, default_threshold
+from support.attacker import show
+from support.deployed import LONG_S, Deployed, beginning, outcome
+from support.network import make_ticket, peer_ids, random_addend, sign
+from support.remembering import Remembering
+from support.unchecked import check, removed
+
+PEERS, VICTIM = 8, 7
+EVERYONE = tuple(range(PEERS))
+ALL_BUT_ONE = EVERYONE[:VICTIM]
+MODEL = bytes([9]) * 32
+TOO_CLOSE = check(Ledger, "agree", Reason.CONFLICTING_SURVIVORS)
+
+
+class Repeated:
+    """Rounds of one deployment over one model, with the same updates in all."""
+
+    def __init__(self, net: Deployed) -> None:
+        self.net = net
+        layout = make_ticket(PEERS).ticket.layout
+        rng = np.random.default_rng(1)
+        self.addends = {name: random_addend(layout, rng) for name in net.cohort}
+
+    async def sum(self, members: Sequence[int], **changes: Any) -> RingVector | list[Reason]:
+        """Σ q_i over `members`, whom the aggregator calls the survivors; or why peers refuse that."""
+        net = self.net
+        await net.begin(net.make_ticket(model_digest=MODEL, **changes))
+        net.addends = dict(self.addends)
+        await net.upload()
+        loot, refusals = await net.show(dict.fromkeys(EVERYONE, tuple(members)))
+        total = loot.sum_of(members)
+        return refusals if total is None else total
+
+
+async def restart_all(net: Deployed) -> None:
+    """Every agent starts again with what is on its disk, at another address."""
+    for index in EVERYONE:
+        await net.restart(index)
+    for peer in net.peers.values():
+        peer.directory.by_registry = {name: other.address for name, other in net.peers.items()}
+
+
+async def all_and_all_but_one(net: Deployed, *, restart: bool = False) -> RingVector | list[Reason]:
+    """Over one model, first everybody, then all but the victim: what is left of the first."""
+    repeated = Repeated(net)
+    first = await repeated.sum(EVERYONE)
+    assert isinstance(first, RingVector)
+    if restart:
+        await restart_all(net)
+    second = await repeated.sum(ALL_BUT_ONE)
+    if isinstance(second, list):
+        return second
+    assert first - second == repeated.addends[net.cohort[VICTIM]]
+    return first - second
+
+
+async def test_a_cohort_less_one_gives_that_one_where_nobody_remembers(tmp_path: Path) -> None:
+    with removed(TOO_CLOSE):
+        async with Deployed(tmp_path, PEERS) as net:
+            assert isinstance(await all_and_all_but_one(net), RingVector)
+
+
+async def test_a_cohort_less_one_is_refused_by_everyone(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        assert await all_and_all_but_one(net) == [Reason.CONFLICTING_SURVIVORS] * PEERS
+        assert net.rejected(Reason.CONFLICTING_SURVIVORS) == PEERS
+
+
+async def test_a_cohort_less_one_is_refused_after_a_restart_too(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        found = await all_and_all_but_one(net, restart=True)
+        assert found == [Reason.CONFLICTING_SURVIVORS] * PEERS
+
+
+async def test_a_ledger_that_is_lost_gives_that_one_after_a_restart(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        repeated = Repeated(net)
+        first = await repeated.sum(EVERYONE)
+        for index in EVERYONE:
+            (tmp_path / str(index) / "ledger.sqlite").unlink()
+        await restart_all(net)
+        second = await repeated.sum(ALL_BUT_ONE)
+        assert isinstance(first, RingVector)
+        assert isinstance(second, RingVector)
+        assert first - second == repeated.addends[net.cohort[VICTIM]]
+
+
+# -- sets that are far enough apart, and still isolate one ----------------------------------------------
+
+MANY = 14  # four may be called lost
+ALL = frozenset(range(MANY))
+# (S1 − S2) + (S1 − S3) − (S1 − S4) is twice the victim.
+FAR_APART = [ALL, ALL - {0, 1, 2}, ALL - {0, 3, 4}, ALL - {1, 2, 3, 4}]
+
+
+def isolating() -> tuple[list[RingVector | list[Reason]], RingVector]:
+    """The sums over these sets, each after a ticket of its own, and what the victim added."""
+    ledgers: dict[str, Ledger] = {}
+    sums: list[RingVector | list[Reason]] = []
+    for serial, members in enumerate(FAR_APART, 1):
+        ticket = make_ticket(MANY, serial=serial, model_digest=MODEL)
+        net = Remembering(ticket, ledgers=ledgers).until("upload")
+        chosen = tuple(sorted(members))
+        loot, refusals = show(net, dict.fromkeys(range(MANY), chosen))
+        total = loot.sum_of(chosen)
+        sums.append(refusals if total is None else total)
+    return sums, net.addends[net.ticket.cohort[0]]
+
+
+def test_four_sets_pairwise_three_apart_isolate_one_peer_where_nobody_counts_them() -> None:
+    assert (
+        min(len(a ^ b) for a in FAR_APART for b in FAR_APART if a != b) >= Policy().min_difference
+    )
+    with removed(TOO_CLOSE):
+        (one, two, three, four), own = isolating()
+    for item in (one, two, three, four):
+        assert isinstance(item, RingVector)
+    found = (one - two) + (one - three) - (one - four)  # type: ignore[operator]
+    assert found == own + own
+
+
+def test_over_one_model_the_third_set_is_refused() -> None:
+    (one, two, three, four), _ = isolating()
+    assert isinstance(one, RingVector)
+    assert isinstance(two, RingVector)
+    assert three == four == [Reason.CONFLICTING_SURVIVORS] * MANY
+
+
+# -- sets of which nobody sees more than two ------------------------------------------------------------
+
+HALVES = 11  # the victim, and two disjoint halves that are cohorts of their own
+
+
+def halves(order: Sequence[int]) -> tuple[RingVector | None, list[Reason], RingVector]:
+    """All − one half − the other, whichever of these sums come first; refusals; what the victim added."""
+    names = peer_ids(HALVES)
+    cohorts = (names, names[1:6], names[6:])
+    addends = {
+        name: random_addend(make_ticket(HALVES).ticket.layout, np.random.default_rng(place))
+        for place, name in enumerate(names)
+    }
+    ledgers: dict[str, Ledger] = {}
+    sums: dict[int, RingVector] = {}
+    refused: list[Reason] = []
+    for serial, which in enumerate(order, 1):
+        cohort = cohorts[which]
+        n, t = len(cohort), default_threshold(len(cohort) - 1)
+        ticket = make_ticket(n, serial=serial, model_digest=MODEL).ticket
+        signed = sign(replace(ticket, cohort=cohort, threshold=t, min_survivors=min(n, t + 1)))
+        net = Remembering(signed, ledgers=ledgers, policy=Policy())
+        net.addends = {name: addends[name] for name in cohort}
+        net.until("upload")
+        members = tuple(range(n))
+        loot, refusals = show(net, dict.fromkeys(members, members))
+        refused += refusals
+        if (total := loot.sum_of(members)) is not None:
+            sums[which] = total
+    found = sums[0] - sums[1] - sums[2] if len(sums) == 3 else None
+    return found, refused, addends[names[0]]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0)])
+def test_disjoint_halves_give_the_rest_where_nobody_counts_what_is_common(
+    order: Sequence[int],
+) -> None:
+    with removed(TOO_CLOSE):
+        found, refused, own = halves(order)
+    assert not refused
+    assert found == own
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0)])
+def test_disjoint_halves_are_refused_by_who_was_in_another_sum(order: Sequence[int]) -> None:
+    found, refused, _ = halves(order)
+    assert found is None
+    assert refused.count(Reason.CONFLICTING_SURVIVORS) == HALVES - 1  # all but the victim
+
+
+# -- strangers among pinned members ---------------------------------------------------------------------
+
+
+async def with_strangers(net: Deployed) -> list[Any]:
+    """What the victim, who pins the other seven, says to a ticket in which two are others."""
+    for name in ("peer-x", "peer-y"):  # whom the registry made up
+        stranger = net.enrolled.identity(Role.PEER, name)
+        for peer in net.peers.values():
+            peer.members.add(certificates.der(stranger.certificate))
+    cohort = tuple(sorted((*net.cohort[2:], "peer-x", "peer-y")))
+    signed = net.make_ticket(cohort=cohort)
+    return [await outcome(net.peer(VICTIM).app.Begin(beginning(signed), timeout=LONG_S))]
+
+
+async def test_strangers_among_pinned_members_are_refused(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        pinned = replace(net.policy, members=frozenset(net.cohort))
+        agent = net.peer(VICTIM).agent
+        object.__setattr__(agent._admission, "policy", pinned)
+        assert await with_strangers(net) == [Reason.POLICY_MEMBERS]
+        await net.begin(without=EVERYONE[:-1])  # the pinned ones themselves are welcome
+        with removed(check(Policy, "check", Reason.POLICY_MEMBERS)):
+            (found,) = await with_strangers(net)
+            assert found.train
+
+
+# -- as many tickets as one likes -----------------------------------------------------------------------
+
+
+async def offered_61_times(net: Deployed) -> list[Any]:
+    """Sixty-one rounds within the hour, each over a model of its own, to one peer alone."""
+    victim = net.peer(VICTIM)
+    victim.cut |= {(name, SignedTicket) for name in net.cohort}
+    found = []
+    for _ in range(61):
+        signed = net.make_ticket()
+        found.append(await outcome(victim.app.Begin(beginning(signed), timeout=LONG_S)))
+    return found
+
+
+async def test_the_61st_ticket_of_an_hour_is_refused(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        *before, last = await offered_61_times(net)
+        assert all(item.train for item in before)
+        assert last is Reason.TOO_MANY_TICKETS
+        again = await net.restart(VICTIM)
+        request = beginning(net.make_ticket())
+        assert await outcome(again.app.Begin(request, timeout=LONG_S)) is Reason.TOO_MANY_TICKETS
+        with removed(check(Ledger, "check", Reason.TOO_MANY_TICKETS)):
+            request = beginning(net.make_ticket())
+            assert (await again.app.Begin(request, timeout=LONG_S)).train

@@ -1,0 +1,125 @@
+"""A peer whose training fails in every round: the others go on, and why stays on that peer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smpcfl.aggregator import rounds_service
+from smpcfl.cli.stack import Stack
+from smpcfl.daemons.allowed_apps import hash_of
+from support.processes import option
+
+PEERS, ROUNDS = 5, 2
+SECRET = "12345 patients of ward 7"
+
+PROJECT = """
+[project]
+name = "failing"
+version = "0.1.0"
+description = "An app whose training fails where the data are bad"
+license = "MIT"
+
+[tool.flwr.app]
+publisher = "smpcfl"
+
+[tool.flwr.app.components]
+serverapp = "failing.app:server"
+clientapp = "failing.app:client"
+
+[tool.flwr.app.config]
+num-server-rounds = 2
+"""
+APP = f"""
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
+from flwr.serverapp.strategy import FedAvg
+
+import smpcfl.flower
+
+client = ClientApp(mods=[smpcfl.flower.secure_mod])
+server = ServerApp()
+
+
+@client.train()
+def train(message, context):
+    if context.node_config["partition-id"] == 0:
+        raise ValueError(" ".join({SECRET.split()!r}))  # in pieces: the app is at the aggregator too
+    given = message.content["arrays"]
+    arrays = ArrayRecord({{name: Array(array.numpy() + 1.0) for name, array in given.items()}})
+    metrics = MetricRecord({{"num-examples": 10, "loss": 0.5}})
+    return Message(RecordDict({{"arrays": arrays, "metrics": metrics}}), reply_to=message)
+
+
+@server.main()
+def main(grid, context):
+    strategy = smpcfl.flower.SecureStrategy(FedAvg(fraction_evaluate=0.0))
+    initial = ArrayRecord({{"w": Array(np.zeros(8))}})
+    result = strategy.start(grid, initial, num_rounds=int(context.run_config["num-server-rounds"]))
+    print("model", result.arrays["w"].numpy().round(2).tolist(), flush=True)
+"""
+
+
+class Allowing(Stack):
+    """Its peers' operators allowed one app more."""
+
+    app = ""
+
+    def start(self, name: str, service: str, settings: dict[str, Any]) -> None:
+        super().start(name, service, settings | ({"apps": self.app} if service == "peer" else {}))
+
+
+def index_of(stack: Stack, number: int) -> int:
+    """The data slice of a peer, as its log has it."""
+    line = next(line for line in stack.log(f"peer-{number}").splitlines() if "data slice" in line)
+    return int(line.rsplit(" ", 1)[1])
+
+
+@pytest.mark.processes
+def test_the_others_go_on_and_the_reason_stays_on_the_peer(tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    (app / "failing").mkdir(parents=True)
+    (app / "pyproject.toml").write_text(PROJECT)
+    (app / "failing" / "__init__.py").write_text("")
+    (app / "failing" / "app.py").write_text(APP)
+    stack = Allowing(tmp_path / "stack", "seeded", PEERS, 0, 1)
+    stack.app = hash_of(app)
+    with stack:
+        stack.wait(
+            lambda: all("data slice" in stack.log(f"peer-{n}") for n in range(PEERS)), 120, "peers"
+        )
+        state = stack.folder / "aggregator"
+        stack.wait((state / "superlink.db").exists, 120, "the SuperLink")
+        run = subprocess.run(
+            [
+                *(sys.executable, "-m", "smpcfl", "run", "--app", str(app)),
+                *("--state", str(state)),
+                *("--superlink-port", str(option(stack, "aggregator", "--superlink-port"))),
+            ],
+            env={**os.environ, "FLWR_TELEMETRY_ENABLED": "0"},
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        found = rounds_service.read(stack.records)
+        logs = {n: stack.log(f"peer-{n}") for n in range(PEERS)}
+        failing = {n for n in range(PEERS) if index_of(stack, n) == 0}
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert [(r.outcome, r.survivors, r.contributors) for r in found] == [
+        ("complete", PEERS, PEERS - 1)
+    ] * ROUNDS
+    assert "training failed on 1" in run.stdout
+    assert {n for n, log in logs.items() if SECRET in log} == failing
+    reached = [
+        path for path in state.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()
+    ]
+    assert not reached, "the reason left the peer"
+    assert SECRET not in stack.log("aggregator") + run.stdout + run.stderr

@@ -1,0 +1,39 @@
+"""An in-memory cohort whose peers follow a ticket only if they would as agents: policy, serial and ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from smpcfl.protocol.admission import Admission
+from smpcfl.protocol.errors import Reason, RemoteError
+from smpcfl.protocol.ledger import Ledger
+from smpcfl.protocol.policy import Policy
+from support.network import Network, Round
+
+NOW_MS = 10**12
+
+
+@dataclass
+class Remembering(Network):
+    """Give the same `ledgers` to all rounds of one deployment: by peer id, new ones where there is none."""
+
+    policy: Policy = field(default_factory=Policy)
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+
+    def start(self) -> None:
+        for peer in sorted(self.alive):
+            try:
+                self.rounds[peer] = self._round(peer)
+            except RemoteError as error:
+                self.errors.append((peer, error))
+
+    def _round(self, peer: str, **options: float | None) -> Round:
+        ledger = self.ledgers.setdefault(peer, Ledger())
+        admission = Admission(peer, self.policy, self.keyring, ledger)
+        admission.check(self.signed, highest_serial=0, running=None, now_ms=NOW_MS)
+        ledger.accept(self.ticket, NOW_MS)
+        return super()._round(peer, ledger=ledger, **options)  # type: ignore[arg-type]
+
+    @property
+    def refusals(self) -> list[Reason]:
+        return [error.reason for _, error in self.errors if isinstance(error, RemoteError)]
