@@ -45,7 +45,17 @@ def main() -> int:
 def run(copy: Path, only: str, count: int, seed: int) -> int:
     """0 if at least 97 of 100 are noticed, those apart that change nothing."""
     command = [
-        *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:warnings"),
+        *(
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:warnings",
+        ),
         *("-m", "not processes and not containers", *TESTS),
     ]
     config, session = copy / "mutants.toml", copy / "mutants.sqlite"
@@ -75,7 +85,9 @@ def run(copy: Path, only: str, count: int, seed: int) -> int:
     cosmic_ray("init", str(config), str(session))
     with use_db(str(session), WorkDB.Mode.open) as database:
         total = sample(database, count, seed)
-    print(f"planting {count} of {total} faults, seed {seed}: some seconds to minutes each", flush=True)
+    print(
+        f"planting {count} of {total} faults, seed {seed}: some seconds to minutes each", flush=True
+    )
     cosmic_ray("exec", str(config), str(session))
     with use_db(str(session), WorkDB.Mode.open) as database:
         return report(database, copy)
@@ -85,7 +97,9 @@ def sample(database: WorkDB, count: int, seed: int) -> int:
     """Marks all but `count` work items as skipped; how many there were."""
     items = sorted(
         (item for item in database.work_items if not skipped(item)),
-        key=lambda item: [(str(m.module_path), m.start_pos, m.operator_name) for m in item.mutations],
+        key=lambda item: [
+            (str(m.module_path), m.start_pos, m.operator_name) for m in item.mutations
+        ],
     )
     chosen = {item.job_id for item in random.Random(seed).sample(items, min(count, len(items)))}
     for item in database.work_items:

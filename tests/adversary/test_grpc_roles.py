@@ -157,7 +157,7 @@ async def reaches(channel: grpc.aio.Channel) -> bool:
     return True
 
 
-def lapsed(net: Deployed, tmp_path: Path) -> Identity:
+def expired(net: Deployed, tmp_path: Path) -> Identity:
     """Of this CA, for a life that ended a second ago."""
     own = net.peer(0).own
     authority = Authority(tmp_path / "state", tmp_path / "join", certificate_s=-1)
@@ -181,7 +181,7 @@ async def test_only_a_certificate_of_this_deployment_that_stands_is_let_in(
 ) -> None:
     assert await is_let_in(net, net.peer(0).own.channel_credentials())
     assert not await is_let_in(net, foreign(net, tmp_path).channel_credentials())
-    assert not await is_let_in(net, lapsed(net, tmp_path).channel_credentials())
+    assert not await is_let_in(net, expired(net, tmp_path).channel_credentials())
     assert not await is_let_in(net, anonymous(net))
     assert not await is_let_in(net, None)
     await completes(net)

@@ -249,7 +249,7 @@ def come_and_go(chaos: Chaos) -> None:
     gone = chaos.ids(leaving)
     chaos.strike("training", "stop", leaving)
     (name,) = gone
-    stack.wait(lambda: stack.said("registry-1", f"peer {name} said goodbye"), 10, "a goodbye")
+    stack.wait(lambda: stack.said("registry-1", f"peer {name} has left"), 10, "its goodbye")
     witness = chaos.others(leaving)[0]
     stack.wait(
         lambda: stack.found_by_mdns(witness) == PEERS - 1, 20, "a goodbye by mDNS", every=1.0

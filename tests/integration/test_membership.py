@@ -22,7 +22,7 @@ from smpcfl.net.certificates import IdentityError, Role
 from support.processes import option, page
 
 PEERS, ROUNDS = 5, 40  # of five, a round may lose one
-LIFE_HOURS = 0.01  # 36 s: each certificate lapses several times while the test runs
+LIFE_HOURS = 0.01  # 36 s: each certificate expires several times while the test runs
 
 
 class ShortLived(Stack):
@@ -82,9 +82,9 @@ def test_certificates_are_renewed_and_a_revoked_peer_is_out(
 
         stack.wait(lambda: len(done()) >= 1, 200, "a round")
         first = superlink_certificate(stack)
-        lapse = first.not_valid_after_utc
+        expiry = first.not_valid_after_utc
         stack.wait(lambda: all(map(renewals, names)), 120, "renewals")
-        stack.wait(lambda: certificates.now() > lapse, 60, "the first certificates to lapse")
+        stack.wait(lambda: certificates.now() > expiry, 60, "the first certificates to expire")
         so_far = len(done())
         stack.wait(lambda: len(done()) >= so_far + 2, 120, "a round with the renewed ones")
         assert [(r.outcome, r.survivors) for r in done()] == [("complete", PEERS)] * len(done())

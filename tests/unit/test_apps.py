@@ -70,7 +70,7 @@ def receive(
 ) -> str:
     """What a SuperNode answers when it is sent this bundle; empty if it makes a task for it.
 
-    `run` is what the SuperLink says of the run otherwise than it is.
+    `run` is what the SuperLink reports of the run otherwise than it is.
     """
     state = state or new_state()
     message = Message(RecordDict(), dst_node_id=1, message_type="train")
@@ -132,7 +132,7 @@ def test_the_superlink_does_not_choose_the_folder_that_the_app_is_loaded_from(
     named: tuple[str, str], setting: str, noted: Path
 ) -> None:
     ours.install(setting, noted)
-    assert "and told to be" in receive(build_fab_from_disk(BUNDLED), named)
+    assert "and reported to be" in receive(build_fab_from_disk(BUNDLED), named)
 
 
 def test_an_app_is_allowed_by_its_hash(tmp_path: Path, noted: Path) -> None:
@@ -177,18 +177,18 @@ def test_an_app_that_brings_an_agent_is_refused_by_name(tmp_path: Path, noted: P
 def test_the_app_that_was_looked_at_is_the_one_that_the_run_takes(
     tmp_path: Path, noted: Path
 ) -> None:
-    """Else a run would take another app that is here, by the hash that the SuperLink says it has."""
+    """Else a run would take another app that is here, by the hash that the SuperLink reports."""
     ours.install("any", noted)
     state, other = new_state(), build_fab_from_disk(another(tmp_path))
     state.store_fab(Fab(found := hashlib.sha256(other).hexdigest(), other, {}))
     reply = receive(build_fab_from_disk(BUNDLED), state=state, run={"fab_hash": found}, fab_hash="")
-    assert reply.startswith(f"run {RUN} is told to be of app {found}, and has app ")
+    assert reply.startswith(f"run {RUN} is reported to be of app {found}, and has app ")
 
 
 def test_what_is_told_of_one_run_reaches_no_other(noted: Path) -> None:
     ours.install("any", noted)
     bundled = build_fab_from_disk(BUNDLED)
-    assert receive(bundled, run={"run_id": 6}) == f"run {RUN} is told to be run 6"
+    assert receive(bundled, run={"run_id": 6}) == f"run {RUN} is reported to be run 6"
     state = new_state()
     state.set_run_series_context(7, Context(6, 1, {}, RecordDict(), {}, 7))
     assert "goes on with the series of another run" in receive(bundled, state=state)

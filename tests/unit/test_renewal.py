@@ -67,7 +67,7 @@ async def test_renewal_is_looked_for_every_minute_and_tried_after_two_thirds_of_
     assert max(clock.waits) <= 60
 
 
-async def test_it_is_tried_again_until_the_certificate_lapses_and_then_the_service_ends(
+async def test_it_is_tried_again_until_the_certificate_expires_and_then_the_service_ends(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[datetime.timedelta] = []
@@ -77,7 +77,7 @@ async def test_it_is_tried_again_until_the_certificate_lapses_and_then_the_servi
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(enrolment, "_renew", renew)
-    with pytest.raises(IdentityError, match=r"lapsed .* start again"):
+    with pytest.raises(IdentityError, match=r"expired .* start again"):
         await keep(peer(tmp_path), tmp_path, asyncio.Event())
     assert len(tried) > 1000
     assert tried[-1] > DAY * 0.99

@@ -138,7 +138,7 @@ def test_an_id_that_a_token_was_made_for_is_nobody_elses(registry: Registry) -> 
     assert caught.value.reason is Reason.NAME_TAKEN
     key = certificates.new_key()
     registry.authority.enrol(token, registry.csr(key, "b"), "peer", "b")
-    registry.now = 2 * HOUR_S  # lapsed: still not for anybody
+    registry.now = 2 * HOUR_S  # expired: still not for anybody
     with pytest.raises(RemoteError):
         registry.enrol(certificates.new_key(), "b")
 
@@ -175,7 +175,7 @@ def test_what_the_registry_could_not_read_is_not_written(
         registry_state(registry.join)
 
 
-def test_members_forget_whoever_is_revoked_or_lapsed(
+def test_members_forget_whoever_is_revoked_or_expired(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = certificates.new_key()

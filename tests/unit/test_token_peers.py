@@ -63,7 +63,7 @@ def test_so_many_ids_and_no_more_in_all_of_its_lives(tmp_path: Path) -> None:
 def test_who_was_here_before_counts_once(tmp_path: Path) -> None:
     registry = Registry(tmp_path, 2)
     registry.enrol("a")
-    registry.now = 1.5 * DAY_S  # its certificate has lapsed
+    registry.now = 1.5 * DAY_S  # its certificate has expired
     registry.authority.keep_tokens()
     registry.enrol("a")
     registry.enrol("b")

@@ -131,7 +131,7 @@ class Checkpoints:
         return max(self._found().get(run, ()), default=None)
 
     def latest(self, run: int) -> Checkpoint | None:
-        """The newest that is whole; says so (log) of each one that is not."""
+        """The newest that is whole; logs each one that is not."""
         damaged = False
         for number in reversed(self._found().get(run, ())):
             path = self._path(run, number)

@@ -47,7 +47,7 @@ class Runs:
         return {str(run["run-id"]): str(run["status"]) for run in reply.get("runs", ())}
 
     async def status(self, run_id: str) -> str:
-        """Of one run; `unknown` while the SuperLink does not tell."""
+        """Of one run; `unknown` while the SuperLink does not answer."""
         try:
             return (await self.statuses()).get(run_id, "unknown")
         except LocalError:
@@ -63,7 +63,7 @@ class Runs:
         await self._flwr("stop", run_id, _CONNECTION, "--format", "json")
 
     async def last_words(self, run_id: str) -> str:
-        """The end of what the ServerApp printed, or why it cannot be told."""
+        """The end of what the ServerApp printed, or why it is not known."""
         try:
             return (await self._output("log", run_id, _CONNECTION, "--show"))[-4000:]
         except LocalError as error:

@@ -134,7 +134,7 @@ class Trainer:
     async def _give_up(self, found: Training, stop: asyncio.Event) -> None:
         """A run of another mode, with which the peers of this one would not go on."""
         now = self._settings.mode
-        log.warning("%s did not finish, and cannot be gone on with in mode %s", found, now)
+        log.warning("%s did not finish, and cannot be resumed in mode %s", found, now)
         await self._stop_what_is_left(stop)
         if not stop.is_set():
             self._end(found, STOPPED, f"the mode was changed to {now}")
@@ -237,7 +237,7 @@ class Trainer:
         try:
             current_run.save(self._path, changed)
         except OSError as error:
-            log.error("cannot keep what became of run %d: %s; make room", changed.run, error)
+            log.error("cannot store the state of run %d: %s; make room", changed.run, error)
             return False
         return True
 

@@ -143,7 +143,7 @@ class Settings:
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ConfigError(
-                    f"{name} is {getattr(self, name)}: at least {bound}, because a sum of two tells"
+                    f"{name} is {getattr(self, name)}: at least {bound}, because a sum of two reveals"
                     " each of them the other's update"
                 )
         if self.given_seed not in ("on", "off"):

@@ -36,7 +36,7 @@ def open_ledger(path: Path) -> Ledger:
         raise StorageError(f"cannot write {path} ({error}): make room there") from error
     except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
         raise StorageError(
-            f"{path} is damaged ({error}): it tells which sums this party took part in; restore it, or"
+            f"{path} is damaged ({error}): it records which sums this party took part in; restore it, or"
             " remove it to start with an empty one"
         ) from error
 

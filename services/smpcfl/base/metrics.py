@@ -177,11 +177,11 @@ class Metrics:
         )
         self.certificate_expiry = self._gauge(
             "smpcfl_certificate_expiry_timestamp_seconds",
-            "When this process' certificate lapses unless it is renewed, seconds since the epoch",
+            "When this process' certificate expires unless it is renewed, seconds since the epoch",
         )
         self.roster_peers = self._gauge("smpcfl_roster_peers", "Peers in the registry's roster")
         self.build_info = self._gauge(
-            "smpcfl_build_info", "Always 1; the label tells the version", version=None
+            "smpcfl_build_info", "Always 1; the label has the version", version=None
         )
         self.build_info.set(1, version=_package_version())
 

@@ -36,7 +36,7 @@ in your app:   ClientApp(mods=[smpcfl.flower.secure_mod])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit code: 0, 1 for an error that was said, 2 for wrong usage, 130 for Ctrl-C."""
+    """Returns the exit code: 0, 1 for an error that was printed, 2 for wrong usage, 130 for Ctrl-C."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
@@ -92,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--state", default=None, help="the aggregator's state folder")
     again.add_argument("--superlink-port", default=None, help="port of the SuperLink [9092]")
     again.set_defaults(run=_run)
-    status = commands.add_parser("status", help="roster and last round, readable")
+    status = commands.add_parser(
+        "status", help="the roster (who is there), and how the last round went"
+    )
     status.add_argument("--state", default=None, help="the service's state folder")
     status.add_argument("--registry", default=None, help="registry's gRPC, host:port")
     status.set_defaults(run=_status)
@@ -138,10 +140,10 @@ def _add_membership(commands: Any) -> None:
     token.set_defaults(run=_token)
     revoke = commands.add_parser(
         "revoke",
-        help="on the registry: put a peer out, at once and for good",
-        description="The peer's certificate, id and key no longer count, from the next heartbeat of each"
-        " of the others on, within some seconds. Join tokens that are not for one peer id no"
-        " longer count, as the peer may have kept one.",
+        help="on the registry: exclude a peer, at once and for good",
+        description="The peer's certificate, id and key stop counting: every other service learns that with"
+        " its next heartbeat, within seconds. Join tokens that are not for one peer id stop counting too,"
+        " because the peer may have kept one.",
     )
     revoke.add_argument("peer", metavar="PEER", help="peer id, as `smpcfl status` shows it")
     revoke.add_argument("--state", default=None, help="the registry's state folder")

@@ -47,7 +47,7 @@ class Apps:
             return f"{_ONLY}; the run asks for {_kind(run.primary_task_type)}"
         found = hashlib.sha256(bundle).hexdigest()
         if run.fab_hash != found:
-            return f"run {run.run_id} is told to be of app {run.fab_hash[:64]}, and has app {found}"
+            return f"run {run.run_id} is reported to be of app {run.fab_hash[:64]}, and has app {found}"
         if not self._any and found not in self._allowed:
             return f"this peer does not run app {found}: its operator allows it with SMPCFL_APPS"
         try:
@@ -60,8 +60,8 @@ class Apps:
             return f"{_ONLY}; app {found} brings {', '.join(others)}"
         # The folder that the app is loaded from has these names.
         if (run.fab_id, run.fab_version) != named:
-            told = f"{run.fab_id!r} {run.fab_version!r}"
-            return f"app {found} is {named[0]!r} {named[1]!r}, and told to be {told[:100]}"
+            reported = f"{run.fab_id!r} {run.fab_version!r}"
+            return f"app {found} is {named[0]!r} {named[1]!r}, and reported to be {reported[:100]}"
         return ""
 
 

@@ -60,7 +60,7 @@ def _decoded(headers: Headers, name: str) -> bytes:
 
 
 def is_announced_too_long(headers: Headers) -> bool:
-    """Whether Content-Length says so."""
+    """By Content-Length."""
     length = headers.get("content-length", "0")
     return not (length.isascii() and length.isdigit() and int(length[:20]) <= LARGEST_BODY)
 

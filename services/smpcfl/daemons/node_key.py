@@ -77,12 +77,12 @@ async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Even
                     return
                 if reply.status_code == httpx.codes.FORBIDDEN:
                     raise IdentityError(f"the SuperLink at {superlink} refused: {reply.text}")
-                log.warning("the SuperLink says %d: %s", reply.status_code, reply.text[:200])
+                log.warning("the SuperLink replied %d: %s", reply.status_code, reply.text[:200])
             await wait_for(stop, _RETRY_S)
 
 
 def _check_clock(date: str, superlink: str) -> None:
-    """Says so if the SuperLink's clock, as in its reply, is another: it would refuse the SuperNode."""
+    """Logs it if the SuperLink's clock, as in its reply, is another: it would refuse the SuperNode."""
     try:
         off = (certificates.now() - parsedate_to_datetime(date)).total_seconds()
     except ValueError:

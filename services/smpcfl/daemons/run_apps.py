@@ -1,7 +1,7 @@
 """Which app each Flower run has: the SuperNode notes it, the agent reads it.
 
-The aggregator says it too, but the SuperNode has seen the app. One small file a run, in the SuperNode's own
-folder. Nothing of Flower is imported here.
+The aggregator reports it too, but the SuperNode has seen the app. One small file a run, in the SuperNode's
+own folder. Nothing of Flower is imported here.
 """
 
 from __future__ import annotations

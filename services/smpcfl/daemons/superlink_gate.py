@@ -94,7 +94,7 @@ class Gate:
         if peer is None or peer in self._read_revoked():
             return _refusal("this node's key is no peer's", 403)
         if not fleet_calls.is_signed(headers):
-            # As Flower says it, and SuperNodes know it.
+            # The words are Flower's: SuperNodes know them.
             body = {"detail": "Invalid SuperNode authentication"}
             return JSONResponse(body, 401, headers=_CLOSE)
         return _too_long(scope) if fleet_calls.is_announced_too_long(headers) else None
@@ -155,7 +155,7 @@ class Gate:
     def _is_local(self, scope: Scope) -> bool:
         """Loopback, or the one address that the SuperLink listens on: Flower's own children, `smpcfl run`.
 
-        An address of this machine's tells nothing if it listens on all: a forwarder may put it there.
+        An address of this machine's proves nothing if it listens on all: a forwarder may put it there.
         """
         client = scope.get("client")
         if not client:

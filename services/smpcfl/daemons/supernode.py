@@ -43,11 +43,13 @@ def _verify_apps(apps: Apps, folder: Path) -> None:
     def pull_and_store(
         *, state: Any, get_run: Any, get_fab: Any, trusted_entities: Any, **others: Any
     ) -> int | None:
-        told: list[tuple[int, Run]] = []  # the run asked for, and what the SuperLink says of it
+        reported: list[
+            tuple[int, Run]
+        ] = []  # the run asked for, and what the SuperLink reports of it
 
         def run_of(run_id: int) -> Run:
-            told[:] = [(run_id, get_run(run_id))]
-            return told[0][1]
+            reported[:] = [(run_id, get_run(run_id))]
+            return reported[0][1]
 
         def fab_of(fab_hash: str, run_id: int) -> Fab:
             """Flower asks for a licence, which nobody here gives, before it verifies."""
@@ -55,7 +57,7 @@ def _verify_apps(apps: Apps, folder: Path) -> None:
             return Fab(fab.hash_str, fab.content, {"valid_license": "none is needed"})
 
         def verified(fab: Fab, trusted: object) -> bool:
-            run_id, run = told[0]
+            run_id, run = reported[0]
             refusal = (
                 _misnamed(run_id, run, state)
                 or apps.refusal(run, fab.content)
@@ -75,13 +77,13 @@ def _verify_apps(apps: Apps, folder: Path) -> None:
 
 
 def _misnamed(run_id: int, run: Run, state: NodeState) -> str:
-    """Why what is told of `run_id` would reach another run; empty if it would not.
+    """Why what is reported of `run_id` would reach another run; empty if it would not.
 
-    Flower keeps it under the id that it is told, and one context for all runs of a series: a run could be
+    Flower keeps it under the id that is reported, and one context for all runs of a series: a run could be
     given another run's app, run config or id.
     """
     if run.run_id != run_id:
-        return f"run {run_id} is told to be run {run.run_id}"
+        return f"run {run_id} is reported to be run {run.run_id}"
     if state.get_run_series_context(run.series_id) is not None:
         return f"run {run_id} goes on with the series of another run: start it as one of its own"
     return ""

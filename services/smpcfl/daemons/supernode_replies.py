@@ -1,6 +1,6 @@
 """What leaves a SuperNode: the app's reply, without what Flower adds of how the app fared.
 
-Flower tells the SuperLink how long the app ran, which goes with this peer's number of examples, when it
+Flower reports to the SuperLink how long the app ran, which goes with this peer's number of examples, when it
 replied, and, if it failed, with which exception, whose text may quote the data. Runs inside the SuperNode's
 process (`smpcfl.daemons.entry`).
 """

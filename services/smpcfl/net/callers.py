@@ -33,7 +33,7 @@ class _Caller:
     left: float
     seen: float
     in_flight: int = 0
-    told: bool = False
+    reported: bool = False
 
 
 class Callers:
@@ -51,9 +51,9 @@ class Callers:
         """For the time of one call. RemoteError(RATE_LIMITED), after a while, if it is one too many."""
         caller = self._find(name)
         if caller.left < 1 or caller.in_flight >= self._limits.in_flight:
-            if not caller.told:
+            if not caller.reported:
                 log.warning("%s calls too often and is held back", name)
-                caller.told = True
+                caller.reported = True
             await asyncio.sleep(self._limits.pause_s)
             raise RemoteError(Reason.RATE_LIMITED, peer=name)
         caller.left -= 1
@@ -73,7 +73,7 @@ class Callers:
         earned = (now - caller.seen) * limits.per_second
         caller.left, caller.seen = min(caller.left + earned, limits.burst), now
         if caller.left >= limits.burst / 2:
-            caller.told = False
+            caller.reported = False
         return caller
 
     def _forget(self, now: float) -> None:

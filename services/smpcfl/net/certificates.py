@@ -170,7 +170,7 @@ def check_certificate(der: bytes, ca: x509.Certificate) -> Member:
 
 
 class Members:
-    """The certificates known here, as the core's Keyring. Revoked and lapsed ones do not count.
+    """The certificates known here, as the core's Keyring. Revoked and expired ones do not count.
 
     `pinned`: if not empty, the only peers that count, each with the fingerprint of its key.
     """
@@ -208,7 +208,7 @@ class Members:
                 if expected is not None and name not in self._mispinned:
                     self._mispinned.add(name)
                     log.error(
-                        "%s shows a key with fingerprint %s, and SMPCFL_MEMBERS says %s: it does not count",
+                        "%s shows a key with fingerprint %s, but SMPCFL_MEMBERS has %s: it does not count",
                         name,
                         member.fingerprint,
                         expected,

@@ -75,7 +75,7 @@ async def keep_renewed(
 ) -> None:
     """Renews the certificate of `own` in good time until `stop`. Rounds and connections go on meanwhile.
 
-    IdentityError once it has lapsed: a service that is started again enrols again.
+    IdentityError once it has expired: a service that is started again enrols again.
     """
     early = random.uniform(0.0, 0.1)  # else those that started together all come at once
     while not stop.is_set():
@@ -85,16 +85,16 @@ async def keep_renewed(
         due = certificates.renewal(certificate) - life * early
         if certificates.now() > certificate.not_valid_after_utc:
             raise IdentityError(
-                f"the certificate lapsed at {certificate.not_valid_after_utc}, and the registry at"
+                f"the certificate expired at {certificate.not_valid_after_utc}, and the registry at"
                 f" {settings.registry} has not renewed it: start again, with a join token that is good"
             )
         if certificates.now() >= due:
             try:
                 await _renew(own, settings, directory, hosts)
             except (grpc.aio.AioRpcError, OSError) as error:
-                said = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
+                reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
                 until = certificate.not_valid_after_utc
-                log.warning("the certificate, good until %s, is not renewed yet: %s", until, said)
+                log.warning("the certificate, good until %s, is not renewed yet: %s", until, reason)
             await wait_for(stop, _RETRY_S)
         else:
             # In short steps, by the wall clock: a machine that was asleep looks at once.

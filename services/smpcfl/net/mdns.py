@@ -1,6 +1,6 @@
 """mDNS: peers announce `_smpcfl._tcp.local.` and listen for each other.
 
-It says where a peer may be, never who it is: that is the certificate's word.
+It shows where a peer may be, never who it is: the certificate proves that.
 """
 
 from __future__ import annotations

@@ -224,7 +224,7 @@ def upload_from(meta: bytes, vector: bytes) -> Upload:
 
 
 def survivors_to_proto(item: Survivors, ticket: Ticket) -> pb.Survivors:
-    """Compact: each announcement hash stands once. Signatures tell if that was not faithful."""
+    """Compact: each announcement hash stands once. A change on the way makes the signatures fail."""
     size = len(ticket.cohort)
     named = {header.sender for header in item.headers}
     others = {j: h for header in item.headers for j, h in header.counting if j not in named}

@@ -58,7 +58,7 @@ class SerialStore:
 
 
 class PeerAgent:
-    """One round at a time. `send` makes a call, and says how many bytes go out with it."""
+    """One round at a time. `send` makes a call, and reports how many bytes go out with it."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class PeerAgent:
         return task.result()
 
     async def _keep_driving(self, round_: Round) -> None:
-        """A round that cannot be driven is closed: whoever waits for it is told so."""
+        """A round that cannot be driven is closed: whoever waits for it gets an error."""
         try:
             await self._drive(round_)
         except Exception:
@@ -228,7 +228,7 @@ class PeerAgent:
                 phase, since, counted = round_.phase, self._clock(), False
                 log.debug("round %d: %s", round_.ticket.round, phase)
             # Until all count, not until the masks are taken: that is the time that training takes,
-            # which tells how much data there is.
+            # which reveals how much data there is.
             if phase is Phase.READY and not counted and round_.all_count:
                 self._metrics.phase_duration.observe(self._clock() - since, phase="ready")
                 log.debug("round %d: all count", round_.ticket.round)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-_LONGEST = 300  # characters of what an error says
+_LONGEST = 300  # characters of an error's text
 
 
 class Reason(StrEnum):
@@ -70,7 +70,7 @@ class LocalError(ProtocolError):
 class RemoteError(ProtocolError):
     """Another party's message was refused, or a round could not be completed because of it.
 
-    `peer` is the party at fault where it can be told, `expected` and `found` what was compared.
+    `peer` is the party at fault where it is known, `expected` and `found` what was compared.
     """
 
     def __init__(

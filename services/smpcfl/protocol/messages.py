@@ -300,7 +300,7 @@ def node_bytes(node: int, start: bytes) -> bytes:
 def agreement_bytes(
     ticket_digest: bytes, survivors_digest: bytes, peer: int, failure_sum: int | None
 ) -> bytes:
-    """Names the ticket: who keeps it early cannot tell yet what the survivors digest is of."""
+    """Names the ticket: who keeps it early does not know yet what the survivors digest is of."""
     found = -1 if failure_sum is None else failure_sum
     return canonical("agreement", ticket_digest, survivors_digest, peer, found)
 

@@ -1,4 +1,4 @@
-"""When an upload leaves: in few steps, so that its time tells little of how long training took.
+"""When an upload leaves: in few steps, so that its time reveals little of how long training took.
 
 The steps are 2 s · 2^(j/2) after training began, the same for every ticket, so that no aggregator can move
 them to and fro around the time that it wants to know. A peer also waits at least as long as its last training

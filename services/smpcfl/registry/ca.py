@@ -47,7 +47,7 @@ def _check(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, path:
     if not constraints.ca:
         raise IdentityError(f"{path} is no CA certificate: basic constraints have to say CA:TRUE")
     if certificate.not_valid_after_utc < datetime.datetime.now(datetime.UTC):
-        raise IdentityError(f"{path} lapsed on {certificate.not_valid_after_utc:%Y-%m-%d}")
+        raise IdentityError(f"{path} expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

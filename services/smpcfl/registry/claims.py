@@ -34,7 +34,7 @@ class Claims:
         if known is not None and known[0] != key and known[1] > now:
             raise RemoteError(
                 Reason.NAME_TAKEN,
-                "held by another key until its certificate lapses; if that key is lost, remove"
+                "held by another key until its certificate expires; if that key is lost, remove"
                 f" {self._claims / name} at the registry, or use another id",
                 peer=name,
             )

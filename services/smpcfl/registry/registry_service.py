@@ -1,4 +1,4 @@
-"""The registry's gRPC services, and the HTTP page that tells Prometheus whom to scrape."""
+"""The registry's gRPC services, and the HTTP page that lists for Prometheus whom to scrape."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class RegistryService(pb_grpc.RegistryServicer):
     async def _goodbye(self, request: pb.GoodbyeRequest, context: Context) -> pb.GoodbyeReply:
         peer = await rpc.require(context, Role.PEER)
         self._roster.remove(peer)
-        log.info("peer %s said goodbye", peer)
+        log.info("peer %s has left", peer)
         return pb.GoodbyeReply()
 
     async def _renew(self, request: pb.RenewRequest, context: Context) -> pb.EnrolReply:

@@ -107,7 +107,7 @@ class Tokens:
         write_private(self._path(token), json.dumps(asdict(record)).encode())
 
     def _path(self, token: str) -> Path:
-        # Found by the hash of what is given: the time that takes tells nothing about a token's bytes.
+        # Found by the hash of what is given: the time that takes reveals nothing about a token's bytes.
         return self._folder / f"{hashlib.sha256(token.encode()).hexdigest()}.json"
 
 

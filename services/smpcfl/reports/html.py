@@ -1,7 +1,7 @@
 """report.html: one file that needs nothing else, for light and dark, with or without colour.
 
 Charts are inline SVG. A mode has a colour (of the Okabe-Ito palette), a dash and a marker, each of
-its own, so none has to be told by colour; all numbers stand in tables as well.
+its own, so none is recognised by colour alone; all numbers stand in tables as well.
 """
 
 import json

@@ -33,7 +33,7 @@ class RoundRecord:
     cohort: int
     survivors: int
     contributors: int = 0
-    """Survivors whose training succeeded, as the sum tells."""
+    """Survivors whose training succeeded, as the sum shows."""
     withstood: int | None = None
     """Peers that may collude with the aggregator and still learn the sum only; None in `normal`."""
     dropouts: int

@@ -125,7 +125,7 @@ def _train(
         addend = encode_failure(ticket.layout, len(ticket.cohort))
     else:
         addend, context.state = done
-    # Until then nothing is told to anyone, the agent included: its metrics are scraped.
+    # Until then nobody is informed, not even the agent: its metrics are scraped.
     wait_s = min(release_ms(training_ms, begun.last_training_ms) / 1000, left_s)
     time.sleep(max(began + wait_s - time.monotonic(), 0.0))
     masks, meta = agent.masks(ticket.digest, training_ms, failure)

@@ -37,7 +37,7 @@ class Progress:
 
     @classmethod
     def of(cls, state: Path, flower_run: str) -> Progress | None:
-        """None, said in the log, for what cannot be resumed."""
+        """None, with a log line, for what cannot be resumed."""
         found = current_run.of_flower_run(current_run.training_path(state), flower_run)
         if found is None:
             log.warning("no checkpoints: this run was not started with `smpcfl run`")
@@ -81,7 +81,7 @@ class Progress:
     def keep(
         self, number: int, arrays: ArrayRecord, limits: Limits, first_try: int, record: str
     ) -> None:
-        """After a round. Says so loudly if it cannot be written, and training goes on.
+        """After a round. Logs a warning if it cannot be written, and training goes on.
 
         After the last round there is nothing to go on with: it waits for room, up to ten minutes.
         LocalError if another Flower run has taken over: this one ends.

@@ -77,7 +77,7 @@ def exchange(
     """Replies by node id; whoever has not replied in `timeout` seconds is missing.
 
     With `grace`, waiting ends so many seconds after two thirds have replied, or half as long again as those
-    took: the last ones are taken for lost. It ends before if `lost` says so twice in a row; it is asked
+    took: the last ones are taken for lost. It ends earlier if `lost` is true twice in a row; it is asked
     about once a second.
     """
     sent = list(messages)

@@ -112,7 +112,7 @@ class Server:
         return replace(server, run=progress.run, progress=progress) if progress else server
 
     def announce(self, rounds: int, done: int) -> None:
-        """Tells the service that a run starts, or goes on after round `done`."""
+        """Reports to the service that a run starts, or goes on after round `done`."""
         self.tell({"event": "start", "run": self.run, "rounds": rounds, "done": done})
 
     def record(self, record: RoundRecord) -> None:

@@ -14,8 +14,8 @@ log = logging.getLogger("smpcfl.aggregator")
 def next_serial(path: Path) -> int:
     """max(last + 1, Unix milliseconds), on disk before it is returned.
 
-    With a disk that is full it is the clock's alone, said loudly: peers refuse what is not above the
-    highest that they accepted, so the worst is a void round.
+    With a full disk it is the clock's alone, and the log has an error: peers refuse what is not above
+    the highest that they accepted, so the worst is a void round.
     """
     last = read_number(path)
     serial = max(last + 1, int(time.time() * 1000))

@@ -221,7 +221,7 @@ class SecureStrategy(Strategy):
 
     def _wait_for_peers(self, server: Server, grid: Grid) -> dict[int, str]:
         """Peer ids by node id, once there are enough; in `normal`, nobody has to say who it is."""
-        said = -math.inf
+        logged = -math.inf
         while True:
             if self._nodes is None:
                 found = dict.fromkeys(grid.get_node_ids(), "")
@@ -229,9 +229,9 @@ class SecureStrategy(Strategy):
                 found = self._nodes.present(grid, server.probe)
             if len(found) >= self.min_peers:
                 return found
-            if time.monotonic() - said >= _SAY_EVERY_S:
+            if time.monotonic() - logged >= _SAY_EVERY_S:
                 log.info("waiting for peers: %d of %d are there", len(found), self.min_peers)
-                said = time.monotonic()
+                logged = time.monotonic()
             time.sleep(0.5)
 
     def _normal(self, grid: Grid, messages: list[Message], timeout: float) -> Outcome:
