@@ -64,7 +64,7 @@ from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 from smpcfl.flower import SecureStrategy
-from smpcfl.flower.server.clipping import Limits
+from smpcfl.flower.server.clipping import Clipping
 from smpcfl.flower.server.secure_round import SecureRound
 
 app = ServerApp()
@@ -85,7 +85,7 @@ def lie(self, messages, seed):
 
 class Lying(SecureStrategy):
     def _secure(self, server, grid, number, messages, peers):
-        self.limits = Limits(clip=1e-30) if number == 2 else Limits()
+        self.limits = Clipping(clip=1e-30) if number == 2 else Clipping()
         return super()._secure(server, grid, number, messages, peers)
 
 

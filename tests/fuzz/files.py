@@ -25,6 +25,7 @@ from smpcfl.aggregator import current_run, rounds_service
 from smpcfl.aggregator.checkpoint import Checkpoint
 from smpcfl.aggregator.current_run import Training
 from smpcfl.base import config, files
+from smpcfl.base.state import State
 from smpcfl.daemons.node_key import signed
 from smpcfl.daemons.superlink_gate import Gate
 from smpcfl.flower.server.serial import next_serial
@@ -116,10 +117,8 @@ def _certificates(folder: Path, deployment: Deployment) -> list[Target]:
 
     return [
         Target("certificate", 3, lambda data: certificates.check_certificate(data, ca), [der]),
-        Target(
-            "key", 1, _on_disk(folder / "key.pem", certificates.load_key), [key, *_other_keys()]
-        ),
-        Target("ca", 1, _on_disk(folder / "ca.pem", certificates.load_ca), [certificates.pem(ca)]),
+        Target("key", 1, _on_disk(State(folder).key, certificates.load_key), [key, *_other_keys()]),
+        Target("ca", 1, _on_disk(State(folder).ca, certificates.load_ca), [certificates.pem(ca)]),
         Target(
             "identity",
             1,
@@ -206,7 +205,7 @@ def _kept(folder: Path, deployment: Deployment) -> list[Target]:
         x509.load_der_x509_certificate(peer),
         deployment.ca,
     )
-    directory = Directory(own, "127.0.0.1:1", folder / "roster.bin")
+    directory = Directory(own, "127.0.0.1:1", State(folder).roster)
     run = json.dumps(asdict(Training("app", {"num-rounds": 3}, 1))).encode()
 
     def take(data: bytes) -> None:
@@ -221,15 +220,15 @@ def _kept(folder: Path, deployment: Deployment) -> list[Target]:
         Target(
             "roster.kept",
             2,
-            _on_disk(folder / "roster.bin", lambda _: directory._load()),
+            _on_disk(State(folder).roster, lambda _: directory._load()),
             [roster],
             fields=True,
         ),
         Target("roster", 0.5, take, [roster], fields=True),
-        Target("indices", 5, _on_disk(folder / "indices.json", _indices), [b'{"peer-1": 0}']),
-        Target("training", 10, _on_disk(folder / "training.json", _run), [run]),
-        Target("records", 10, _on_disk(folder / "records.jsonl", _lines), [RECORD_LINE.encode()]),
-        Target("serial", 5, _on_disk(folder / "serial", SerialStore), [b"1732460000000"]),
+        Target("indices", 5, _on_disk(State(folder).indices, _indices), [b'{"peer-1": 0}']),
+        Target("training", 10, _on_disk(State(folder).training, _run), [run]),
+        Target("records", 10, _on_disk(State(folder).records, _lines), [RECORD_LINE.encode()]),
+        Target("serial", 5, _on_disk(State(folder).serial, SerialStore), [b"1732460000000"]),
         Target("serial.next", 0.5, _on_disk(folder / "next", next_serial), [b"1732460000000"]),
     ]
 
@@ -258,7 +257,7 @@ def _lines(path: Path) -> None:
 def _membership(folder: Path, deployment: Deployment) -> list[Target]:
     """The keys of SuperNodes, and what the registry keeps of tokens and claims."""
     state = folder / "aggregator"
-    files.write_private(state / "ca.pem", certificates.pem(deployment.ca))
+    files.write_private(State(state).ca, certificates.pem(deployment.ca))
     gate = Gate(cast(Any, None), state, "0.0.0.0")
     public = certificates.new_key().public_key()
     pem = public.public_bytes(

@@ -18,8 +18,9 @@ from prometheus_client import CollectorRegistry
 from smpc.v1 import local_pb2, messages_pb2, peer_pb2
 from smpcfl.base.ledger_file import open_ledger
 from smpcfl.base.metrics import Metrics
+from smpcfl.base.state import State
 from smpcfl.net import wire
-from smpcfl.net.callers import Callers, Limits
+from smpcfl.net.callers import Allowance, Callers
 from smpcfl.net.certificates import Role, tls_name
 from smpcfl.peer.agent import CallFailed, PeerAgent, Round, SerialStore
 from smpcfl.peer.agent_service import AgentService
@@ -42,7 +43,7 @@ from support.network import (
     signer_of,
 )
 
-UNLIMITED = Limits(in_flight=10**9, burst=10**9, per_second=10**9, pause_s=0.0)
+UNLIMITED = Allowance(in_flight=10**9, burst=10**9, per_second=10**9, pause_s=0.0)
 APP = bytes([7]) * 32
 OUTSIDER = tls_name(Role.PEER, "peer-zz")
 REQUESTS: dict[str, Any] = {
@@ -161,8 +162,8 @@ class Live:
             cast(Any, SimpleNamespace(name=peer, signer=signer_of(peer), certificate=shown)),
             POLICY,
             keyring_of(self.peers),
-            SerialStore(folder / peer / "serial"),
-            open_ledger(folder / peer / "ledger.sqlite"),
+            SerialStore(State(folder / peer).serial),
+            open_ledger(State(folder / peer).ledger),
             send,
             metrics,
         )

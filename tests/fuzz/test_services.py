@@ -6,7 +6,6 @@ It replies, refuses with a declared reason, or waits; and the round then complet
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,9 @@ import pytest
 
 from smpc.v1 import local_pb2, peer_pb2, registry_pb2
 from smpcfl.aggregator.rounds_service import RoundsService
+from smpcfl.aggregator.run_events import record_to_proto
 from smpcfl.base.metrics import Metrics
+from smpcfl.base.state import State
 from smpcfl.net import certificates
 from smpcfl.net.callers import Callers
 from smpcfl.net.certificates import Role
@@ -24,6 +25,7 @@ from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ticket import ADDITIVE
 from smpcfl.registry.registry_service import EnrolmentService, RegistryService
 from smpcfl.registry.roster import Roster
+from smpcfl.reports.report import RoundRecord
 from support.enrolled import Deployment
 
 from .budget import (
@@ -125,7 +127,7 @@ async def test_the_agent_of_a_client_app(tmp_path: Path) -> None:
 async def test_the_registry(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     authority = deployment.authority
-    roster = Roster(tmp_path / "indices.json", 1)
+    roster = Roster(State(tmp_path).indices, 1)
     metrics = Metrics("seeded")
     registry = RegistryService(
         authority.own_identity([]), authority, roster, metrics, Callers(UNLIMITED)
@@ -158,18 +160,27 @@ async def test_the_registry(tmp_path: Path) -> None:
 
 
 async def test_the_records_of_a_run(tmp_path: Path) -> None:
-    service = RoundsService(tmp_path / "records.jsonl", Metrics("seeded"))
+    service = RoundsService(State(tmp_path).records, Metrics("seeded"))
+    record = record_to_proto(RoundRecord.from_json(RECORD_LINE))
+    other, nan = local_pb2.RoundRecord(), local_pb2.RoundRecord()
+    other.CopyFrom(record)
+    other.outcome = "lunch"
+    nan.CopyFrom(record)
+    nan.phase_seconds["train"] = nan.seconds = float("nan")
+    event = local_pb2.RunEvent
     events = [
-        {"event": "start", "run": 1, "rounds": 3, "done": 0},
-        {"event": "start", "run": 1, "rounds": 1e999, "done": 10**400},
-        {"event": "log", "level": "INFO", "message": "text"},
-        {"event": "log", "level": ["INFO"], "message": 1},
-        {"event": "round", "record": RECORD_LINE},
-        {"event": "round", "record": RECORD_LINE.replace('"train"', '"lunch"')},
-        {"event": "round", "record": RECORD_LINE.replace('"round": 2', f'"round": {10**400}')},
+        event(),
+        event(start=local_pb2.RunStart(run=1, rounds=3, done=0)),
+        event(start=local_pb2.RunStart(run=2**64 - 1, rounds=0, done=2**32 - 1)),
+        event(line=local_pb2.LogLine(level=20, text="text")),
+        event(line=local_pb2.LogLine(level=2**32 - 1)),
+        event(refusal=local_pb2.Refusal(reason="bad_share")),
+        event(refusal=local_pb2.Refusal(reason="lunch")),
+        event(record=record),
+        event(record=other),
+        event(record=nan),
     ]
-    texts = [json.dumps(event) for event in events] + ["[" * 50_000]
-    seeds = {"Record": [local_pb2.RunEvent(json=text).SerializeToString() for text in texts]}
+    seeds = {"Record": [one.SerializeToString() for one in events]}
     methods = {"Record": local_pb2.RunEvent}
     for raw in seeds["Record"]:
         rng = rng_of("known events")

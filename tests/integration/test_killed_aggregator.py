@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from smpcfl.aggregator import rounds_service
-from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints, checkpoints_path
+from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints
+from smpcfl.base.state import State
 from smpcfl.cli.stack import Stack
 from smpcfl.reports.report import RoundRecord
 
@@ -23,7 +24,7 @@ def records(stack: Stack) -> list[RoundRecord]:
 
 
 def final(stack: Stack) -> Checkpoint:
-    found = Checkpoints(checkpoints_path(stack.folder / "aggregator")).latest(
+    found = Checkpoints(State(stack.folder / "aggregator").checkpoints).latest(
         records(stack)[-1].run
     )
     assert found is not None

@@ -24,6 +24,7 @@ from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from smpc.v1 import node_pb2 as pb
 from smpcfl.aggregator import serve_aggregator
 from smpcfl.base.config import Settings
+from smpcfl.base.state import State
 from smpcfl.cli.stack import LOOPBACK, free_ports
 from smpcfl.daemons.node_key import PATH, signed
 from smpcfl.net import certificates
@@ -45,7 +46,7 @@ class SuperLink:
         self.state = folder / "aggregator"
         own = self.deployment.identity(Role.AGGREGATOR, "aggregator")
         certificates.save(self.state, own)
-        (self.state / "ca.pem").write_bytes(certificates.pem(own.ca))
+        State(self.state).ca.write_bytes(certificates.pem(own.ca))
         (self.port,) = free_ports(1)
         self.tls = ssl.create_default_context(cadata=certificates.pem(own.ca).decode())
         self.tls.check_hostname = False

@@ -25,6 +25,7 @@ from smpc.v1 import local_pb2_grpc, peer_pb2_grpc
 from smpcfl.base import files
 from smpcfl.base.ledger_file import open_ledger
 from smpcfl.base.metrics import Metrics
+from smpcfl.base.state import State
 from smpcfl.flower.server.unmasking import Unmasking
 from smpcfl.net import certificates, rpc, wire
 from smpcfl.net.certificates import Identity, Members, Role
@@ -73,15 +74,15 @@ class Peer:
         self.own = own
         self.cut: set[tuple[str, type]] = set()  # whom which messages do not reach
         self.metrics = Metrics("seeded", CollectorRegistry())
-        self.directory = Directory(own, NOWHERE, folder / "roster.bin", self.metrics)
+        self.directory = Directory(own, NOWHERE, State(folder).roster, self.metrics)
         self.members = self.directory.members
         self.link = PeerLink(own, self.directory, self.metrics)
         self.agent = PeerAgent(
             own,
             POLICY,
             self.members,
-            SerialStore(folder / "serial"),
-            open_ledger(folder / "ledger.sqlite"),
+            SerialStore(State(folder).serial),
+            open_ledger(State(folder).ledger),
             self._send,
             self.metrics,
             clock,

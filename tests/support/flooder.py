@@ -18,6 +18,7 @@ import grpc.aio
 from smpc.v1 import messages_pb2 as messages
 from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
+from smpcfl.base.state import State
 from smpcfl.net import certificates, wire
 from smpcfl.net.certificates import Role, tls_name
 
@@ -28,7 +29,7 @@ _CALL_S = 5.0
 
 
 async def main(folder: Path, addresses: dict[str, str]) -> None:
-    own = certificates.load(folder, certificates.load_ca(folder / "ca.pem"))
+    own = certificates.load(folder, certificates.load_ca(State(folder).ca))
     assert own is not None
     offer = messages.SignedTicket.FromString((folder / "ticket").read_bytes())
     channels = [

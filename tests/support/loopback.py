@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 from smpcfl.base.ledger_file import open_ledger
 from smpcfl.base.metrics import Metrics
+from smpcfl.base.state import State
 from smpcfl.net import certificates, rpc, wire
 from smpcfl.net.callers import Callers
 from smpcfl.net.certificates import Members, Role
@@ -75,8 +76,8 @@ class Loopback:
             own,
             POLICY,
             self.members,
-            SerialStore(folder / "serial"),
-            open_ledger(folder / "ledger.sqlite"),
+            SerialStore(State(folder).serial),
+            open_ledger(State(folder).ledger),
             link.send,
             metrics,
             lambda: time.monotonic() + self._skipped_s,

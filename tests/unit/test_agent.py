@@ -14,6 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from smpcfl.base.metrics import Metrics
+from smpcfl.base.state import State
 from smpcfl.peer.agent import CallFailed, PeerAgent, SerialStore
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Ledger
@@ -55,7 +56,7 @@ async def agent_of(tmp_path: Path) -> AsyncIterator[Callable[[Network], PeerAgen
             cast(Any, own),
             POLICY,
             keyring_of(PEERS),
-            SerialStore(tmp_path / "serial"),
+            SerialStore(State(tmp_path).serial),
             Ledger(),
             network.send,
             Metrics("seeded", CollectorRegistry()),

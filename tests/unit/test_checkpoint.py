@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints, Damaged
+from smpcfl.base.state import State
 from support.disk import small_disk
 
 RUN = 2**62 + 7
@@ -130,7 +131,7 @@ def test_a_full_disk_is_an_error_and_those_before_stay(
 ) -> None:
     caplog.set_level(logging.INFO)
     with small_disk(tmp_path / "disk", monkeypatch) as disk:
-        kept = Checkpoints(disk.folder / "checkpoints")
+        kept = Checkpoints(State(disk.folder).checkpoints)
         kept.save(checkpoint(1))
         disk.fill()
         with pytest.raises(OSError, match="No space left on device"):

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from smpcfl.aggregator import current_run, rounds_service
 from smpcfl.aggregator.checkpoint import Checkpoint, Damaged
 from smpcfl.base.files import StorageError
+from smpcfl.base.state import State
 from smpcfl.flower.server.serial import next_serial
 from smpcfl.net import certificates
 from smpcfl.net.certificates import IdentityError, Role
@@ -27,7 +28,7 @@ NESTED = b"[" * 100_000
 
 @pytest.mark.parametrize("content", NUMBERS)
 def test_a_serial(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "serial"
+    path = State(tmp_path).serial
     path.write_bytes(content)
     for read in (SerialStore, next_serial):
         with pytest.raises(StorageError, match="serial is damaged"):
@@ -37,7 +38,7 @@ def test_a_serial(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"peer-1": "0"}', b'{"a": -1}', NESTED])
 def test_the_data_slices(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "indices.json"
+    path = State(tmp_path).indices
     path.write_bytes(content)
     with pytest.raises(StorageError, match=r"indices\.json is unreadable"):
         Roster(path, 1)
@@ -57,14 +58,14 @@ def test_the_data_slices(tmp_path: Path, content: bytes) -> None:
     ],
 )
 def test_the_run_in_hand(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "training.json"
+    path = State(tmp_path).training
     path.write_bytes(content)
     with pytest.raises(LocalError, match=r"training\.json is unreadable"):
         current_run.load(path)
 
 
 def test_records(tmp_path: Path) -> None:
-    path = tmp_path / "records.jsonl"
+    path = State(tmp_path).records
     path.write_bytes(b"\xff\xfe\n" + NESTED + b"\n{}\n")
     assert rounds_service.read(path) == []
 
@@ -88,7 +89,7 @@ def test_a_checkpoint_whose_checksum_is_right(members: object) -> None:
 
 def test_key_and_certificate(tmp_path: Path) -> None:
     ca = Deployment(tmp_path / "deployment").ca
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    key, certificate = State(tmp_path).key, State(tmp_path).certificate
     for content in (
         b"",
         b"\xff",
@@ -108,9 +109,9 @@ def test_a_key_with_a_passphrase(tmp_path: Path) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"passphrase"),
     )
-    (tmp_path / "key.pem").write_bytes(locked)
+    State(tmp_path).key.write_bytes(locked)
     with pytest.raises(IdentityError, match=r"key\.pem"):
-        certificates.load_key(tmp_path / "key.pem")
+        certificates.load_key(State(tmp_path).key)
 
 
 def test_a_certificate_of_another_version(tmp_path: Path) -> None:
@@ -120,9 +121,9 @@ def test_a_certificate_of_another_version(tmp_path: Path) -> None:
     der[place + 4] = 34
     body = base64.encodebytes(bytes(der)).decode()
     text = f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n"
-    (tmp_path / "key.pem").write_bytes(certificates.key_pem(certificates.new_key()))
-    (tmp_path / "certificate.pem").write_text(text)
+    State(tmp_path).key.write_bytes(certificates.key_pem(certificates.new_key()))
+    State(tmp_path).certificate.write_text(text)
     with pytest.raises(IdentityError, match="remove it to get another"):
         certificates.load(tmp_path, deployment.ca)
     with pytest.raises(IdentityError, match="no PEM certificate"):
-        certificates.load_ca(tmp_path / "certificate.pem")
+        certificates.load_ca(State(tmp_path).certificate)

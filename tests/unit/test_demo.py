@@ -11,6 +11,7 @@ import pytest
 
 from smpcfl.aggregator import current_run
 from smpcfl.aggregator.current_run import COMPLETED, FAILED, Training
+from smpcfl.base.state import State
 from smpcfl.cli import demo
 from smpcfl.cli.stack import Stack
 from smpcfl.protocol.errors import LocalError
@@ -48,7 +49,7 @@ def ran(
         records = [record(number, outcome) for number, outcome in enumerate(outcomes, 1)]
         stack.records.write_text("".join(item.to_json() + "\n" for item in records))
         run = Training("app", {}, 1, "9", ended, reason)
-        current_run.save(current_run.training_path(stack.records.parent), run)
+        current_run.save(State(stack.records.parent).training, run)
 
     def asleep(_: float) -> None:
         raise AssertionError("it waits for nothing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from smpc.v1 import registry_pb2 as pb
+from smpcfl.base.state import State
 from smpcfl.net.directory import Directory
 from smpcfl.registry.authority import Authority
 
@@ -16,7 +17,7 @@ def roster(version: int, *peers: str) -> pb.Roster:
 
 async def test_who_left_is_not_counted_but_may_still_be_found(tmp_path: Path) -> None:
     own = Authority(tmp_path / "state", tmp_path / "join").own_identity(["localhost"])
-    cache = tmp_path / "roster.bin"
+    cache = State(tmp_path).roster
     directory = Directory(own, "localhost:1", cache)
     directory.take(roster(1, "a", "b", "c"))
     directory.take(roster(2, "c"))

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from smpcfl.base.metrics import Metrics
+from smpcfl.base.state import State
 from smpcfl.peer.agent import PeerAgent, SerialStore
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Ledger
@@ -28,7 +29,7 @@ async def test_a_round_that_cannot_be_driven_is_closed_and_said(
         cast(Any, SimpleNamespace(name=PEERS[0], signer=signer_of(PEERS[0]))),
         POLICY,
         keyring_of(PEERS),
-        SerialStore(tmp_path / "serial"),
+        SerialStore(State(tmp_path).serial),
         Ledger(),
         cast(Any, None),
         Metrics("seeded"),

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from smpcfl.base.state import State
 from smpcfl.net import certificates, wire
-from smpcfl.net.callers import Limits
+from smpcfl.net.callers import Allowance
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED, Deadlines, SignedTicket
 from support.loopback import HOST, Loopback
 
-LIMITS = Limits()
+ALLOWANCE = Allowance()
 # So late that none passes by itself, however busy the machine: the network skips what nobody waits for.
 DEADLINES = Deadlines(500_000, 1_000_000, 3_000_000, 3_100_000, 3_200_000, 3_300_000)
 
@@ -26,7 +27,7 @@ async def flood(network: Loopback, folder: Path, signed: SignedTicket) -> AsyncI
     """By the last peer, from a process of its own. The number of its calls is there at the end."""
     attacker, made = network.peers[-1], list[int]()
     certificates.save(folder, network.identities[attacker])
-    (folder / "ca.pem").write_bytes(certificates.pem(network.members.ca))
+    State(folder).ca.write_bytes(certificates.pem(network.members.ca))
     (folder / "ticket").write_bytes(wire.ticket_to_proto(signed).SerializeToString())
     others = [f"{peer}={HOST}:{network.ports[peer]}" for peer in network.peers[:-1]]
     process = await asyncio.create_subprocess_exec(
@@ -69,4 +70,4 @@ async def test_a_round_during_a_flood(tmp_path: Path, mode: str) -> None:
         assert made[0] > 200
         for count in served.values():
             # What the round takes, and what the limits leave to the flood.
-            assert count < 100 + LIMITS.burst + LIMITS.per_second * seconds
+            assert count < 100 + ALLOWANCE.burst + ALLOWANCE.per_second * seconds

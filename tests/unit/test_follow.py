@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from smpcfl.aggregator import current_run, rounds_service
+from smpcfl.aggregator import current_run
 from smpcfl.aggregator.current_run import COMPLETED, Training
 from smpcfl.base.config import Settings
+from smpcfl.base.state import State
 from smpcfl.cli import run
 from smpcfl.cli.main import main
 from smpcfl.cli.run import app_config
@@ -88,9 +89,9 @@ def test_the_bundled_app_is_told(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "superlink.db").touch()
+    State(tmp_path).superlink.touch()
     first = {"mode": "seeded", "rounds": 4, "seed": 1}
-    path = current_run.training_path(tmp_path)
+    path = State(tmp_path).training
     current_run.save(path, Training("app", {}, 1, "9", COMPLETED, first=first))
 
     class Idle:
@@ -113,10 +114,10 @@ def test_the_bundled_app_is_told(
 async def test_a_run_after_its_last_round_is_waited_for(
     done: int, takes_it: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = current_run.training_path(tmp_path)
+    path = State(tmp_path).training
     going = Training("app", {"num-rounds": 4}, 1, "9")
     current_run.save(path, going)
-    rounds_service.records_path(tmp_path).write_text(a_record(run=1, round=done).to_json() + "\n")
+    State(tmp_path).records.write_text(a_record(run=1, round=done).to_json() + "\n")
 
     async def asleep(_: float) -> None:
         current_run.save(path, replace(going, ended=COMPLETED))

@@ -28,6 +28,7 @@ from flwr.superlink.main import create_app
 
 from smpc.v1 import node_pb2 as pb
 from smpc.v1 import registry_pb2
+from smpcfl.base.state import State
 from smpcfl.daemons import fleet_calls, superlink_gate
 from smpcfl.daemons.node_key import PATH, signed
 from smpcfl.net import certificates
@@ -50,7 +51,7 @@ class SuperLink:
         self.state = folder / "aggregator"
         self.state.mkdir()
         self.deployment = Deployment(folder)
-        (self.state / "ca.pem").write_bytes(certificates.pem(self.deployment.ca))
+        State(self.state).ca.write_bytes(certificates.pem(self.deployment.ca))
         monkeypatch.setenv("SMPCFL_AGGREGATOR_STATE", str(self.state))
         monkeypatch.setattr(extensions, "get_middleware", extensions.get_middleware)
         monkeypatch.setattr(superlink_gate.uvicorn.config, "create_ssl_context", None)
@@ -87,7 +88,7 @@ class SuperLink:
 
     def revoke(self, *names: str) -> None:
         roster = registry_pb2.Roster(version=1, revoked=names)
-        (self.state / "roster.bin").write_bytes(roster.SerializeToString())
+        State(self.state).roster.write_bytes(roster.SerializeToString())
 
     def nodes(self) -> dict[str, bytes]:
         state: Any = self.app.state.linkstate_factory.state()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smpcfl.flower.server.clipping import Limits
+from smpcfl.flower.server.clipping import Clipping
 from smpcfl.protocol.quantise import Quantiser, decode_update, encode_failure, encode_update
 from smpcfl.protocol.ring import RingVector
 from smpcfl.tasks.digits import data, model
@@ -47,9 +47,9 @@ def plain(parts: list[data.Examples], seed: int) -> float:
 
 def summed(parts: list[data.Examples], seed: int, failing: int | None = None) -> float:
     """The same through ring and trailer, with the limits that follow; masks would cancel."""
-    state, limits, rng = model.initial(seed), Limits(), np.random.default_rng(seed)
+    state, clipping, rng = model.initial(seed), Clipping(), np.random.default_rng(seed)
     for number in range(ROUNDS):
-        quantiser = Quantiser(16, limits.clip, limits.weight_cap, len(parts))
+        quantiser = Quantiser(16, clipping.clip, clipping.weight_cap, len(parts))
         total: RingVector | None = None
         for index, part in enumerate(parts):
             trained, loss, correct = train(state, part, number)
@@ -68,7 +68,7 @@ def summed(parts: list[data.Examples], seed: int, failing: int | None = None) ->
         assert total is not None
         decoded, counted = decode_update(quantiser, state, total, len(parts))
         assert counted.contributors == len(parts) - (failing is not None)
-        state, limits = {**decoded}, limits.after(counted)
+        state, clipping = {**decoded}, clipping.after(counted)
     return accuracy(state)
 
 

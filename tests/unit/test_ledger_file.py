@@ -11,6 +11,7 @@ import pytest
 from smpcfl.base import ledger_file
 from smpcfl.base.files import StorageError
 from smpcfl.base.ledger_file import open_ledger
+from smpcfl.base.state import State
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Seen
 from smpcfl.protocol.policy import Policy
@@ -31,7 +32,7 @@ def rows(path: Path, table: str) -> int:
 
 
 def test_all_that_was_kept_is_there_after_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
+    path = State(tmp_path).ledger
     first = open_ledger(path)
     first.accept(TICKET, NOW_MS)
     first.accept(replace(TICKET, serial=2), NOW_MS + 1)
@@ -55,7 +56,7 @@ def test_all_that_was_kept_is_there_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_nobody_else_reads_it(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
+    path = State(tmp_path).ledger
     open_ledger(path).accept(TICKET, NOW_MS)
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -78,7 +79,7 @@ def test_nobody_else_reads_it(tmp_path: Path) -> None:
 def test_a_damaged_file_is_an_error_that_names_it_and_the_remedy(
     tmp_path: Path, damage: object
 ) -> None:
-    path = tmp_path / "ledger.sqlite"
+    path = State(tmp_path).ledger
     ledger = open_ledger(path)
     ledger.accept(TICKET, NOW_MS)
     ledger.agree(TICKET, EVERYONE, POLICY)
@@ -105,7 +106,7 @@ def test_the_oldest_models_are_forgotten_first(
     monkeypatch.setattr(ledger_file, "MODELS", 3)
     clock = iter(range(1000, 2000))
     monkeypatch.setattr(ledger_file.time, "time", lambda: float(next(clock)))
-    path = tmp_path / "ledger.sqlite"
+    path = State(tmp_path).ledger
     ledger = open_ledger(path)
     models = [bytes([number]) * 32 for number in range(5)]
     for model in models[:3]:
@@ -120,7 +121,7 @@ def test_the_oldest_models_are_forgotten_first(
 
 
 def test_tickets_of_more_than_an_hour_ago_are_dropped(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
+    path = State(tmp_path).ledger
     ledger = open_ledger(path)
     for minute in range(0, 180, 30):
         ledger.accept(TICKET, NOW_MS + minute * 60_000)

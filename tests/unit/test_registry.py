@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from smpc.v1 import registry_pb2 as pb
 from smpcfl.base.config import ConfigError, Settings
 from smpcfl.base.metrics import Metrics
-from smpcfl.net.callers import Callers, Limits
+from smpcfl.base.state import State
+from smpcfl.net.callers import Allowance, Callers
 from smpcfl.net.certificates import Role
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.registry import registry_service
@@ -25,7 +26,7 @@ async def test_a_peer_is_scraped_where_it_is_and_nowhere_else(
 ) -> None:
     monkeypatch.setattr(registry_service.rpc, "caller", lambda context: (Role.PEER, "peer-a"))
     monkeypatch.setattr(registry_service.rpc, "caller_certificate", lambda context: b"")
-    roster = Roster(tmp_path / "indices.json", 1)
+    roster = Roster(State(tmp_path).indices, 1)
     authority = Deployment(tmp_path).authority
     registry = RegistryService(authority.own_identity([]), authority, roster, Metrics("seeded"))
 
@@ -48,7 +49,7 @@ async def test_an_address_needs_a_port(
 ) -> None:
     monkeypatch.setattr(registry_service.rpc, "caller", lambda context: (Role.PEER, "peer-a"))
     authority = Deployment(tmp_path).authority
-    roster = Roster(tmp_path / "indices.json", 1)
+    roster = Roster(State(tmp_path).indices, 1)
     registry = RegistryService(authority.own_identity([]), authority, roster, Metrics("seeded"))
     request = pb.RegisterRequest(address=f"a:{port}", metrics_address=f"a:{port}")
     with pytest.raises(RemoteError, match="address"):
@@ -74,11 +75,11 @@ class Context:
 async def test_one_caller_asks_so_much_of_it_and_takes_nothing_from_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = Limits(burst=3, pause_s=0.0)
-    monkeypatch.setattr(registry_service, "Callers", lambda: Callers(limits, lambda: 0.0))
+    allowance = Allowance(burst=3, pause_s=0.0)
+    monkeypatch.setattr(registry_service, "Callers", lambda: Callers(allowance, lambda: 0.0))
     shown = [(Role.PEER, "peer-a")]
     monkeypatch.setattr(registry_service.rpc, "caller", lambda context: shown[0])
-    roster, authority = Roster(tmp_path / "indices.json", 1), Deployment(tmp_path).authority
+    roster, authority = Roster(State(tmp_path).indices, 1), Deployment(tmp_path).authority
     metrics = Metrics("seeded", CollectorRegistry())
     registry: Any = RegistryService(authority.own_identity([]), authority, roster, metrics)
     calls: dict[str, Any] = {
@@ -88,7 +89,7 @@ async def test_one_caller_asks_so_much_of_it_and_takes_nothing_from_another(
         "Goodbye": pb.GoodbyeRequest(),
         "Renew": pb.RenewRequest(),
     }
-    for _ in range(limits.burst):
+    for _ in range(allowance.burst):
         await registry.Lookup(pb.LookupRequest(), Context())
     for method, request in calls.items():
         with pytest.raises(Refused, match="rate_limited"):

@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from smpcfl.flower.server import replies
-from smpcfl.flower.server.replies import exchange
+from smpcfl.flower.server.replies import ask_all
 
 
 class Nodes:
@@ -54,9 +54,9 @@ class Nodes:
         ]
         grid = cast(Grid, cast(Any, self))
         if lost is None:
-            found = exchange(grid, messages, timeout, grace)
+            found = ask_all(grid, messages, timeout, grace)
         else:
-            found = exchange(grid, messages, timeout, grace, lost)
+            found = ask_all(grid, messages, timeout, grace, lost)
         return {self.names[node] for node in found}
 
 

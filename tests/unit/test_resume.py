@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,13 +21,16 @@ from flwr.app import (
 from flwr.serverapp.strategy import FedAvg, Result
 from flwr.supercore.task_identity import TaskIdentity
 
+from smpc.v1 import local_pb2 as pb
 from smpcfl.aggregator import current_run
-from smpcfl.aggregator.checkpoint import Checkpoints, checkpoints_path
+from smpcfl.aggregator.checkpoint import Checkpoints
 from smpcfl.aggregator.current_run import COMPLETED, Training
 from smpcfl.base.ledger_file import open_ledger
+from smpcfl.base.state import State
 from smpcfl.flower import SecureStrategy
 from smpcfl.flower.server import progress
-from smpcfl.flower.server.secure_round import Outcome, Server
+from smpcfl.flower.server.secure_round import Outcome
+from smpcfl.flower.server.service_link import Server
 from smpcfl.flower.server.strategy import to_numpy
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.trailer import Trailer
@@ -54,7 +56,7 @@ class Scripted(SecureStrategy):
             return Outcome(reason="too_few_survivors", cohort=3)
         given = to_numpy(arrays)["w"]
         rng = np.random.default_rng((number, self.seed or 0))
-        step = rng.random(given.shape) * self.limits.clip / self.limits.weight_cap
+        step = rng.random(given.shape) * self.clipping.clip / self.clipping.weight_cap
         trailer = Trailer(3, 3, 30, 30, 0, 0, clipped=number % 2, roomy=0, capped=0)
         content = RecordDict(
             {
@@ -71,7 +73,7 @@ class Aggregator:
 
     def __init__(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.state = state
-        self.events: list[dict[str, Any]] = []
+        self.events: list[pb.RunEvent] = []
         self.flower_run = ""
         monkeypatch.setenv("SMPCFL_AGGREGATOR_STATE", str(state))
         monkeypatch.setattr(Server, "tell", lambda _, event: self.events.append(event))
@@ -79,7 +81,7 @@ class Aggregator:
     def submit(self, flower_run: str) -> None:
         self.flower_run = flower_run
         current_run.save(
-            current_run.training_path(self.state), Training("app", {}, RUN, flower_run=flower_run)
+            State(self.state).training, Training("app", {}, RUN, flower_run=flower_run)
         )
 
     def start(
@@ -95,12 +97,16 @@ class Aggregator:
 
     @property
     def checkpoints(self) -> Checkpoints:
-        return Checkpoints(checkpoints_path(self.state))
+        return Checkpoints(State(self.state).checkpoints)
 
     @property
     def recorded(self) -> list[tuple[int, int]]:
-        records = [json.loads(e["record"]) for e in self.events if e["event"] == "round"]
-        return [(record["run"], record["round"]) for record in records]
+        records = [event.record for event in self.events if event.HasField("record")]
+        return [(record.run, record.round) for record in records]
+
+    @property
+    def said(self) -> list[str]:
+        return [event.line.text for event in self.events if event.HasField("line")]
 
 
 @pytest.fixture
@@ -131,8 +137,8 @@ def test_killed_in_any_round_it_ends_with_the_same_model(
         aggregator.start(kill_in)
     aggregator.submit("3")
     assert bits(aggregator.start()) == undisturbed
-    starts = [event for event in aggregator.events if event["event"] == "start"]
-    assert [(s["run"], s["done"]) for s in starts] == [(RUN, 0), (RUN, kill_in - 1)]
+    starts = [event.start for event in aggregator.events if event.HasField("start")]
+    assert [(start.run, start.done) for start in starts] == [(RUN, 0), (RUN, kill_in - 1)]
     # The last record before the end is sent again, in case it was lost with the process.
     again = [(RUN, kill_in - 1)] if kill_in > 1 else []
     rounds = [(RUN, number) for number in range(1, ROUNDS + 1)]
@@ -153,7 +159,7 @@ def test_a_damaged_checkpoint_costs_one_round_and_changes_nothing(aggregator: Ag
     newest.write_bytes(newest.read_bytes()[:-1])
     aggregator.submit("2")
     assert bits(aggregator.start()) == undisturbed
-    said = [event["message"] for event in aggregator.events if event["event"] == "log"]
+    said = aggregator.said
     assert any(f"{newest} is damaged and left out: its checksum" in text for text in said)
 
 
@@ -166,7 +172,7 @@ def test_another_model_is_refused_and_another_seed_is_said(aggregator: Aggregato
         aggregator.start(shape=(5,))
     aggregator.submit("3")
     aggregator.start(seed=2)
-    said = [event["message"] for event in aggregator.events if event["event"] == "log"]
+    said = aggregator.said
     assert "not as if it had not been interrupted: seed was 1, now 2" in said
 
 
@@ -205,7 +211,7 @@ def test_a_run_that_ended_lends_its_checkpoints_to_no_other(aggregator: Aggregat
     aggregator.submit("1")
     aggregator.start()
     ended = Training("app", {}, RUN, flower_run="1", ended=COMPLETED)
-    current_run.save(current_run.training_path(aggregator.state), ended)
+    current_run.save(State(aggregator.state).training, ended)
     aggregator.flower_run = "2"
     with pytest.raises(Killed):
         aggregator.start(kill_in=1)
@@ -234,7 +240,7 @@ def test_a_disk_that_fills_up_is_said_loudly_and_training_goes_on(
         full(disk, strategy)
         monkeypatch.setattr(progress.time, "sleep", lambda _: disk.make_room())
         assert bits(small.start(strategy=strategy)) == undisturbed
-        said = [event["message"] for event in small.events if event["event"] == "log"]
+        said = small.said
         assert sum("NO CHECKPOINT of round" in text for text in said) == ROUNDS - 1
         # The last model is not let go of before there is room for it.
         kept = small.checkpoints.latest(RUN)
@@ -248,7 +254,7 @@ def test_a_full_disk_is_an_error_before_training_starts(
     with small_disk(tmp_path / "disk", monkeypatch) as disk:
         small = Aggregator(disk.folder, monkeypatch)
         small.submit("5")
-        open_ledger(disk.folder / "ledger.sqlite")  # as an earlier run left it
+        open_ledger(State(disk.folder).ledger)  # as an earlier run left it
         disk.fill()
         with pytest.raises(LocalError, match="training does not start"):
             small.start()

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from smpc.v1 import registry_pb2 as pb
 from smpcfl.base.metrics import Metrics
+from smpcfl.base.state import State
 from smpcfl.net import certificates
 from smpcfl.net.certificates import IdentityError, Members, Role
 from smpcfl.protocol.errors import LocalError, Reason, RemoteError
@@ -205,7 +206,7 @@ async def test_the_registry_hears_nothing_from_a_revoked_peer_and_tells_the_othe
     shown = registry.enrol(key)
     monkeypatch.setattr(registry_service.rpc, "caller", lambda context: (Role.PEER, "a"))
     monkeypatch.setattr(registry_service.rpc, "caller_certificate", lambda context: shown)
-    roster = Roster(tmp_path / "indices.json", 1)
+    roster = Roster(State(tmp_path).indices, 1)
     metrics = Metrics("seeded")
     served = RegistryService(
         registry.authority.own_identity([]), registry.authority, roster, metrics
@@ -300,8 +301,8 @@ def own_ca(
         .sign(key, SHA256())
     )
     folder.mkdir(exist_ok=True)
-    (folder / "ca-key.pem").write_bytes(certificates.key_pem(key))
-    (folder / "ca.pem").write_bytes(certificates.pem(certificate))
+    State(folder).ca_key.write_bytes(certificates.key_pem(key))
+    State(folder).ca.write_bytes(certificates.pem(certificate))
     return key
 
 
@@ -323,18 +324,18 @@ def test_a_ca_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IdentityError, match="not self-signed"):
         load_or_make_ca(tmp_path)
     own_ca(tmp_path)
-    (tmp_path / "ca-key.pem").write_bytes(certificates.key_pem(certificates.new_key()))
+    State(tmp_path).ca_key.write_bytes(certificates.key_pem(certificates.new_key()))
     with pytest.raises(IdentityError, match="not the certificate of the key"):
         load_or_make_ca(tmp_path)
-    before = (tmp_path / "ca.pem").read_bytes()
-    (tmp_path / "ca-key.pem").unlink()
+    before = State(tmp_path).ca.read_bytes()
+    State(tmp_path).ca_key.unlink()
     with pytest.raises(IdentityError, match="but not its key"):
         load_or_make_ca(tmp_path)
-    assert (tmp_path / "ca.pem").read_bytes() == before
+    assert State(tmp_path).ca.read_bytes() == before
 
 
 def test_a_ca_that_was_cut_off_while_it_was_made_is_made_whole(tmp_path: Path) -> None:
     key, _ = load_or_make_ca(tmp_path)
-    (tmp_path / "ca.pem").unlink()
+    State(tmp_path).ca.unlink()
     again, certificate = load_or_make_ca(tmp_path)
     assert again.public_key() == key.public_key() == certificate.public_key()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from smpcfl.base.state import State
 from smpcfl.net import certificates
 from smpcfl.net.certificates import Role
 from smpcfl.registry.roster import ALIVE_S, Roster
@@ -14,7 +15,7 @@ from support.enrolled import Deployment
 
 
 def test_a_peer_that_is_silent_leaves_and_has_to_register_again(tmp_path: Path) -> None:
-    roster = Roster(tmp_path / "indices.json", 1)
+    roster = Roster(State(tmp_path).indices, 1)
     roster.register("a", "host:1", "host:2", b"", 0.0)
     assert roster.heartbeat("a", ALIVE_S)
     assert not roster.heartbeat("a", 2 * ALIVE_S + 1)
@@ -24,7 +25,7 @@ def test_a_peer_that_is_silent_leaves_and_has_to_register_again(tmp_path: Path) 
 def test_a_peer_that_comes_back_elsewhere_keeps_its_slice_and_changes_the_version(
     tmp_path: Path,
 ) -> None:
-    roster = Roster(tmp_path / "indices.json", 1)
+    roster = Roster(State(tmp_path).indices, 1)
     roster.register("a", "host:1", "host:2", b"", 0.0)
     index = roster.register("b", "host:3", "host:4", b"", 0.0)
     before = roster.version
@@ -34,17 +35,17 @@ def test_a_peer_that_comes_back_elsewhere_keeps_its_slice_and_changes_the_versio
 
 
 def test_after_a_restart_no_version_is_one_of_before(tmp_path: Path) -> None:
-    before = Roster(tmp_path / "indices.json", 1_000)
+    before = Roster(State(tmp_path).indices, 1_000)
     for name in "abc":
         before.register(name, "host:1", "host:2", b"", 0.0)
-    after = Roster(tmp_path / "indices.json", 2_000)
+    after = Roster(State(tmp_path).indices, 2_000)
     for name in "abd":
         after.register(name, "host:1", "host:2", b"", 0.0)
     assert after.version > before.version
 
 
 def test_the_aggregators_certificate_reaches_those_who_know_the_roster(tmp_path: Path) -> None:
-    roster = Roster(tmp_path / "indices.json", 1)
+    roster = Roster(State(tmp_path).indices, 1)
     before = roster.version
     roster.take_aggregator(b"certificate")
     assert roster.version > before
@@ -60,7 +61,7 @@ def test_an_older_certificate_replaces_no_newer_one(
     newer = deployment.certificate(Role.AGGREGATOR, "aggregator")
     monkeypatch.setattr(certificates, "BACKDATE", datetime.timedelta(hours=1))
     older = deployment.certificate(Role.AGGREGATOR, "aggregator")
-    roster = Roster(tmp_path / "indices.json", 1)
+    roster = Roster(State(tmp_path).indices, 1)
     for shown, kept in ((older, older), (newer, newer), (older, newer)):
         roster.take_aggregator(shown)
         assert roster.aggregator_certificate == kept

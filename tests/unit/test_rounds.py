@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,52 +11,59 @@ from prometheus_client import CollectorRegistry
 
 from smpc.v1 import local_pb2 as pb
 from smpcfl.aggregator.rounds_service import RoundsService, read
+from smpcfl.aggregator.run_events import record_from_proto, record_to_proto
 from smpcfl.base.metrics import Metrics
+from smpcfl.base.state import State
 from smpcfl.reports.report import RoundRecord
 from support.disk import small_disk
 
-
-def ended(number: int) -> dict[str, Any]:
-    record = RoundRecord(
-        run=1,
-        round=number,
-        mode="seeded",
-        outcome="void",
-        cohort=3,
-        survivors=0,
-        dropouts=3,
-        accuracy=None,
-        loss=None,
-        train_loss=None,
-        bytes_up=0.0,
-        bytes_down=0.0,
-        bytes_p2p=0.0,
-        seconds=1.0,
-        phase_seconds={},
-    )
-    return {"event": "round", "record": record.to_json()}
+RECORD = RoundRecord(
+    run=1,
+    round=1,
+    mode="seeded",
+    outcome="void",
+    cohort=3,
+    survivors=0,
+    dropouts=3,
+    accuracy=None,
+    loss=None,
+    train_loss=None,
+    bytes_up=0.0,
+    bytes_down=0.0,
+    bytes_p2p=0.0,
+    seconds=1.0,
+    phase_seconds={},
+)
 
 
-async def send(service: RoundsService, event: dict[str, Any]) -> None:
-    await service.Record(pb.RunEvent(json=json.dumps(event)), cast(Any, None))
+def started(done: int) -> pb.RunEvent:
+    return pb.RunEvent(start=pb.RunStart(run=1, rounds=2, done=done))
+
+
+def ended(number: int) -> pb.RunEvent:
+    return pb.RunEvent(record=record_to_proto(replace(RECORD, round=number)))
+
+
+async def send(service: RoundsService, event: pb.RunEvent) -> None:
+    await service.Record(event, cast(Any, None))
 
 
 async def test_the_rounds_left_tell_whether_training_goes_on(tmp_path: Path) -> None:
     registry = CollectorRegistry()
-    service = RoundsService(tmp_path / "records.jsonl", Metrics("seeded", registry))
+    service = RoundsService(State(tmp_path).records, Metrics("seeded", registry))
 
-    async def take(event: dict[str, Any]) -> float | None:
+    async def take(event: pb.RunEvent) -> float | None:
         await send(service, event)
         return registry.get_sample_value("smpcfl_rounds_left", {"mode": "seeded"})
 
-    assert await take({"event": "start", "run": 1, "rounds": 2, "done": 0}) == 2
+    assert await take(started(0)) == 2
     assert await take(ended(1)) == 1
-    assert await take({"event": "start", "run": 1, "rounds": 2, "done": 1}) == 1
+    assert await take(started(1)) == 1
     assert await take(ended(2)) == 0
 
 
 async def test_a_round_that_is_sent_again_after_a_restart_is_counted_once(tmp_path: Path) -> None:
-    path = tmp_path / "records.jsonl"
+    path = State(tmp_path).records
     before = RoundsService(path, Metrics("seeded", CollectorRegistry()))
     await send(before, ended(1))
     await send(before, ended(2))
@@ -73,9 +80,9 @@ async def test_a_round_that_is_sent_again_after_a_restart_is_counted_once(tmp_pa
 
 async def test_what_the_run_refuses_is_counted_by_its_reason(tmp_path: Path) -> None:
     registry = CollectorRegistry()
-    service = RoundsService(tmp_path / "records.jsonl", Metrics("seeded", registry))
+    service = RoundsService(State(tmp_path).records, Metrics("seeded", registry))
     for reason in ("bad_share", "wrong_length", "bad_share"):
-        await send(service, {"event": "refused", "reason": reason})
+        await send(service, pb.RunEvent(refusal=pb.Refusal(reason=reason)))
     labels = {"mode": "seeded", "reason": "bad_share"}
     assert registry.get_sample_value("smpcfl_rejected_total", labels) == 2
 
@@ -84,7 +91,7 @@ async def test_records_wait_for_room_on_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with small_disk(tmp_path / "disk", monkeypatch) as disk:
-        path = disk.folder / "records.jsonl"
+        path = State(disk.folder).records
         service = RoundsService(path, Metrics("seeded", CollectorRegistry()))
         await send(service, ended(1))
         disk.fill()
@@ -94,3 +101,42 @@ async def test_records_wait_for_room_on_a_full_disk(
         disk.make_room()
         await send(service, ended(40))
         assert [record.round for record in read(path)] == list(range(1, 41))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        RECORD,
+        replace(
+            RECORD,
+            run=2**63 - 1,
+            outcome="complete",
+            reason="a reason",
+            contributors=2,
+            withstood=0,
+            accuracy=0.0,
+            loss=0.1,
+            train_loss=1e-9,
+            bytes_up=1.5,
+            phase_seconds={"train": 0.25, "sum": 0.0},
+        ),
+    ],
+)
+def test_a_record_reaches_the_service_as_it_is(record: RoundRecord) -> None:
+    assert record_from_proto(record_to_proto(record)) == record
+
+
+def test_a_record_has_a_field_on_the_wire_for_each_of_its_own() -> None:
+    assert list(pb.RoundRecord.DESCRIPTOR.fields_by_name) == [
+        field.name for field in fields(RoundRecord)
+    ]
+
+
+def test_a_loss_that_is_no_number_reaches_the_service_as_none() -> None:
+    sent = replace(RECORD, loss=float("nan"), train_loss=float("inf"))
+    assert record_from_proto(record_to_proto(sent)) == RECORD
+
+
+def test_a_reason_with_half_a_character_is_sent_all_the_same() -> None:
+    sent = replace(RECORD, reason="no file \udcff")
+    assert record_from_proto(record_to_proto(sent)).reason == "no file ?"

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from smpcfl.base.metrics import Metrics
+from smpcfl.base.state import State
 from smpcfl.net.certificates import Members, Role
 from smpcfl.peer.agent import PeerAgent, SerialStore
 from smpcfl.peer.agent_service import AgentService
@@ -157,7 +158,7 @@ def test_an_identity_and_who_gives_it(tmp_path: Path) -> None:
 
 def test_an_agent_and_what_it_serves(network: Network, tmp_path: Path) -> None:
     own = Deployment(tmp_path).identity(Role.PEER, PEERS[0])
-    serials = SerialStore(tmp_path / "serial")
+    serials = SerialStore(State(tmp_path).serial)
     metrics = Metrics("seeded")
     send = cast(Any, None)
     agent = PeerAgent(own, network.policy, network.keyring, serials, Ledger(), send, metrics)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from smpcfl.base import files
+from smpcfl.base.state import State
 from smpcfl.flower.server import serial
 from smpcfl.flower.server.serial import next_serial
 from support.disk import small_disk
@@ -37,7 +38,7 @@ def test_a_folder_that_cannot_be_made_is_named() -> None:
 def test_a_full_disk_voids_no_round_for_want_of_a_serial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "serial"
+    path = State(tmp_path).serial
     first = next_serial(path)
 
     def no_room(*_: object) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from smpcfl.base.state import State
 from smpcfl.net import certificates
 from smpcfl.net.certificates import Identity, Role
 from support.enrolled import Deployment
@@ -37,8 +38,8 @@ asyncio.run(serve(Path(sys.argv[1])))
 
 def version_spoken(port: int, folder: Path, newest: ssl.TLSVersion) -> str | None:
     """With the holder's own certificate; None where the server ends the handshake."""
-    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    context = ssl.create_default_context(cafile=str(State(folder).ca))
+    context.load_cert_chain(State(folder).certificate, State(folder).key)
     context.maximum_version = newest
     context.set_alpn_protocols(["h2"])
     name = certificates.tls_name(Role.PEER, "peer-a")
@@ -56,7 +57,7 @@ def test_tls_before_1_3_is_not_let_in(tmp_path: Path) -> None:
     certificate = x509.load_der_x509_certificate(enrolled.certificate(Role.PEER, "peer-a"))
     own = Identity(Role.PEER, "peer-a", enrolled.key("peer-a"), certificate, enrolled.ca)
     certificates.save(tmp_path, own)
-    (tmp_path / "ca.pem").write_bytes(certificates.pem(enrolled.ca))
+    State(tmp_path).ca.write_bytes(certificates.pem(enrolled.ca))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
     with subprocess.Popen(
         [sys.executable, "-c", SERVER, str(tmp_path)],

@@ -13,13 +13,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from smpcfl.aggregator import current_run, run_keeper
-from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints, checkpoints_path
+from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints
 from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, Training
 from smpcfl.aggregator.flower_runs import Runs
 from smpcfl.aggregator.run_keeper import Trainer
 from smpcfl.base import files
 from smpcfl.base.config import Settings
 from smpcfl.base.metrics import Metrics
+from smpcfl.base.state import State
 from smpcfl.daemons.bundled import BUNDLED
 from smpcfl.protocol.errors import LocalError
 
@@ -69,10 +70,10 @@ class Bench:
     """A Trainer on a state folder, that may be started again and again."""
 
     def __init__(self, state: Path) -> None:
-        self.path = current_run.training_path(state)
+        self.path = State(state).training
         self.runs = FakeRuns()
         self.settings = Settings(state=state, rounds=4)
-        self.checkpoints = Checkpoints(checkpoints_path(state))
+        self.checkpoints = Checkpoints(State(state).checkpoints)
         self.superlink_starts = 1
         self.metrics = Metrics("seeded", CollectorRegistry())
 
@@ -327,7 +328,7 @@ def test_a_server_app_learns_whether_its_run_is_kept(
 ) -> None:
     """At once, where there is nothing to wait for."""
     monkeypatch.delattr(current_run.time, "sleep")
-    path = current_run.training_path(tmp_path)
+    path = State(tmp_path).training
     assert current_run.of_flower_run(path, "9") is None
     current_run.save(path, Training("app", {}, RUN, flower_run="9"))
     found = current_run.of_flower_run(path, "9")
@@ -339,7 +340,7 @@ def test_a_server_app_learns_whether_its_run_is_kept(
 def test_a_server_app_that_is_faster_than_its_submission_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = current_run.training_path(tmp_path)
+    path = State(tmp_path).training
     current_run.save(path, Training("app", {}, RUN))
 
     def submitted(_: float) -> None:
@@ -350,7 +351,7 @@ def test_a_server_app_that_is_faster_than_its_submission_waits(
 
 
 def test_a_file_that_is_not_ours_is_named(tmp_path: Path) -> None:
-    path = current_run.training_path(tmp_path)
+    path = State(tmp_path).training
     for text in ("", "{}", '{"app": "x", "config": {}, "more": 1}', "[]"):
         path.write_text(text)
         with pytest.raises(LocalError, match=r"training\.json is unreadable .* remove it"):

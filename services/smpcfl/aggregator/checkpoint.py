@@ -30,11 +30,6 @@ _NAME = re.compile(r"run-(\d+)-round-(\d+)")
 _KEPT = 2
 
 
-def checkpoints_path(state: Path) -> Path:
-    """Where the aggregator with this state folder keeps them."""
-    return state / "checkpoints"
-
-
 class Damaged(LocalError):
     """A checkpoint that is not what was written."""
 

@@ -50,11 +50,6 @@ class Training:
         return f"run {self.run} ({', '.join(about)})" if about else f"run {self.run}"
 
 
-def training_path(state: Path) -> Path:
-    """Where the aggregator with this state folder keeps it."""
-    return state / "training.json"
-
-
 def load(path: Path) -> Training | None:
     """None if there was none yet. LocalError for a file that is not ours."""
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.files import write_private
+from ..base.state import State
 from ..daemons.supervisor import flower_environment
 from ..protocol.errors import LocalError
 
@@ -23,9 +24,9 @@ class Runs:
     """`state`: the aggregator's folder; `port`: the SuperLink's."""
 
     def __init__(self, state: Path, port: int) -> None:
-        self._home = state / "flower-cli"
+        self._home = State(state).flower_cli
         self._environment = flower_environment(self._home)
-        root = state / "ca.pem"
+        root = State(state).ca
         connection = (
             f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n'
             f'address = "127.0.0.1:{port}"\nroot-certificates = "{root.resolve()}"\n'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 from pathlib import Path
@@ -17,13 +16,9 @@ from ..base.metrics import Metrics
 from ..net.rpc import Context
 from ..protocol.errors import Reason
 from ..reports.report import RoundRecord, line
+from .run_events import record_from_proto
 
 log = logging.getLogger("smpcfl.aggregator")
-
-
-def records_path(state: Path) -> Path:
-    """Where the aggregator with this state folder keeps its records."""
-    return state / "records.jsonl"
 
 
 class RoundsService(pb_grpc.RoundsServicer):
@@ -40,22 +35,23 @@ class RoundsService(pb_grpc.RoundsServicer):
 
     async def Record(self, request: pb.RunEvent, context: Context) -> pb.ReportReply:
         try:
-            event = json.loads(request.json)
-            kind = event["event"]
-            if kind == "start":
-                self._start(int(event["run"]), int(event["rounds"]), int(event["done"]))
-            elif kind == "log":
-                level = logging.getLevelNamesMapping()[event["level"]]
-                log.log(level, "%s", event["message"])
-            elif kind == "refused":
-                self._metrics.rejected.inc(reason=Reason(event["reason"]).value)
-            else:
-                self._take(RoundRecord.from_json(event["record"]))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            match request.WhichOneof("event"):
+                case "start":
+                    self._start(request.start)
+                case "record":
+                    self._take(record_from_proto(request.record))
+                case "line":
+                    log.log(request.line.level, "%s", request.line.text)
+                case "refusal":
+                    self._metrics.rejected.inc(reason=Reason(request.refusal.reason).value)
+                case None:
+                    raise ValueError("it is empty")
+        except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no event: {error}")
         return pb.ReportReply()
 
-    def _start(self, run: int, rounds: int, done: int) -> None:
+    def _start(self, start: pb.RunStart) -> None:
+        run, rounds, done = start.run, start.rounds, start.done
         self._rounds = rounds
         self._metrics.rounds_left.set(rounds - done)
         if done >= rounds:

@@ -11,12 +11,13 @@ from dataclasses import replace
 from ..base import files
 from ..base.config import Settings
 from ..base.metrics import Metrics
+from ..base.state import State
 from ..base.waiting import wait_for
 from ..daemons.bundled import BUNDLED
 from ..net.directory import Directory
 from ..protocol.errors import LocalError
 from . import current_run
-from .checkpoint import Checkpoints, checkpoints_path
+from .checkpoint import Checkpoints
 from .current_run import COMPLETED, FAILED, STOPPED, Training
 from .flower_runs import Runs
 
@@ -65,8 +66,8 @@ class Trainer:
         self._directory = directory
         self._runs = runs
         self._starts = starts
-        self._path = current_run.training_path(settings.state)
-        self._checkpoints = Checkpoints(checkpoints_path(settings.state))
+        self._path = State(settings.state).training
+        self._checkpoints = Checkpoints(State(settings.state).checkpoints)
         self._seen = ""
         self._starts_before = 0
         self._done_before = 0

@@ -13,6 +13,7 @@ from smpc.v1 import local_pb2_grpc
 from ..base import files
 from ..base.config import Settings, cannot_listen
 from ..base.metrics import Metrics
+from ..base.state import State
 from ..base.waiting import or_stop, until_stop, wait_for
 from ..daemons.supervisor import Child, flower_environment
 from ..net import certificates, enrolment
@@ -20,16 +21,17 @@ from ..net.certificates import Role
 from ..net.directory import Directory
 from . import current_run
 from .flower_runs import Runs
-from .rounds_service import RoundsService, records_path
+from .rounds_service import RoundsService
 from .run_keeper import Trainer
 
 
 async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Runs the aggregator until `stop`."""
+    state = State(settings.state)
     files.check(settings.state, files.AGGREGATOR_BYTES)
     _check_port(settings)
     socket_path = files.socket_path(settings.state, "rounds")
-    found = current_run.load(current_run.training_path(settings.state))
+    found = current_run.load(state.training)
     if found is None:
         metrics.rounds_left.set(settings.rounds)
     hosts = ["aggregator", "localhost", "127.0.0.1", socket.gethostname()]
@@ -37,11 +39,11 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     own = await or_stop(stop, enrolment.enrol(settings, Role.AGGREGATOR, hosts))
     if own is None:
         return
-    files.write_private(settings.state / "ca.pem", certificates.pem(own.ca), 0o644)
-    directory = Directory(own, settings.registry, settings.state / "roster.bin", metrics)
+    files.write_private(state.ca, certificates.pem(own.ca), 0o644)
+    directory = Directory(own, settings.registry, state.roster, metrics)
 
     local = grpc.aio.server()
-    service = RoundsService(records_path(settings.state), metrics)
+    service = RoundsService(state.records, metrics)
     local_pb2_grpc.add_RoundsServicer_to_server(service, local)
     local.add_insecure_port(f"unix:{socket_path}")
     await local.start()
@@ -79,21 +81,21 @@ def _check_port(settings: Settings) -> None:
 
 
 def _superlink(settings: Settings) -> Child:
-    state = settings.state
+    state = State(settings.state)
     command = ["flower-superlink", "--host", settings.host, "--port", str(settings.superlink_port)]
-    command += ["--ssl-certfile", str(state / "certificate.pem")]
-    command += ["--ssl-keyfile", str(state / "key.pem")]
-    command += ["--ssl-ca-certfile", str(state / "ca.pem")]
-    command += ["--database", str(state / "superlink.db")]
+    command += ["--ssl-certfile", str(state.certificate)]
+    command += ["--ssl-keyfile", str(state.key)]
+    command += ["--ssl-ca-certfile", str(state.ca)]
+    command += ["--database", str(state.superlink)]
     command += ["--enable-supernode-auth"]
     command += ["--disable-runtime-dependency-installation"]
     environment = {
-        **flower_environment(state / "flower"),
+        **flower_environment(state.flower),
         "SMPCFL_MODE": settings.mode,
-        "SMPCFL_AGGREGATOR_STATE": str(state.resolve()),
+        "SMPCFL_AGGREGATOR_STATE": str(settings.state.resolve()),
         "SMPCFL_REGISTRY": settings.registry,
     }
-    return Child("SuperLink", command, environment, state / "log" / "superlink.log")
+    return Child("SuperLink", command, environment, state.log("superlink"))
 
 
 async def _watch_roster(directory: Directory, stop: asyncio.Event) -> None:

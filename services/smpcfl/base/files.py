@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from ..protocol.errors import LocalError
+from .state import State
 
 MIB = 2**20
 LEAST_BYTES = 1 * MIB
@@ -59,7 +60,7 @@ def socket_path(state: Path, name: str) -> Path:
 
     StorageError if it would be too long.
     """
-    path = state / "run" / f"{name}.sock"
+    path = State(state).socket(name)
     if len(os.fsencode(path.absolute())) > _SOCKET_BYTES:
         raise StorageError(
             f"{path.absolute()} is too long for a Unix socket ({_SOCKET_BYTES} bytes): choose a shorter"

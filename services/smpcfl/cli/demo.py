@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from .. import __version__
 from ..aggregator import current_run
 from ..aggregator import rounds_service as kept
+from ..base.state import State
 from ..protocol.errors import LocalError
 from ..reports import report
 from ..reports.report import RoundRecord
@@ -72,7 +73,7 @@ def _train(
     def follow() -> bool:
         nonlocal shown
         # First how the run stands, then its records: none of the last ones is missed.
-        run = current_run.load(current_run.training_path(stack.records.parent))
+        run = current_run.load(State(stack.records.parent).training)
         records = kept.read(stack.records)
         for record in records[shown:]:
             shown += 1

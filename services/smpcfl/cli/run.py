@@ -13,6 +13,7 @@ from ..aggregator.flower_runs import Runs
 from ..aggregator.run_keeper import run_config
 from ..base import files
 from ..base.config import Settings
+from ..base.state import State
 from ..daemons.bundled import BUNDLED
 from ..protocol.errors import LocalError
 from ..reports.report import line
@@ -29,8 +30,8 @@ async def run_and_follow(
 
     `number` of rounds, `seed`: None leaves it to the settings, or to an `app`'s own configuration.
     """
-    path = rounds_service.records_path(settings.state)
-    if not (settings.state / "superlink.db").exists():
+    path = State(settings.state).records
+    if not State(settings.state).superlink.exists():
         raise LocalError(
             f"no aggregator keeps its state in {settings.state}: run this where `smpcfl aggregator`"
             " runs (docker compose exec aggregator smpcfl run), or give --state"
@@ -54,7 +55,7 @@ async def run_and_follow(
     shown = 0
     while True:
         # First how it stands, then its records: none of the last ones is missed.
-        current = current_run.load(current_run.training_path(settings.state))
+        current = current_run.load(State(settings.state).training)
         records = [record for record in rounds_service.read(path) if record.run == wanted.run]
         for record in records[shown:]:
             print(line(record, number), flush=True)
@@ -75,10 +76,10 @@ async def _last_one(runs: Runs, settings: Settings) -> Training | None:
     """
     for _ in range(_POLLS):
         active = await runs.active()
-        current = current_run.load(current_run.training_path(settings.state))
+        current = current_run.load(State(settings.state).training)
         if not active and (current is None or current.ended):
             return current
-        records = rounds_service.read(rounds_service.records_path(settings.state))
+        records = rounds_service.read(State(settings.state).records)
         if current is None or not records:
             break
         last = (current.run, current.config.get("num-rounds"))
@@ -114,7 +115,7 @@ def app_config(app: Path, number: int | None, seed: int | None) -> dict[str, int
 
 
 async def _submit(runs: Runs, settings: Settings, wanted: Training) -> None:
-    path = current_run.training_path(settings.state)
+    path = State(settings.state).training
     try:
         await current_run.submit(runs, path, wanted)
     except BaseException:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from ..aggregator.rounds_service import records_path
 from ..base.config import Settings
+from ..base.state import State
 from ..daemons.supervisor import descendants
 from ..protocol.errors import LocalError
 
@@ -137,7 +137,7 @@ class Stack:
 
     @property
     def records(self) -> Path:
-        return records_path(self.folder / "aggregator")
+        return State(self.folder / "aggregator").records
 
     def check(self) -> None:
         """LocalError with the last lines of its log if a process has ended."""

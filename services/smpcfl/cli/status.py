@@ -12,6 +12,7 @@ from smpc.v1 import registry_pb2 as pb
 
 from ..aggregator import rounds_service
 from ..base.config import Settings
+from ..base.state import State
 from ..net import certificates, rpc
 from ..net.certificates import Identity, IdentityError, Role
 from ..net.directory import Directory
@@ -23,7 +24,7 @@ from ..reports.report import RoundRecord, line
 async def show(settings: Settings) -> int:
     """Asks the registry with the identity of the service whose state folder this is."""
     ca_path = next(
-        (path for path in (settings.state / "ca.pem", settings.join / "ca.pem") if path.exists()),
+        (path for path in (State(settings.state).ca, settings.join / "ca.pem") if path.exists()),
         None,
     )
     own = certificates.load(settings.state, certificates.load_ca(ca_path)) if ca_path else None
@@ -33,7 +34,7 @@ async def show(settings: Settings) -> int:
             " (docker compose exec aggregator smpcfl status), or give --state"
         )
     console = Console()
-    directory = Directory(own, settings.registry, settings.state / "roster.bin")
+    directory = Directory(own, settings.registry, State(settings.state).roster)
     try:
         roster = await directory.registry.Lookup(pb.LookupRequest(), timeout=5.0)
     except grpc.aio.AioRpcError as error:
@@ -48,7 +49,7 @@ async def show(settings: Settings) -> int:
         shown = _fingerprint(entry.certificate, own)
         table.add_row(entry.peer, entry.address, str(entry.index), seen, shown)
     console.print(table)
-    records = rounds_service.read(rounds_service.records_path(settings.state))
+    records = rounds_service.read(State(settings.state).records)
     if own.role is Role.AGGREGATOR:
         console.print(line(records[-1]) if records else "no round yet", highlight=False)
     console.print(_guarantee(settings, own, records), highlight=False)
@@ -70,7 +71,7 @@ def _guarantee(settings: Settings, own: Identity, records: list[RoundRecord]) ->
         if last is None or last.withstood is None:
             return "no secure round yet"
         return f"in force: {guarantee(last.withstood, last.cohort)}"
-    with rpc.local_channel(str(settings.state / "run" / "agent.sock")) as channel:
+    with rpc.local_channel(str(State(settings.state).socket("agent"))) as channel:
         try:
             reply = local_pb2_grpc.AgentStub(channel).Identity(
                 local_pb2.IdentityRequest(), timeout=5.0

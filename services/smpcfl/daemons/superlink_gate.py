@@ -33,6 +33,7 @@ from starlette.responses import JSONResponse, Response
 
 from smpc.v1 import node_pb2, registry_pb2
 
+from ..base.state import State
 from ..net import certificates
 from ..net.certificates import IdentityError, Role
 from ..net.wire import parse
@@ -121,7 +122,7 @@ class Gate:
         """The peer and the node key that it signed for."""
         message = parse(node_pb2.NodeKey, body)
         member = certificates.check_certificate(
-            message.certificate, certificates.load_ca(self._state / "ca.pem")
+            message.certificate, certificates.load_ca(State(self._state).ca)
         )
         if member.role is not Role.PEER:
             raise IdentityError(f"{member.name} is no peer")
@@ -164,7 +165,7 @@ class Gate:
 
     def _read_revoked(self) -> frozenset[str]:
         """As the aggregator last heard of it from the registry."""
-        path = self._state / "roster.bin"
+        path = State(self._state).roster
         try:
             changed = path.stat().st_mtime_ns
             if changed != self._revoked[0]:
@@ -227,7 +228,7 @@ def install(command: Sequence[str]) -> None:
 
 def _follow_certificate(context: ssl.SSLContext, state: Path) -> None:
     """New connections get the renewed certificate; those that stand are not touched."""
-    certificate, key = state / "certificate.pem", state / "key.pem"
+    certificate, key = State(state).certificate, State(state).key
     seen = certificate.stat().st_mtime_ns
     while True:
         time.sleep(_RELOAD_S)

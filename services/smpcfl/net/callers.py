@@ -16,7 +16,7 @@ _KEPT = 4096  # callers that are remembered
 
 
 @dataclass(frozen=True)
-class Limits:
+class Allowance:
     """Of one caller. A round takes less than ten calls of each pair, a heartbeat one in two seconds, and
     retries are seconds apart.
     """
@@ -40,9 +40,9 @@ class Callers:
     """Counts the calls of each caller by its name."""
 
     def __init__(
-        self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic
+        self, allowance: Allowance | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._limits = limits or Limits()
+        self._allowance = allowance or Allowance()
         self._clock = clock
         self._callers: dict[str, _Caller] = {}
 
@@ -50,11 +50,11 @@ class Callers:
     async def admit(self, name: str) -> AsyncIterator[None]:
         """For the time of one call. RemoteError(RATE_LIMITED), after a while, if it is one too many."""
         caller = self._find(name)
-        if caller.left < 1 or caller.in_flight >= self._limits.in_flight:
+        if caller.left < 1 or caller.in_flight >= self._allowance.in_flight:
             if not caller.reported:
                 log.warning("%s calls too often and is held back", name)
                 caller.reported = True
-            await asyncio.sleep(self._limits.pause_s)
+            await asyncio.sleep(self._allowance.pause_s)
             raise RemoteError(Reason.RATE_LIMITED, peer=name)
         caller.left -= 1
         caller.in_flight += 1
@@ -64,21 +64,21 @@ class Callers:
             caller.in_flight -= 1
 
     def _find(self, name: str) -> _Caller:
-        now, limits = self._clock(), self._limits
+        now, allowance = self._clock(), self._allowance
         caller = self._callers.get(name)
         if caller is None:
             if len(self._callers) >= _KEPT:
                 self._forget(now)
-            caller = self._callers[name] = _Caller(limits.burst, now)
-        earned = (now - caller.seen) * limits.per_second
-        caller.left, caller.seen = min(caller.left + earned, limits.burst), now
-        if caller.left >= limits.burst / 2:
+            caller = self._callers[name] = _Caller(allowance.burst, now)
+        earned = (now - caller.seen) * allowance.per_second
+        caller.left, caller.seen = min(caller.left + earned, allowance.burst), now
+        if caller.left >= allowance.burst / 2:
             caller.reported = False
         return caller
 
     def _forget(self, now: float) -> None:
         """Those who have not called for so long that they start anew anyway."""
-        rested = now - self._limits.burst / self._limits.per_second
+        rested = now - self._allowance.burst / self._allowance.per_second
         self._callers = {
             name: caller
             for name, caller in self._callers.items()

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
 from ..base.files import write_private
+from ..base.state import State
 from ..protocol.errors import LocalError
 from ..protocol.signing import AGGREGATOR, REGISTRY, Signer, signer, verify
 
@@ -312,7 +313,7 @@ def load_ca(path: Path) -> x509.Certificate:
 
 def load(folder: Path, ca: x509.Certificate) -> Identity | None:
     """The identity kept in `folder`, None if there is none or its certificate no longer stands."""
-    key_path, certificate_path = folder / "key.pem", folder / "certificate.pem"
+    key_path, certificate_path = State(folder).key, State(folder).certificate
     if not (key_path.exists() and certificate_path.exists()):
         return None
     try:
@@ -333,9 +334,9 @@ def load(folder: Path, ca: x509.Certificate) -> Identity | None:
 
 def save(folder: Path, identity: Identity) -> None:
     """Key (readable by its owner alone) and certificate, each written whole or not at all."""
-    write_private(folder / "key.pem", key_pem(identity.key))
+    write_private(State(folder).key, key_pem(identity.key))
     save_certificate(folder, identity.certificate)
 
 
 def save_certificate(folder: Path, certificate: x509.Certificate) -> None:
-    write_private(folder / "certificate.pem", pem(certificate))
+    write_private(State(folder).certificate, pem(certificate))

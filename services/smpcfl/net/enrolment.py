@@ -19,6 +19,7 @@ from smpc.v1 import registry_pb2_grpc as pb_grpc
 from ..base import files
 from ..base.config import Settings
 from ..base.metrics import Metrics
+from ..base.state import State
 from ..base.waiting import wait_for
 from ..protocol.signing import AGGREGATOR, REGISTRY
 from . import certificates, rpc
@@ -51,7 +52,7 @@ async def enrol(settings: Settings, role: Role, hosts: Sequence[str] = ()) -> Id
             )
         return kept
     token = _read_token(settings.join / "token", given)
-    key_path = settings.state / "key.pem"
+    key_path = State(settings.state).key
     key = certificates.load_key(key_path) if key_path.exists() else certificates.new_key()
     files.write_private(key_path, certificates.key_pem(key))
     name = _name(settings, role)
@@ -120,7 +121,7 @@ def _name(settings: Settings, role: Role) -> str:
     """The peer id: as set, or as drawn at the first start of this replica."""
     if role is not Role.PEER:
         return AGGREGATOR
-    path = settings.state / "peer-id"
+    path = State(settings.state).peer_id
     if settings.peer_id:
         return certificates.check_name(settings.peer_id)
     if not path.exists():

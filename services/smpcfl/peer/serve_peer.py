@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from pathlib import Path
 
 import grpc.aio
 
@@ -15,6 +14,7 @@ from ..base import files
 from ..base.config import Settings
 from ..base.ledger_file import open_ledger
 from ..base.metrics import Metrics
+from ..base.state import State
 from ..base.waiting import or_stop, until_stop
 from ..daemons import node_key, run_apps
 from ..daemons.supervisor import Child, flower_environment
@@ -35,11 +35,12 @@ PORT = 9300
 
 async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Runs the peer until `stop`; then says goodbye on mDNS and at the registry."""
+    state = State(settings.state)
     socket = files.socket_path(settings.state, "agent")
     own = await or_stop(stop, enrolment.enrol(settings, Role.PEER))
     if own is None:
         return
-    directory = Directory(own, settings.registry, settings.state / "roster.bin", metrics)
+    directory = Directory(own, settings.registry, state.roster, metrics)
     directory.members.pinned = settings.pinned()
     if directory.members.pinned:
         log.info("cohorts of these peers alone: %s", ", ".join(directory.members.pinned))
@@ -52,8 +53,8 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         max_configurations=settings.configurations,
     )
     link = PeerLink(own, directory, metrics)
-    serials = SerialStore(settings.state / "serial")
-    ledger = open_ledger(settings.state / "ledger.sqlite")
+    serials = SerialStore(state.serial)
+    ledger = open_ledger(state.ledger)
     agent = PeerAgent(own, policy, directory.members, serials, ledger, link.send, metrics)
 
     server = rpc.new_server()
@@ -67,7 +68,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         AgentService(
             agent,
             metrics,
-            partial(run_apps.app_of_run, _run_apps(settings)),
+            partial(run_apps.app_of_run, state.run_apps),
             given_seed=settings.given_seed == "on",
         ),
         local,
@@ -106,13 +107,8 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         socket.unlink(missing_ok=True)
 
 
-def _run_apps(settings: Settings) -> Path:
-    return settings.state / "flower" / "run-apps"
-
-
 def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Child:
-    home = settings.state / "flower"
-    key = home / "node-key"
+    state = State(settings.state)
     command = [
         "flower-supernode",
         "--root-certificates",
@@ -120,7 +116,7 @@ def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Ch
         "--superlink",
         settings.aggregator,
         "--auth-supernode-private-key",
-        str(key),
+        str(state.node_key),
         "--host",
         "127.0.0.1",
         "--port",
@@ -129,16 +125,16 @@ def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Ch
         f"partition-id={index}",
     ]
     environment = {
-        **flower_environment(home),
+        **flower_environment(state.flower),
         "SMPCFL_AGENT": socket,
         "SMPCFL_MODE": settings.mode,
         "SMPCFL_APPS": settings.apps,
-        "SMPCFL_RUN_APPS": str(_run_apps(settings)),
+        "SMPCFL_RUN_APPS": str(state.run_apps),
     }
     return Child(
         "SuperNode",
         command,
         environment,
-        settings.state / "log" / "supernode.log",
-        before=lambda stop: node_key.register(own, settings.aggregator, key, stop),
+        state.log("supernode"),
+        before=lambda stop: node_key.register(own, settings.aggregator, state.node_key, stop),
     )

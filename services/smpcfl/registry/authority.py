@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..base import files
 from ..base.config import Settings
+from ..base.state import State
 from ..net import certificates
 from ..net.certificates import Identity, IdentityError, Role
 from ..protocol.errors import LocalError, Reason, RemoteError
@@ -79,7 +80,7 @@ class Authority:
 
     def own_identity(self, hosts: Sequence[str]) -> Identity:
         """The registry's identity: the key that it keeps, with a new certificate."""
-        path = self._state / "key.pem"
+        path = State(self._state).key
         key = certificates.load_key(path) if path.exists() else certificates.new_key()
         files.write_private(path, certificates.key_pem(key))
         certificate = self._own_certificate(key, hosts)
@@ -174,7 +175,7 @@ class Authority:
 
 def registry_state(folder: Path) -> Path:
     """`folder`, if a registry keeps its state there; LocalError else."""
-    if not (folder / "ca-key.pem").exists():
+    if not State(folder).ca_key.exists():
         raise LocalError(
             f"no registry keeps its state in {folder}: run this where `smpcfl registry` runs"
             " (docker compose exec registry smpcfl ...), or give --state"

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
 from ..base import files
+from ..base.state import State
 from ..net import certificates
 from ..net.certificates import IdentityError
 
@@ -19,7 +20,7 @@ CA_YEARS = 10
 
 def load_or_make_ca(state: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     """Key and certificate in `state`, as ca-key.pem and ca.pem; IdentityError if they are no CA."""
-    key_path, certificate_path = state / "ca-key.pem", state / "ca.pem"
+    key_path, certificate_path = State(state).ca_key, State(state).ca
     if not key_path.exists():
         if certificate_path.exists():
             raise IdentityError(f"{certificate_path} is there, but not its key {key_path}")

@@ -9,7 +9,7 @@ WINDOW_S = 60.0
 _HOSTS = 4096  # remembered; the one that failed longest ago is forgotten first
 
 
-class Limiter:
+class FailedEnrolments:
     """Counts failures by host, over `WINDOW_S`. `now` is in seconds of any clock that only goes forward."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Limiter:
         recent = [at for at in self._failures.get(host, ()) if now - at < WINDOW_S]
         return WINDOW_S - (now - recent[0]) if len(recent) >= FAILURES else 0.0
 
-    def failed(self, host: str, now: float) -> None:
+    def add(self, host: str, now: float) -> None:
         recent = [at for at in self._failures.pop(host, ()) if now - at < WINDOW_S]
         self._failures[host] = [*recent, now][-FAILURES:]
         while len(self._failures) > _HOSTS:

@@ -18,6 +18,7 @@ from smpc.v1 import registry_pb2_grpc as pb_grpc
 from ..base import files
 from ..base.config import Settings, cannot_listen, is_port
 from ..base.metrics import Metrics
+from ..base.state import State
 from ..base.waiting import wait_for
 from ..net import certificates, rpc
 from ..net.callers import Callers
@@ -26,7 +27,7 @@ from ..net.mdns import Discovery
 from ..net.rpc import Context
 from ..protocol.errors import ProtocolError, Reason, RemoteError
 from .authority import Authority
-from .failed_enrolments import Limiter
+from .failed_enrolments import FailedEnrolments
 from .roster import Roster
 
 log = logging.getLogger("smpcfl.registry")
@@ -39,7 +40,7 @@ class EnrolmentService(pb_grpc.EnrolmentServicer):
         self, authority: Authority, metrics: Metrics, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._authority = authority
-        self._limiter = Limiter()
+        self._failed = FailedEnrolments()
         self._clock = clock
         self.Enrol = rpc.handler("Enrol", metrics, on_refusal=_warn)(self._enrol)
 
@@ -51,13 +52,13 @@ class EnrolmentService(pb_grpc.EnrolmentServicer):
             )
         except RemoteError as error:
             # Whoever has a good token is heard, also from behind the address of somebody who guesses.
-            if wait := self._limiter.wait_s(host, now):
+            if wait := self._failed.wait_s(host, now):
                 raise RemoteError(
                     Reason.RATE_LIMITED,
                     f"{host} failed too often: wait {wait:.0f} s",
                     peer=request.name,
                 ) from error
-            self._limiter.failed(host, now)
+            self._failed.add(host, now)
             raise
         log.info("enrolled %s %s", request.role, request.name)
         return pb.EnrolReply(certificate=certificates.der(certificate))
@@ -210,7 +211,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         token_peers=settings.token_peers,
     )
     own = authority.own_identity(_HOSTS)
-    roster = Roster(settings.state / "indices.json", int(time.time() * 1000))
+    roster = Roster(State(settings.state).indices, int(time.time() * 1000))
     roster.revoke(authority.claims.revoked())
     roster_server, enrolment_server = rpc.new_server(), rpc.new_server()
     service = RegistryService(own, authority, roster, metrics)

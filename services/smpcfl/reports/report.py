@@ -51,10 +51,14 @@ class RoundRecord:
 
     def to_json(self) -> str:
         """One JSON object on one line. JSON has no NaN: an accuracy or a loss like that is null."""
+        return json.dumps(self.to_members(), allow_nan=False)
+
+    def to_members(self) -> dict[str, Any]:
+        """By name. An accuracy or a loss that is NaN or infinite is None."""
         members = asdict(self)
         for key in ("accuracy", "loss", "train_loss"):
             members[key] = _finite(members[key])
-        return json.dumps(members, allow_nan=False)
+        return members
 
     @classmethod
     def from_json(cls, text: str) -> "RoundRecord":
@@ -65,6 +69,11 @@ class RoundRecord:
             raise ValueError("a round record is not nested like that") from None
         if not isinstance(members, dict):
             raise ValueError("a round record must be a JSON object")
+        return cls.from_members(members)
+
+    @classmethod
+    def from_members(cls, members: Mapping[str, object]) -> "RoundRecord":
+        """The inverse of `to_members`. ValueError, naming the key: unknown, missing or wrong type."""
         if unknown := sorted(members.keys() - _READERS.keys()):
             raise ValueError(f"round record: unknown key {unknown[0]!r}")
         if missing := sorted(_READERS.keys() - members.keys() - _OPTIONAL):

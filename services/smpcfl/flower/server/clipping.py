@@ -9,13 +9,13 @@ from ...protocol.trailer import Trailer
 
 
 @dataclass(frozen=True)
-class Limits:
+class Clipping:
     """What the next ticket says. It starts with room: beyond the clip an update is scaled down whole."""
 
     clip: float = 4.0
     weight_cap: int = 1024
 
-    def after(self, counted: Trailer) -> Limits:
+    def after(self, counted: Trailer) -> Clipping:
         """Wider where somebody was clipped or capped, narrower where everybody had ample room."""
         clip, cap = self.clip, self.weight_cap
         if counted.clipped:
@@ -26,4 +26,4 @@ class Limits:
             cap = min(cap * 2, LARGEST_CAP)
         elif counted.weight * 4 < cap * counted.contributors:
             cap = max(cap // 2, LEAST_CAP)
-        return Limits(clip, cap)
+        return Clipping(clip, cap)

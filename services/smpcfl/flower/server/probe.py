@@ -11,6 +11,7 @@ import grpc.aio
 from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 
+from ...base.state import State
 from ...net import rpc
 from ...net.certificates import Identity, Role
 from ...net.directory import Directory
@@ -25,7 +26,7 @@ async def starts(
 
     Goes by the roster kept in `state`, so the registry may be down.
     """
-    directory = Directory(own, registry, state / "roster.bin")
+    directory = Directory(own, registry, State(state).roster)
     peers = [peer for peer in peers if peer not in directory.members.revoked]
     try:
         found = await asyncio.gather(

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from flwr.app import ArrayRecord
 
 from ...aggregator import current_run
-from ...aggregator.checkpoint import Checkpoint, Checkpoints, checkpoints_path
+from ...aggregator.checkpoint import Checkpoint, Checkpoints
+from ...base.state import State
 from ...protocol.errors import LocalError
 from ..shared.records import to_numpy, to_record
-from .clipping import Limits
+from .clipping import Clipping
 
 log = logging.getLogger("smpcfl.flower")
 _LAST_TRIES = 60
@@ -29,8 +30,8 @@ class Progress:
 
     def __init__(self, state: Path, run: int, flower_run: str) -> None:
         self.run = run
-        self._checkpoints = Checkpoints(checkpoints_path(state))
-        self._training = current_run.training_path(state)
+        self._checkpoints = Checkpoints(State(state).checkpoints)
+        self._training = State(state).training
         self._flower_run = flower_run
         self._rounds = 0
         self._setup: dict[str, Any] = {}
@@ -38,7 +39,7 @@ class Progress:
     @classmethod
     def of(cls, state: Path, flower_run: str) -> Progress | None:
         """None, with a log line, for what cannot be resumed."""
-        found = current_run.of_flower_run(current_run.training_path(state), flower_run)
+        found = current_run.of_flower_run(State(state).training, flower_run)
         if found is None:
             log.warning("no checkpoints: this run was not started with `smpcfl run`")
             return None
@@ -49,7 +50,7 @@ class Progress:
         return cls(state, found.run, flower_run)
 
     def resume(
-        self, initial: ArrayRecord, limits: Limits, rounds: int, setup: Mapping[str, Any]
+        self, initial: ArrayRecord, clipping: Clipping, rounds: int, setup: Mapping[str, Any]
     ) -> Checkpoint:
         """Where to go on: the newest whole checkpoint, or else one of `initial`, which is written.
 
@@ -59,7 +60,7 @@ class Progress:
         self._rounds, self._setup = rounds, dict(setup)
         found = self._checkpoints.latest(self.run)
         if found is None:
-            found = self._checkpoint(0, initial, limits, 1, "")
+            found = self._checkpoint(0, initial, clipping, 1, "")
             try:
                 self._checkpoints.save(found)
             except OSError as error:
@@ -79,7 +80,7 @@ class Progress:
         return found
 
     def keep(
-        self, number: int, arrays: ArrayRecord, limits: Limits, first_try: int, record: str
+        self, number: int, arrays: ArrayRecord, clipping: Clipping, first_try: int, record: str
     ) -> None:
         """After a round. Logs a warning if it cannot be written, and training goes on.
 
@@ -89,7 +90,7 @@ class Progress:
         current = current_run.load(self._training)
         if current is None or current.flower_run != self._flower_run:
             raise LocalError("another Flower run carries this training now: this one ends")
-        checkpoint = self._checkpoint(number, arrays, limits, first_try, record)
+        checkpoint = self._checkpoint(number, arrays, clipping, first_try, record)
         for _ in range(_LAST_TRIES if number == self._rounds else 1):
             try:
                 self._checkpoints.save(checkpoint)
@@ -105,14 +106,14 @@ class Progress:
                 time.sleep(_LAST_WAIT_S)
 
     def _checkpoint(
-        self, number: int, arrays: ArrayRecord, limits: Limits, first_try: int, record: str
+        self, number: int, arrays: ArrayRecord, clipping: Clipping, first_try: int, record: str
     ) -> Checkpoint:
         return Checkpoint(
             run=self.run,
             round=number,
             rounds=self._rounds,
-            clip=limits.clip,
-            weight_cap=limits.weight_cap,
+            clip=clipping.clip,
+            weight_cap=clipping.weight_cap,
             setup=self._setup,
             record=record,
             first_try=first_try,
@@ -124,8 +125,8 @@ def arrays_of(checkpoint: Checkpoint) -> ArrayRecord:
     return to_record(dict(checkpoint.arrays))
 
 
-def limits_of(checkpoint: Checkpoint) -> Limits:
-    return Limits(checkpoint.clip, checkpoint.weight_cap)
+def clipping_of(checkpoint: Checkpoint) -> Clipping:
+    return Clipping(checkpoint.clip, checkpoint.weight_cap)
 
 
 def _shape(arrays: Mapping[str, npt.NDArray[Any]]) -> list[tuple[str, str, tuple[int, ...]]]:

@@ -67,7 +67,7 @@ class Replies:
         self._stop.set()
 
 
-def exchange(
+def ask_all(
     grid: Grid,
     messages: Iterable[Message],
     timeout: float,

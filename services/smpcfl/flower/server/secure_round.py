@@ -3,50 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-import grpc
 import numpy.typing as npt
 from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 
-from smpc.v1 import local_pb2, local_pb2_grpc
-
-from ...base.ledger_file import open_ledger
-from ...net import certificates, rpc, wire
-from ...net.certificates import Identity
+from ...base.state import State
+from ...net import wire
 from ...protocol.aggregator_round import AggregatorRound
 from ...protocol.digests import config_digest
-from ...protocol.errors import LocalError, ProtocolError, Reason, RemoteError
+from ...protocol.errors import ProtocolError, Reason, RemoteError
 from ...protocol.guarantee import withstands
-from ...protocol.ledger import Ledger
 from ...protocol.policy import Policy
 from ...protocol.quantise import ModelShape, decode_update, model_digest
-from ...protocol.ticket import NORMAL, SEEDED, Deadlines, SignedTicket, Ticket, default_threshold
+from ...protocol.ticket import SEEDED, Deadlines, SignedTicket, Ticket, default_threshold
 from ...protocol.trailer import Trailer
-from ...reports.report import RoundRecord
 from ..shared.records import RECORD, message_bytes, upload_of
-from . import probe
-from .clipping import Limits
-from .progress import Progress
-from .replies import Lost, exchange
+from .clipping import Clipping
+from .replies import Lost, ask_all
 from .serial import next_serial
+from .service_link import Server
 from .unmasking import Unmasking
 
 log = logging.getLogger("smpcfl.flower")
-STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"
-REGISTRY_VARIABLE = "SMPCFL_REGISTRY"
 _WAIT = re.compile(rf"{Reason.TOO_MANY_TICKETS}: again in (\d+) s")
 _LONGEST_WAIT_S = 3600
 
@@ -71,90 +59,6 @@ class Outcome:
     """Before the round is run again: peers take so many tickets an hour."""
 
 
-@dataclass(frozen=True)
-class Server:
-    """What the ServerApp needs of the aggregator's service: its identity, and where to report."""
-
-    state: Path
-    own: Identity | None
-    registry: str
-    ledger: Ledger
-    run: int = 0
-    progress: Progress | None = None
-
-    @classmethod
-    def load(cls, mode: str, flower_run: str) -> Server:
-        """Sends this process's warnings to the service from now on.
-
-        LocalError if the ServerApp was not started by `smpcfl aggregator`.
-        """
-        folder = os.environ.get(STATE_VARIABLE)
-        if not folder:
-            raise LocalError(
-                f"{STATE_VARIABLE} is not set: start the SuperLink with `smpcfl aggregator`"
-            )
-        state = Path(folder)
-        own = None
-        if mode != NORMAL:
-            own = certificates.load(state, certificates.load_ca(state / "ca.pem"))
-            if own is None:
-                raise LocalError(
-                    f"no valid certificate in {state}: start `smpcfl aggregator` again"
-                )
-        registry = os.environ.get(REGISTRY_VARIABLE, "registry:9200")
-        ledger = open_ledger(state / "ledger.sqlite")
-        server = cls(state, own, registry, ledger, secrets.randbits(63))
-        own_log = logging.getLogger("smpcfl")
-        own_log.setLevel(logging.INFO)
-        if not any(isinstance(handler, _Forward) for handler in own_log.handlers):
-            own_log.addHandler(_Forward(server))
-        progress = Progress.of(state, flower_run)
-        return replace(server, run=progress.run, progress=progress) if progress else server
-
-    def announce(self, rounds: int, done: int) -> None:
-        """Reports to the service that a run starts, or goes on after round `done`."""
-        self.tell({"event": "start", "run": self.run, "rounds": rounds, "done": done})
-
-    def record(self, record: RoundRecord) -> None:
-        """Hands the record to the service: for its log, its metrics and `smpcfl run`."""
-        self.tell({"event": "round", "record": record.to_json()})
-
-    def refused(self, error: RemoteError) -> None:
-        """Has the service count it: this process has no metrics."""
-        self.tell({"event": "refused", "reason": error.reason.value})
-
-    def probe(self, peers: Iterable[str]) -> dict[str, bytes]:
-        """Of these peers, those whose agent answers, each with the start that it is in."""
-        assert self.own is not None
-        # Before each round: the service renews the certificate, which this process may outlive.
-        if (kept := certificates.load(self.state, self.own.ca)) is not None:
-            self.own.certificate = kept.certificate
-        return asyncio.run(probe.starts(self.own, self.registry, self.state, peers))
-
-    def tell(self, event: dict[str, object]) -> None:
-        text = json.dumps(event)
-        try:
-            with rpc.local_channel(str(self.state / "run" / "rounds.sock")) as channel:
-                stub = local_pb2_grpc.RoundsStub(channel)
-                stub.Record(local_pb2.RunEvent(json=text), timeout=5.0)
-        except grpc.RpcError as error:
-            # Not `log.warning`: it would come back here.
-            print(f"the aggregator's service does not take events: {error}", flush=True)
-
-
-class _Forward(logging.Handler):
-    """Flower keeps a ServerApp's log to itself; the operator reads the service's."""
-
-    def __init__(self, server: Server) -> None:
-        super().__init__(logging.INFO)
-        self._server = server
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._server.tell(
-            {"event": "log", "level": record.levelname, "message": record.getMessage()}
-        )
-
-
 class SecureRound:
     """Builds the ticket of one round and sees it through.
 
@@ -172,7 +76,7 @@ class SecureRound:
         content_digest: bytes,
         app: bytes,
         width: int,
-        limits: Limits,
+        clipping: Clipping,
         deadlines: Deadlines,
     ) -> None:
         assert server.own is not None
@@ -187,14 +91,14 @@ class SecureRound:
         ticket = Ticket(
             run=server.run,
             round=number,
-            serial=next_serial(server.state / "serial"),
+            serial=next_serial(State(server.state).serial),
             nonce=secrets.token_bytes(32),
             mode=mode,
             cohort=cohort,
             threshold=threshold,
             width=width,
-            clip=limits.clip,
-            weight_cap=limits.weight_cap,
+            clip=clipping.clip,
+            weight_cap=clipping.weight_cap,
             body=layout.body,
             wide=layout.wide,
             min_survivors=min(len(cohort), threshold + 1) if mode == SEEDED else len(cohort),
@@ -235,7 +139,7 @@ class SecureRound:
             before = asyncio.create_task(unmasking.refresh())
             start = time.monotonic()
             replies = await asyncio.to_thread(
-                exchange, grid, messages, ticket.deadlines.upload / 1000, grace_s, lost
+                ask_all, grid, messages, ticket.deadlines.upload / 1000, grace_s, lost
             )
             self.silent = {m.metadata.dst_node_id for m in messages} - replies.keys()
             outcome.phase_seconds["train"] = time.monotonic() - start

@@ -20,11 +20,12 @@ from ...protocol.ticket import ADDITIVE, MODES, NORMAL, SEEDED, Deadlines
 from ...protocol.trailer import Trailer
 from ...reports.report import RoundRecord
 from ..shared.records import content_digest, message_bytes, split_arrays, to_numpy, to_record
-from .clipping import Limits
+from .clipping import Clipping
 from .nodes import PeerNodes
-from .progress import arrays_of, limits_of
-from .replies import exchange
-from .secure_round import Outcome, SecureRound, Server
+from .progress import arrays_of, clipping_of
+from .replies import ask_all
+from .secure_round import Outcome, SecureRound
+from .service_link import Server
 
 log = logging.getLogger("smpcfl.flower")
 _SAY_EVERY_S = 10.0
@@ -58,7 +59,7 @@ class SecureStrategy(Strategy):
         deadlines: Deadlines | None = None,
         grace_s: float = 20.0,
         seed: int | None = None,
-        limits: Limits | None = None,
+        clipping: Clipping | None = None,
     ) -> None:
         self.inner = strategy
         self.mode = mode or os.environ.get("SMPCFL_MODE", SEEDED)
@@ -67,7 +68,7 @@ class SecureStrategy(Strategy):
         self.deadlines = deadlines or Deadlines()
         self.grace_s = grace_s
         self.seed = seed
-        self.limits = limits or Limits()
+        self.clipping = clipping or Clipping()
         self.records: list[RoundRecord] = []
         self._first_try = 1  # the round that first trained on the model as it stands
         self._nodes: PeerNodes | None = None  # none before `start`, and in `normal`
@@ -148,7 +149,9 @@ class SecureStrategy(Strategy):
             record = self._record(server, number, outcome, measured, seconds)
             if server.progress is not None:
                 # Before the record goes out: one that is lost on the way is sent again from here.
-                server.progress.keep(number, arrays, self.limits, self._first_try, record.to_json())
+                server.progress.keep(
+                    number, arrays, self.clipping, self._first_try, record.to_json()
+                )
             self.records.append(record)
             server.record(record)
         return result
@@ -158,7 +161,7 @@ class SecureStrategy(Strategy):
     ) -> None:
         """A new model has new limits. Over one that stays as it was peers take no others."""
         if trailer is not None and model_digest(to_numpy(new)) != model_digest(to_numpy(old)):
-            self.limits = self.limits.after(trailer)
+            self.clipping = self.clipping.after(trailer)
             self._first_try = number + 1
 
     def _resume(
@@ -174,8 +177,8 @@ class SecureStrategy(Strategy):
             "seed": self.seed,
             "config": content_digest(RecordDict({"config": config}), MessageType.TRAIN, {}).hex(),
         }
-        kept = server.progress.resume(initial, self.limits, rounds, setup)
-        self.limits = limits_of(kept)
+        kept = server.progress.resume(initial, self.clipping, rounds, setup)
+        self.clipping = clipping_of(kept)
         self._first_try = kept.first_try
         server.announce(rounds, kept.round)
         if kept.record:
@@ -237,7 +240,7 @@ class SecureStrategy(Strategy):
     def _normal(self, grid: Grid, messages: list[Message], timeout: float) -> Outcome:
         """Plain Flower: every update arrives in the clear."""
         down = sum(message_bytes(message) for message in messages)
-        replies = exchange(grid, messages, timeout, self.grace_s)
+        replies = ask_all(grid, messages, timeout, self.grace_s)
         good = [reply for reply in replies.values() if not reply.has_error()]
         for reply in replies.values():
             if reply.has_error():
@@ -292,7 +295,7 @@ class SecureStrategy(Strategy):
                 ),
                 app=bytes.fromhex(grid.run.fab_hash),
                 width=self.width,
-                limits=self.limits,
+                clipping=self.clipping,
                 deadlines=self.deadlines,
             )
         except RemoteError as error:

@@ -14,6 +14,7 @@ import grpc.aio
 from smpc.v1 import messages_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 
+from ...base.state import State
 from ...net import rpc, wire
 from ...net.certificates import Identity, Role
 from ...net.directory import Directory
@@ -39,7 +40,7 @@ class Unmasking:
     ) -> None:
         self._own = own
         self._registry = registry
-        self._cache = state / "roster.bin"
+        self._cache = State(state).roster
         self._refused = refused
         self.bytes_in = 0
         self.bytes_out = 0

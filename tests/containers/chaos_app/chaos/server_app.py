@@ -16,9 +16,10 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 import smpcfl.flower.server.secure_round as secure_round
+from smpcfl.base.state import State
 from smpcfl.flower import SecureStrategy
 from smpcfl.flower.server.probe import starts
-from smpcfl.flower.server.secure_round import REGISTRY_VARIABLE, STATE_VARIABLE
+from smpcfl.flower.server.service_link import REGISTRY_VARIABLE, STATE_VARIABLE
 from smpcfl.net import certificates
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.ticket import Deadlines
@@ -84,7 +85,7 @@ def main(grid: Grid, context: Context) -> None:
     staged = StagedGrid(grid)
 
     state = Path(os.environ[STATE_VARIABLE])
-    own = certificates.load(state, certificates.load_ca(state / "ca.pem"))
+    own = certificates.load(state, certificates.load_ca(State(state).ca))
     assert own is not None
 
     def probe(peers: Iterable[str]) -> dict[str, bytes]:

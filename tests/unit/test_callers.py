@@ -8,10 +8,10 @@ import contextlib
 import pytest
 
 from smpcfl.net import callers
-from smpcfl.net.callers import Callers, Limits
+from smpcfl.net.callers import Allowance, Callers
 from smpcfl.protocol.errors import Reason, RemoteError
 
-LIMITS = Limits(in_flight=3, burst=10, per_second=2.0, pause_s=0.0)
+ALLOWANCE = Allowance(in_flight=3, burst=10, per_second=2.0, pause_s=0.0)
 
 
 class Clock:
@@ -32,7 +32,7 @@ async def admitted(callers: Callers, name: str, tries: int) -> int:
 
 async def test_a_burst_and_then_a_rate() -> None:
     clock = Clock()
-    callers = Callers(LIMITS, clock)
+    callers = Callers(ALLOWANCE, clock)
     assert await admitted(callers, "a", 100) == 10
     clock.now = 3.0
     assert await admitted(callers, "a", 100) == 6
@@ -41,13 +41,13 @@ async def test_a_burst_and_then_a_rate() -> None:
 
 
 async def test_one_caller_takes_nothing_from_another() -> None:
-    callers = Callers(LIMITS, Clock())
+    callers = Callers(ALLOWANCE, Clock())
     await admitted(callers, "a", 1000)
     assert await admitted(callers, "b", 5) == 5
 
 
 async def test_calls_at_a_time() -> None:
-    callers = Callers(LIMITS, Clock())
+    callers = Callers(ALLOWANCE, Clock())
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(3):
             await stack.enter_async_context(callers.admit("a"))
@@ -59,7 +59,7 @@ async def test_calls_at_a_time() -> None:
 
 
 async def test_a_call_that_fails_or_is_cancelled_is_over() -> None:
-    callers = Callers(Limits(in_flight=1, burst=100), Clock())
+    callers = Callers(Allowance(in_flight=1, burst=100), Clock())
     for error in (ValueError, asyncio.CancelledError):
         with pytest.raises(error):
             async with callers.admit("a"):
@@ -68,7 +68,7 @@ async def test_a_call_that_fails_or_is_cancelled_is_over() -> None:
 
 
 async def test_whoever_calls_too_often_waits_for_the_refusal() -> None:
-    callers = Callers(Limits(burst=1, pause_s=60.0), Clock())
+    callers = Callers(Allowance(burst=1, pause_s=60.0), Clock())
     assert await admitted(callers, "a", 1) == 1
     waiting = asyncio.create_task(admitted(callers, "a", 1))
     assert await admitted(callers, "b", 1) == 1
@@ -79,7 +79,7 @@ async def test_whoever_calls_too_often_waits_for_the_refusal() -> None:
 
 async def test_a_flood_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    callers = Callers(LIMITS, clock)
+    callers = Callers(ALLOWANCE, clock)
     await admitted(callers, "a", 1000)
     assert caplog.text.count("a calls too often") == 1
     clock.now = 100.0
@@ -90,7 +90,7 @@ async def test_a_flood_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) 
 async def test_only_so_many_callers_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callers, "_KEPT", 5)
     clock = Clock()
-    found = Callers(LIMITS, clock)
+    found = Callers(ALLOWANCE, clock)
     for number in range(5):
         await admitted(found, f"peer-{number}", 10)
     clock.now = 4.0

@@ -1,0 +1,104 @@
+"""What lies where in a service's state folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class State:
+    """The paths in one state folder. Nothing is made or read here, and no service has all of them."""
+
+    path: Path
+
+    # Every service's.
+
+    @property
+    def key(self) -> Path:
+        return self.path / "key.pem"
+
+    @property
+    def certificate(self) -> Path:
+        return self.path / "certificate.pem"
+
+    @property
+    def ca(self) -> Path:
+        """The CA's certificate: the registry's own, or the aggregator's copy."""
+        return self.path / "ca.pem"
+
+    # The peer's and the aggregator's.
+
+    @property
+    def roster(self) -> Path:
+        """As the registry last told it."""
+        return self.path / "roster.bin"
+
+    @property
+    def serial(self) -> Path:
+        """The highest that a peer accepted, or that the aggregator gave."""
+        return self.path / "serial"
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.sqlite"
+
+    @property
+    def flower(self) -> Path:
+        """Home of the Flower process that runs as a child."""
+        return self.path / "flower"
+
+    def log(self, child: str) -> Path:
+        return self.path / "log" / f"{child}.log"
+
+    def socket(self, service: str) -> Path:
+        """`agent` or `rounds`; `files.socket_path` makes the folder."""
+        return self.path / "run" / f"{service}.sock"
+
+    # The peer's.
+
+    @property
+    def peer_id(self) -> Path:
+        return self.path / "peer-id"
+
+    @property
+    def node_key(self) -> Path:
+        return self.flower / "node-key"
+
+    @property
+    def run_apps(self) -> Path:
+        return self.flower / "run-apps"
+
+    # The aggregator's.
+
+    @property
+    def records(self) -> Path:
+        return self.path / "records.jsonl"
+
+    @property
+    def training(self) -> Path:
+        """The training run in hand."""
+        return self.path / "training.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def superlink(self) -> Path:
+        """Flower's database."""
+        return self.path / "superlink.db"
+
+    @property
+    def flower_cli(self) -> Path:
+        return self.path / "flower-cli"
+
+    # The registry's.
+
+    @property
+    def ca_key(self) -> Path:
+        return self.path / "ca-key.pem"
+
+    @property
+    def indices(self) -> Path:
+        return self.path / "indices.json"

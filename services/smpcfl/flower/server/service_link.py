@@ -1,0 +1,112 @@
+"""The ServerApp's link to the aggregator's service: its identity and state folder, and where to report."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import grpc
+
+from smpc.v1 import local_pb2 as pb
+from smpc.v1 import local_pb2_grpc as pb_grpc
+
+from ...aggregator.run_events import encodable, record_to_proto
+from ...base.ledger_file import open_ledger
+from ...base.state import State
+from ...net import certificates, rpc
+from ...net.certificates import Identity
+from ...protocol.errors import LocalError, RemoteError
+from ...protocol.ledger import Ledger
+from ...protocol.ticket import NORMAL
+from ...reports.report import RoundRecord
+from . import probe
+from .progress import Progress
+
+STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"
+REGISTRY_VARIABLE = "SMPCFL_REGISTRY"
+
+
+@dataclass(frozen=True)
+class Server:
+    """What the ServerApp needs of the aggregator's service: its identity, and where to report."""
+
+    state: Path
+    own: Identity | None
+    registry: str
+    ledger: Ledger
+    run: int = 0
+    progress: Progress | None = None
+
+    @classmethod
+    def load(cls, mode: str, flower_run: str) -> Server:
+        """Sends this process's warnings to the service from now on.
+
+        LocalError if the ServerApp was not started by `smpcfl aggregator`.
+        """
+        folder = os.environ.get(STATE_VARIABLE)
+        if not folder:
+            raise LocalError(
+                f"{STATE_VARIABLE} is not set: start the SuperLink with `smpcfl aggregator`"
+            )
+        state = Path(folder)
+        own = None
+        if mode != NORMAL:
+            own = certificates.load(state, certificates.load_ca(State(state).ca))
+            if own is None:
+                raise LocalError(
+                    f"no valid certificate in {state}: start `smpcfl aggregator` again"
+                )
+        registry = os.environ.get(REGISTRY_VARIABLE, "registry:9200")
+        ledger = open_ledger(State(state).ledger)
+        server = cls(state, own, registry, ledger, secrets.randbits(63))
+        own_log = logging.getLogger("smpcfl")
+        own_log.setLevel(logging.INFO)
+        if not any(isinstance(handler, _Forward) for handler in own_log.handlers):
+            own_log.addHandler(_Forward(server))
+        progress = Progress.of(state, flower_run)
+        return replace(server, run=progress.run, progress=progress) if progress else server
+
+    def announce(self, rounds: int, done: int) -> None:
+        """Tells the service that a run starts, or goes on after round `done`."""
+        self.tell(pb.RunEvent(start=pb.RunStart(run=self.run, rounds=rounds, done=done)))
+
+    def record(self, record: RoundRecord) -> None:
+        """Hands the record to the service: for its log, its metrics and `smpcfl run`."""
+        self.tell(pb.RunEvent(record=record_to_proto(record)))
+
+    def refused(self, error: RemoteError) -> None:
+        """Has the service count it: this process has no metrics."""
+        self.tell(pb.RunEvent(refusal=pb.Refusal(reason=error.reason.value)))
+
+    def probe(self, peers: Iterable[str]) -> dict[str, bytes]:
+        """Of these peers, those whose agent answers, each with the start that it is in."""
+        assert self.own is not None
+        # Before each round: the service renews the certificate, which this process may outlive.
+        if (kept := certificates.load(self.state, self.own.ca)) is not None:
+            self.own.certificate = kept.certificate
+        return asyncio.run(probe.starts(self.own, self.registry, self.state, peers))
+
+    def tell(self, event: pb.RunEvent) -> None:
+        try:
+            with rpc.local_channel(str(State(self.state).socket("rounds"))) as channel:
+                pb_grpc.RoundsStub(channel).Record(event, timeout=5.0)
+        except grpc.RpcError as error:
+            # Not `log.warning`: it would come back here.
+            print(f"the aggregator's service does not take events: {error}", flush=True)
+
+
+class _Forward(logging.Handler):
+    """Flower keeps a ServerApp's log to itself; the operator reads the service's."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(logging.INFO)
+        self._server = server
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = pb.LogLine(level=record.levelno, text=encodable(record.getMessage()))
+        self._server.tell(pb.RunEvent(line=line))

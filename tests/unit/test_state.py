@@ -1,0 +1,37 @@
+"""The names in a state folder: a service finds what an earlier version of it left there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from smpcfl.base.state import State
+
+NAMES = {
+    "key": "key.pem",
+    "certificate": "certificate.pem",
+    "ca": "ca.pem",
+    "roster": "roster.bin",
+    "serial": "serial",
+    "ledger": "ledger.sqlite",
+    "flower": "flower",
+    "peer_id": "peer-id",
+    "node_key": "flower/node-key",
+    "run_apps": "flower/run-apps",
+    "records": "records.jsonl",
+    "training": "training.json",
+    "checkpoints": "checkpoints",
+    "superlink": "superlink.db",
+    "flower_cli": "flower-cli",
+    "ca_key": "ca-key.pem",
+    "indices": "indices.json",
+}
+
+
+def test_what_lies_in_a_state_folder_keeps_its_name() -> None:
+    state = State(Path("folder"))
+    paths = {name for name, member in vars(State).items() if isinstance(member, property)}
+    assert {name: getattr(state, name) for name in paths} == {
+        name: Path("folder") / path for name, path in NAMES.items()
+    }
+    assert state.log("supernode") == Path("folder/log/supernode.log")
+    assert state.socket("agent") == Path("folder/run/agent.sock")
