@@ -27,39 +27,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "services"), str(ROOT / "tests")]
 
-from smpcfl.net import wire  # noqa: E402
-from smpcfl.net.rpc import FRAME_BYTES  # noqa: E402
+from smpcfl.net import rpc, wire  # noqa: E402
+from smpcfl.net.kinds import KINDS  # noqa: E402
 from smpcfl.protocol.aggregator_round import AggregatorRound  # noqa: E402
-from smpcfl.protocol.messages import (  # noqa: E402
-    Acknowledge,
-    Agreement,
-    Answer,
-    Exchange,
-    PeerMessage,
-    Ready,
-    ReadyReply,
-    Survivors,
-)
+from smpcfl.protocol.messages import Answer, PeerMessage, Survivors  # noqa: E402
 from smpcfl.protocol.peer_round import PeerRound  # noqa: E402
 from smpcfl.protocol.ticket import SignedTicket  # noqa: E402
 from support.network import PHASES, Network, Round, entropy_from, make_ticket  # noqa: E402
-
-_ENCODED: dict[type, Callable[[Any], Any]] = {
-    SignedTicket: wire.ticket_to_proto,
-    Exchange: wire.exchange_to_proto,
-    Acknowledge: wire.acknowledge_to_proto,
-    Ready: wire.ready_to_proto,
-    ReadyReply: wire.ready_reply_to_proto,
-    Agreement: wire.agreement_to_proto,
-    Answer: wire.answer_to_proto,
-}
-
-
-def size(message: PeerMessage | Answer | None) -> int:
-    """Bytes on the wire; an empty reply has no more than its length prefix."""
-    if message is None:
-        return FRAME_BYTES
-    return int(_ENCODED[type(message)](message).ByteSize()) + FRAME_BYTES
 
 
 def clocked(cls: type, *methods: str) -> type:
@@ -118,7 +92,7 @@ class Parties(Network):
         self.masking = 0.0
 
     def _round(self, peer: str, **options: bool) -> Round:
-        self.bytes["ticket"] += size(self.signed)
+        self.bytes["ticket"] += rpc.size(wire.ticket_to_proto(self.signed))
         sampled = peer in self.sample
         return (ClockedPeer if sampled else PeerRound)(
             self.signed,
@@ -131,7 +105,8 @@ class Parties(Network):
 
     def handle(self, to: str, sender: str, message: PeerMessage) -> PeerMessage | None:
         reply = super().handle(to, sender, message)
-        self.bytes["peer to peer"] += size(message) + size(reply)
+        kind = KINDS[type(message)]
+        self.bytes["peer to peer"] += kind.size(message) + rpc.size(kind.reply.write(reply))
         return reply
 
     def mask(self, peer: str) -> bool:
@@ -149,13 +124,11 @@ class Parties(Network):
 
     def shown(self, peer: str) -> Survivors:
         message = super().shown(peer)
-        self.bytes["survivors"] += (
-            wire.survivors_to_proto(message, self.ticket).ByteSize() + FRAME_BYTES
-        )
+        self.bytes["survivors"] += rpc.size(wire.survivors_to_proto(message, self.ticket))
         return message
 
     def take_answer(self, peer: str, answer: Answer) -> None:
-        self.bytes["answer"] += size(answer)
+        self.bytes["answer"] += rpc.size(wire.answer_to_proto(answer))
         super().take_answer(peer, answer)
 
 
@@ -193,18 +166,18 @@ def run(parties: int, entries: int, lost: float, *, sample: int = 10, seed: int 
     )
 
 
-KINDS = ("ticket", "peer to peer", "upload", "survivors", "answer")
+COLUMNS = ("ticket", "peer to peer", "upload", "survivors", "answer")
 
 
 def table(costs: list[Cost]) -> str:
     """Kilobytes and seconds by size of the cohort, one line a cohort."""
-    heads = ("parties", "survivors", *(f"{kind}, kB" for kind in KINDS))
+    heads = ("parties", "survivors", *(f"{kind}, kB" for kind in COLUMNS))
     heads += ("a peer, s", "aggregator, s", "all, s (wall)")
     rows = [
         (
             f"{cost.parties:,}",
             f"{cost.survivors:,}",
-            *(f"{cost.bytes[kind] / 1000:.1f}" for kind in KINDS),
+            *(f"{cost.bytes[kind] / 1000:.1f}" for kind in COLUMNS),
             f"{cost.peer_s:.3f}",
             f"{cost.aggregator_s:.1f}",
             f"{cost.wall_s:.0f}",

@@ -85,7 +85,7 @@ def lie(self, messages, seed):
 
 class Lying(SecureStrategy):
     def _secure(self, server, grid, number, messages, peers):
-        self.limits = Clipping(clip=1e-30) if number == 2 else Clipping()
+        self.clipping = Clipping(clip=1e-30) if number == 2 else Clipping()
         return super()._secure(server, grid, number, messages, peers)
 
 

@@ -22,14 +22,14 @@ from smpcfl.base.state import State
 from smpcfl.net import wire
 from smpcfl.net.callers import Allowance, Callers
 from smpcfl.net.certificates import Role, tls_name
+from smpcfl.net.kinds import KINDS
 from smpcfl.peer.agent import CallFailed, PeerAgent, Round, SerialStore
 from smpcfl.peer.agent_service import AgentService
-from smpcfl.peer.peer_link import _encode
 from smpcfl.peer.peer_service import PeerService
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.errors import Reason
-from smpcfl.protocol.messages import AdditiveShare, Call, PeerMessage, Upload
+from smpcfl.protocol.messages import Call, PeerMessage, Upload
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.signing import AGGREGATOR
 from smpcfl.protocol.ticket import SEEDED, Deadlines
@@ -47,12 +47,7 @@ UNLIMITED = Allowance(in_flight=10**9, burst=10**9, per_second=10**9, pause_s=0.
 APP = bytes([7]) * 32
 OUTSIDER = tls_name(Role.PEER, "peer-zz")
 REQUESTS: dict[str, Any] = {
-    "Offer": messages_pb2.SignedTicket,
-    "Exchange": messages_pb2.Exchange,
-    "Acknowledge": messages_pb2.Acknowledge,
-    "Ready": messages_pb2.Ready,
-    "Agree": messages_pb2.Agreement,
-    "Share": peer_pb2.ShareChunk,
+    **{row.method: row.request.proto for row in KINDS.values()},
     "Identify": peer_pb2.Empty,
     "Unmask": messages_pb2.Survivors,
 }
@@ -64,7 +59,7 @@ LOCAL: dict[str, Any] = {
     "Freeze": local_pb2.FreezeChunk,
     "Report": local_pb2.ReportRequest,
 }
-STREAMED = ("Share", "Freeze")  # their requests
+STREAMED = ("Freeze", *(row.method for row in KINDS.values() if row.streams))  # their requests
 
 
 class Aborted(Exception):
@@ -176,18 +171,17 @@ class Live:
         self.local[peer] = AgentService(agent, metrics, {1: APP}.get)
 
     async def _send(self, sender: str, call: Call) -> PeerMessage | None:
-        method, request, convert = _encode(call.message)
-        requests = list(request()) if isinstance(call.message, AdditiveShare) else [request()]
-        self._keep(method, requests[0])
-        await self._let[method].wait()
+        row = KINDS[type(call.message)]
+        requests = list(row.requests(call.message))
+        self._keep(row.method, requests[0])
+        await self._let[row.method].wait()
         context = peer_context(sender)
-        handle = getattr(self.services[call.to], method)
+        handle = getattr(self.services[call.to], row.method)
         try:
-            streams = method in STREAMED
-            reply = await handle(streamed(*requests) if streams else requests[0], context)
+            reply = await handle(streamed(*requests) if row.streams else requests[0], context)
         except Aborted as error:
             raise CallFailed(error.details, Reason(error.reason)) from error
-        return cast(PeerMessage | None, convert(reply))
+        return cast(PeerMessage | None, row.reply.read(reply, self.ticket.digest))
 
     def _keep(self, method: str, message: Any) -> None:
         self.seen.setdefault(method, []).append(_raw(message))

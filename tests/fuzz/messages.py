@@ -9,6 +9,7 @@ import numpy as np
 
 from smpc.v1 import messages_pb2 as pb
 from smpcfl.net import wire
+from smpcfl.net.kinds import KINDS
 from smpcfl.protocol import merkle, shamir, trailer
 from smpcfl.protocol.admission import Admission
 from smpcfl.protocol.aggregator_round import AggregatorRound
@@ -52,14 +53,17 @@ def targets() -> list[Target]:
         aggregator._answered.clear()
         aggregator.answer(ticket.cohort[0], wire.answer_from_proto(message))
 
+    rows = (row for row in KINDS.values() if not row.streams)
+    codecs = {c.proto.DESCRIPTOR.name: c for row in rows for c in (row.request, row.reply)}
+    del codecs["SignedTicket"], codecs["Empty"]  # that is below, and this has no fields
+
     return [
         of_wire("SignedTicket", 60, signed_ticket),
         of_wire("Announcement", 40, announcement),
-        of_wire("Exchange", 60, wire.exchange_from_proto),
-        of_wire("Acknowledge", 50, lambda m: wire.acknowledge_from_proto(m, ticket.digest)),
-        of_wire("Ready", 60, lambda m: wire.ready_from_proto(m, ticket.digest)),
-        of_wire("ReadyReply", 60, lambda m: wire.ready_reply_from_proto(m, ticket.digest)),
-        of_wire("Agreement", 50, lambda m: wire.agreement_from_proto(m, ticket.digest)),
+        *(
+            of_wire(name, 280 / len(codecs), lambda m, read=codec.read: read(m, ticket.digest))
+            for name, codec in codecs.items()
+        ),
         of_wire("Header", 60, lambda m: wire.header_from_proto(m).check(ticket, network.keyring)),
         of_wire("Survivors", 50, lambda m: wire.survivors_from_proto(m, ticket)),
         of_wire("Answer", 30, answer),

@@ -28,13 +28,12 @@ from .mutate import mutant
 from .recorded import corpus, played
 
 _TURNS = 4  # of the event loop; whoever has no reply by then waits, as it may
-_KINDS = {"Offer": "SignedTicket", "Agree": "Agreement", "Unmask": "Survivors"}
 
 
 def of_corpus(methods: Mapping[str, Any], ticket_digest: bytes) -> dict[str, list[bytes]]:
     """The kept messages of another round, by method; as they are, and naming this ticket instead."""
     kept, other = corpus(), played().ticket.digest
-    found = {method: kept.get(_KINDS.get(method, method), []) for method in methods}
+    found = {method: kept.get(proto.DESCRIPTOR.name, []) for method, proto in methods.items()}
     return {
         method: messages
         + [

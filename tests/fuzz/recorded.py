@@ -10,16 +10,9 @@ from functools import cache
 from pathlib import Path
 
 from smpcfl.net import wire
+from smpcfl.net.kinds import KINDS
 from smpcfl.protocol.errors import Reason
-from smpcfl.protocol.messages import (
-    Acknowledge,
-    Agreement,
-    Answer,
-    Exchange,
-    PeerMessage,
-    Ready,
-    ReadyReply,
-)
+from smpcfl.protocol.messages import Answer, Exchange, PeerMessage
 from support.network import Network, make_ticket
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -41,18 +34,12 @@ class Recording(Network):
 
     def handle(self, to: str, sender: str, message: PeerMessage) -> PeerMessage | None:
         reply = super().handle(to, sender, message)
-        for item in (message, reply):
+        row = KINDS[type(message)]
+        for codec, item in ((row.request, message), (row.reply, reply)):
+            if item is not None:
+                self.keep(codec.proto.DESCRIPTOR.name, codec.write(item))
             if isinstance(item, Exchange):
-                self.keep("Exchange", wire.exchange_to_proto(item))
                 self.keep("Announcement", wire.announcement_to_proto(item.announcement))
-            elif isinstance(item, Acknowledge):
-                self.keep("Acknowledge", wire.acknowledge_to_proto(item))
-            elif isinstance(item, Ready):
-                self.keep("Ready", wire.ready_to_proto(item))
-            elif isinstance(item, ReadyReply):
-                self.keep("ReadyReply", wire.ready_reply_to_proto(item))
-            elif isinstance(item, Agreement):
-                self.keep("Agreement", wire.agreement_to_proto(item))
         return reply
 
     def take_answer(self, peer: str, answer: Answer) -> None:

@@ -23,7 +23,6 @@ from smpcfl.protocol.messages import (
     Call,
     Exchange,
     PeerMessage,
-    Ready,
     Survivors,
     Upload,
 )
@@ -207,9 +206,7 @@ class Network:
                     if held:
                         self.rounds[peer].failed(call, self.now)
                         continue
-                    if isinstance(
-                        call.message, Agreement | AdditiveShare | Exchange | Ready | Acknowledge
-                    ):
+                    if not isinstance(call.message, SignedTicket):
                         progress = True
                     self._deliver(peer, call)
 
@@ -237,23 +234,9 @@ class Network:
         return self.now
 
     def handle(self, to: str, sender: str, message: PeerMessage) -> PeerMessage | None:
-        round_, now = self.rounds[to], self.time_of(to)
-        if isinstance(message, AdditiveShare):
-            assert isinstance(round_, AdditivePeerRound)
-            round_.share(sender, message, now)
+        if isinstance(message, SignedTicket):  # every round here is open from the start
             return None
-        if isinstance(message, SignedTicket):
-            return None
-        assert isinstance(round_, PeerRound)
-        if isinstance(message, Exchange):
-            return round_.exchange(sender, message, now)
-        if isinstance(message, Acknowledge):
-            round_.acknowledge(sender, message, now)
-        elif isinstance(message, Ready):
-            return round_.ready(sender, message, now)
-        elif isinstance(message, Agreement):
-            round_.agreement(message)
-        return None
+        return self.rounds[to].handle(sender, message, self.time_of(to))
 
     def exchange(self) -> None:
         self._lose("exchange")

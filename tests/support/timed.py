@@ -15,18 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
+from smpcfl.net.kinds import KINDS
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.messages import (
-    Acknowledge,
-    AdditiveShare,
-    Agreement,
-    Answer,
-    Call,
-    Exchange,
-    PeerMessage,
-    Ready,
-    Survivors,
-)
+from smpcfl.protocol.messages import AdditiveShare, Answer, Call, PeerMessage, Survivors
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.signing import AGGREGATOR
@@ -40,14 +31,8 @@ ASK_AGAIN_S = 1.0
 SHORT = Deadlines(
     exchange=6_000, ready=9_000, train=13_000, upload=14_000, agree=18_000, unmask=22_000
 )
-_ACT: dict[type, str] = {
-    SignedTicket: "ticket",
-    Exchange: "exchange",
-    AdditiveShare: "exchange",
-    Acknowledge: "acknowledge",
-    Ready: "ready",
-    Agreement: "agree",
-}
+_ACT = {kind: row.method.lower() for kind, row in KINDS.items()}
+_ACT |= {SignedTicket: "ticket", AdditiveShare: "exchange"}
 T = TypeVar("T")
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.messages import (
-    Acknowledge,
     AdditiveShare,
     Agreement,
     Answer,
     Exchange,
-    Ready,
     SignedTicket,
     Survivors,
     Upload,
@@ -89,15 +87,9 @@ class Driven:
             self.exchanged.append((sender, to, message))
         if isinstance(message, Agreement):
             self.agreements[sender] = message
-        handlers: dict[type, Callable[[], Any]] = {
-            SignedTicket: lambda: None,
-            AdditiveShare: lambda: self.rounds[to].share(sender, message, now),  # type: ignore[union-attr]
-            Exchange: lambda: self._seeded(to).exchange(sender, message, now),
-            Acknowledge: lambda: self._seeded(to).acknowledge(sender, message, now),
-            Ready: lambda: self._seeded(to).ready(sender, message, now),
-            Agreement: lambda: self._seeded(to).agreement(message),
-        }
-        reply = handlers[type(message)]()
+        if isinstance(message, SignedTicket):
+            return None
+        reply = self.rounds[to].handle(sender, message, now)
         if isinstance(message, Exchange):
             self.exchanged += [(sender, to, message), (to, sender, reply)]
         return reply

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -21,21 +21,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from smpc.v1 import messages_pb2, peer_pb2
 
 from ..net import wire
-from ..net.rpc import FRAME_BYTES, pieces
+from ..net.kinds import KINDS
+from ..net.rpc import FRAME_BYTES
 from ..protocol import trailer
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.admission import Admission
 from ..protocol.aggregator_round import AggregatorRound
-from ..protocol.messages import (
-    Acknowledge,
-    AdditiveShare,
-    Agreement,
-    Call,
-    Exchange,
-    PeerMessage,
-    Ready,
-    ReadyReply,
-)
+from ..protocol.messages import Call, PeerRequest
 from ..protocol.peer_round import PeerRound
 from ..protocol.policy import Policy
 from ..protocol.quantise import decode_update, encode_update, model_digest
@@ -54,18 +46,6 @@ from ..protocol.ticket import (
 NOW = 0.0  # the round is over before the first retry or deadline
 _CONFIG = bytes(32)
 _POLICY = Policy(modes=SECURE_MODES, min_cohort=3)
-_Codec = tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any, bytes], PeerMessage]]
-_CODECS: dict[type, _Codec] = {
-    Exchange: (
-        messages_pb2.Exchange,
-        wire.exchange_to_proto,
-        lambda message, _: wire.exchange_from_proto(message),
-    ),
-    Acknowledge: (messages_pb2.Acknowledge, wire.acknowledge_to_proto, wire.acknowledge_from_proto),
-    Ready: (messages_pb2.Ready, wire.ready_to_proto, wire.ready_from_proto),
-    ReadyReply: (messages_pb2.ReadyReply, wire.ready_reply_to_proto, wire.ready_reply_from_proto),
-    Agreement: (messages_pb2.Agreement, wire.agreement_to_proto, wire.agreement_from_proto),
-}
 
 
 @dataclass(frozen=True)
@@ -172,33 +152,21 @@ class _Round:
                     self._deliver(peer, call, phase)
 
     def _deliver(self, sender: str, call: Call, phase: str) -> None:
-        parse = self.watched in (sender, call.to)
+        kind, parse = KINDS[type(call.message)], self.watched in (sender, call.to)
         with self._timed(sender, phase):
-            raw = self._send(sender, call.message)
+            requests = self._send(sender, kind.requests(call.message))
         with self._timed(call.to, phase):
-            message = _read(type(call.message), raw, self.ticket.digest) if parse else call.message
-            reply = self._handle(call.to, sender, message)
-            raw = self._send(call.to, reply)
+            message: PeerRequest = call.message
+            if parse:
+                parts = [wire.parse(kind.request.proto, raw) for raw in requests]
+                read = kind.request.read
+                message = read(parts if kind.streams else parts[0], self.ticket.digest)
+            reply = self.rounds[call.to].handle(sender, message, NOW)
+            (raw,) = self._send(call.to, [kind.reply.write(reply)])
         with self._timed(sender, phase):
-            if parse and reply is not None:
-                reply = _read(type(reply), raw, self.ticket.digest)
+            if parse:
+                reply = kind.reply.read(wire.parse(kind.reply.proto, raw), self.ticket.digest)
             self.rounds[sender].answered(call, reply, NOW)
-
-    def _handle(self, to: str, sender: str, message: PeerMessage) -> PeerMessage | None:
-        round_ = self.rounds[to]
-        if isinstance(round_, AdditivePeerRound):
-            assert isinstance(message, AdditiveShare)
-            round_.share(sender, message, NOW)
-        elif isinstance(message, Exchange):
-            return round_.exchange(sender, message, NOW)
-        elif isinstance(message, Ready):
-            return round_.ready(sender, message, NOW)
-        elif isinstance(message, Acknowledge):
-            round_.acknowledge(sender, message, NOW)
-        else:
-            assert isinstance(message, Agreement)
-            round_.agreement(message)
-        return None
 
     def _upload(self, peer: str) -> None:
         update = self.rng.normal(0, 0.01, self.ticket.body).astype(np.float32)
@@ -256,9 +224,9 @@ class _Round:
         assert isinstance(round_, PeerRound)
         return round_
 
-    def _send(self, sender: str, message: PeerMessage | None) -> list[bytes]:
-        """The gRPC messages that it takes; counted, each with its frame."""
-        raw = _written(message)
+    def _send(self, sender: str, messages: Iterable[Any]) -> list[bytes]:
+        """The protobuf messages as bytes; counted, each with its frame."""
+        raw = [message.SerializeToString() for message in messages]
         self.bytes[sender, "p2p"] += sum(len(part) + FRAME_BYTES for part in raw)
         return raw
 
@@ -281,22 +249,3 @@ class _Round:
         return RoundFigures(
             self.ticket, seconds(self.watched), seconds(AGGREGATOR), sent, mean("unmask_in")
         )
-
-
-def _written(message: PeerMessage | None) -> list[bytes]:
-    if message is None:
-        return [peer_pb2.Empty().SerializeToString()]
-    if isinstance(message, AdditiveShare):
-        parts = [peer_pb2.ShareChunk(data=piece) for piece in pieces(message.vector)]
-        parts[0].ticket_digest = message.ticket_digest
-        return [part.SerializeToString() for part in parts]
-    _, write, _ = _CODECS[type(message)]
-    return [write(message).SerializeToString()]
-
-
-def _read(kind: type, raw: list[bytes], ticket_digest: bytes) -> PeerMessage:
-    if kind is AdditiveShare:
-        parts = [wire.parse(peer_pb2.ShareChunk, part) for part in raw]
-        return AdditiveShare(parts[0].ticket_digest, b"".join(part.data for part in parts))
-    new, _, read = _CODECS[kind]
-    return read(wire.parse(new, raw[0]), ticket_digest)

@@ -121,6 +121,11 @@ def pieces(data: bytes) -> Iterator[bytes]:
         yield data[start : start + CHUNK_BYTES]
 
 
+def size(message: Any) -> int:
+    """Bytes of one protobuf message on the wire, with its frame."""
+    return int(message.ByteSize()) + FRAME_BYTES
+
+
 def caller(context: Context) -> tuple[Role, str]:
     """Role and name from the caller's certificate."""
     names = context.auth_context().get("x509_subject_alternative_name", [])

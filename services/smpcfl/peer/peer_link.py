@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
+from collections.abc import Callable
 
 import grpc
 import grpc.aio
@@ -16,20 +14,12 @@ from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 
 from ..base.metrics import Metrics
-from ..net import rpc, wire
+from ..net import rpc
 from ..net.certificates import Identity, IdentityError, Role, check_certificate
 from ..net.directory import Directory
+from ..net.kinds import KINDS
 from ..protocol.errors import Reason, RemoteError
-from ..protocol.messages import (
-    Acknowledge,
-    AdditiveShare,
-    Agreement,
-    Call,
-    Exchange,
-    PeerMessage,
-    Ready,
-)
-from ..protocol.ticket import SignedTicket
+from ..protocol.messages import Call, PeerMessage
 from .agent import CallFailed
 
 log = logging.getLogger("smpcfl.peer")
@@ -54,15 +44,15 @@ class PeerLink:
             stub = pb_grpc.PeerStub(self._channel(call.to))
             if self._directory.members.get(call.to) is None:
                 await self._identify(stub, call.to)
-            method, request, convert = _encode(call.message)
-            timeout = SHARE_S if isinstance(call.message, AdditiveShare) else CALL_S
-            sent = _size(call.message, request)
+            kind = KINDS[type(call.message)]
+            method, timeout = kind.method, SHARE_S if kind.streams else CALL_S
+            request = kind.request.write(call.message)
+            sent = kind.size(call.message) if kind.streams else rpc.size(request)
             self._metrics.bytes.inc(sent, direction="out", channel="p2p")
             count(sent)
-            reply = await getattr(stub, method)(request(), timeout=timeout)
-            received = reply.ByteSize() + rpc.FRAME_BYTES
-            self._metrics.bytes.inc(received, direction="in", channel="p2p")
-            message: PeerMessage | None = convert(reply)
+            reply = await getattr(stub, method)(request, timeout=timeout)
+            self._metrics.bytes.inc(rpc.size(reply), direction="in", channel="p2p")
+            message: PeerMessage | None = kind.reply.read(reply, call.message.ticket_digest)
             outcome = "ok"
             return message
         except RemoteError as error:
@@ -128,42 +118,3 @@ class PeerLink:
     async def close(self) -> None:
         for _, made in self._channels.values():
             await made.close()
-
-
-def _encode(message: PeerMessage) -> tuple[str, Any, Any]:
-    """Method name, a function that makes the request, and one that reads the reply."""
-
-    def nothing(reply: Any) -> None:
-        return None
-
-    if isinstance(message, AdditiveShare):
-        return "Share", lambda: _chunks(message), nothing
-    if isinstance(message, SignedTicket):
-        offer = wire.ticket_to_proto(message)
-        return "Offer", lambda: offer, nothing
-    if isinstance(message, Exchange):
-        exchange = wire.exchange_to_proto(message)
-        return "Exchange", lambda: exchange, wire.exchange_from_proto
-    if isinstance(message, Acknowledge):
-        acknowledge = wire.acknowledge_to_proto(message)
-        return "Acknowledge", lambda: acknowledge, nothing
-    if isinstance(message, Ready):
-        ready = wire.ready_to_proto(message)
-        read = partial(wire.ready_reply_from_proto, ticket_digest=message.ticket_digest)
-        return "Ready", lambda: ready, read
-    assert isinstance(message, Agreement)
-    agreement = wire.agreement_to_proto(message)
-    return "Agree", lambda: agreement, nothing
-
-
-def _chunks(share: AdditiveShare) -> Iterator[pb.ShareChunk]:
-    digest = share.ticket_digest
-    for piece in rpc.pieces(share.vector):
-        yield pb.ShareChunk(ticket_digest=digest, data=piece)
-        digest = b""
-
-
-def _size(message: PeerMessage, request: Any) -> int:
-    if isinstance(message, AdditiveShare):
-        return sum(chunk.ByteSize() + rpc.FRAME_BYTES for chunk in _chunks(message))
-    return int(request().ByteSize()) + rpc.FRAME_BYTES

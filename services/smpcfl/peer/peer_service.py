@@ -15,8 +15,8 @@ from ..base.metrics import Metrics
 from ..net import certificates, rpc, wire
 from ..net.callers import Callers
 from ..net.certificates import Identity, Members, Role
+from ..net.kinds import KINDS
 from ..net.rpc import Context
-from ..protocol.additive import AdditivePeerRound
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.messages import AdditiveShare
 from .agent import PeerAgent
@@ -44,22 +44,21 @@ class PeerService(pb_grpc.PeerServicer):
             on_refusal=agent.log_refusal,
             callers=callers or Callers(),
         )
-        for name in ("Offer", "Exchange", "Acknowledge", "Ready", "Agree", "Share", "Identify"):
-            method = self._counted(getattr(self, f"_{name.lower()}"), "p2p")
-            setattr(self, name, limited(name)(method))
-        unmask = self._counted(self._unmask, "unmask")
-        self.Unmask = limited("Unmask")(unmask)
+        methods = {row.method: self._for_the_round(kind) for kind, row in KINDS.items()}
+        methods |= {"Offer": self._offer, "Share": self._share, "Identify": self._identify}
+        for name, method in methods.items():
+            setattr(self, name, limited(name)(self._counted(method, "p2p")))
+        self.Unmask = limited("Unmask")(self._counted(self._unmask, "unmask"))
 
     def _counted(self, method: Any, channel: str) -> Any:
         """Counts request and reply in bytes; replies to peers are part of the round's p2p bytes."""
 
         async def call(request: Any, context: Context) -> Any:
             if hasattr(request, "ByteSize"):  # streams count their chunks themselves
-                received = request.ByteSize() + rpc.FRAME_BYTES
-                self._metrics.bytes.inc(received, direction="in", channel=channel)
+                self._metrics.bytes.inc(rpc.size(request), direction="in", channel=channel)
             rpc.check_standing(context, self._members.revoked)
             reply = await method(request, context)
-            sent = reply.ByteSize() + rpc.FRAME_BYTES
+            sent = rpc.size(reply)
             self._metrics.bytes.inc(sent, direction="out", channel=channel)
             if channel == "p2p":
                 self._agent.p2p_bytes += sent
@@ -72,36 +71,21 @@ class PeerService(pb_grpc.PeerServicer):
         self._agent.take_ticket(wire.ticket_from_proto(request))
         return pb.Empty()
 
-    async def _exchange(self, request: messages.Exchange, context: Context) -> messages.Exchange:
-        peer = await rpc.require(context, Role.PEER)
-        message = wire.exchange_from_proto(request)
-        round_ = self._agent.seeded(message.announcement.ticket_digest)
-        reply = round_.exchange(peer, message, self._agent.now())
-        self._agent.wake()
-        return wire.exchange_to_proto(reply)
+    def _for_the_round(self, kind: type) -> Any:
+        """Of a message that the open round takes."""
+        row = KINDS[kind]
+        roles = (Role.PEER, Role.AGGREGATOR) if row.relayed else (Role.PEER,)
 
-    async def _acknowledge(self, request: messages.Acknowledge, context: Context) -> pb.Empty:
-        peer = await rpc.require(context, Role.PEER)
-        round_ = self._agent.seeded(request.ticket)
-        message = wire.acknowledge_from_proto(request, round_.ticket.digest)
-        round_.acknowledge(peer, message, self._agent.now())
-        self._agent.wake()
-        return pb.Empty()
+        async def call(request: Any, context: Context) -> Any:
+            peer = await rpc.require(context, *roles)
+            round_ = self._agent.round_of(row.ticket(request))
+            take = round_.handler(kind)
+            message = row.request.read(request, round_.ticket.digest)
+            reply = take(peer, message, self._agent.now())
+            self._agent.wake()
+            return row.reply.write(reply)
 
-    async def _ready(self, request: messages.Ready, context: Context) -> messages.ReadyReply:
-        peer = await rpc.require(context, Role.PEER)
-        round_ = self._agent.seeded(request.ticket)
-        message = wire.ready_from_proto(request, round_.ticket.digest)
-        reply = round_.ready(peer, message, self._agent.now())
-        self._agent.wake()
-        return wire.ready_reply_to_proto(reply)
-
-    async def _agree(self, request: messages.Agreement, context: Context) -> pb.Empty:
-        await rpc.require(context, Role.PEER, Role.AGGREGATOR)
-        round_ = self._agent.seeded(request.ticket)
-        round_.agreement(wire.agreement_from_proto(request, round_.ticket.digest))
-        self._agent.wake()
-        return pb.Empty()
+        return call
 
     async def _share(self, request: AsyncIterator[pb.ShareChunk], context: Context) -> pb.Empty:
         peer = await rpc.require(context, Role.PEER)
@@ -111,13 +95,11 @@ class PeerService(pb_grpc.PeerServicer):
         except (StopAsyncIteration, TimeoutError):
             raise RemoteError(Reason.MALFORMED, "empty stream", peer=peer) from None
         round_ = self._agent.round_of(first.ticket_digest)
-        if not isinstance(round_, AdditivePeerRound):
-            raise RemoteError(Reason.POLICY_MODE, expected="additive", found="seeded")
+        take = round_.handler(AdditiveShare)
         round_.ticket.index(peer)
         work = self._collect(peer, round_.ticket.layout.nbytes, first, chunks)
         vector = await self._agent.while_open(round_, work)
-        share = AdditiveShare(round_.ticket.digest, vector)
-        round_.share(peer, share, self._agent.now())
+        take(peer, AdditiveShare(round_.ticket.digest, vector), self._agent.now())
         self._agent.wake()
         return pb.Empty()
 
@@ -138,8 +120,7 @@ class PeerService(pb_grpc.PeerServicer):
                         Reason.WRONG_LENGTH, "share", peer=peer, expected=size, found=found
                     )
                 data += chunk.data
-                received = chunk.ByteSize() + rpc.FRAME_BYTES
-                self._metrics.bytes.inc(received, direction="in", channel="p2p")
+                self._metrics.bytes.inc(rpc.size(chunk), direction="in", channel="p2p")
                 chunk = await anext(rest, None)
             return bytes(data)
         finally:

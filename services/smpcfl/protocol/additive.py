@@ -6,9 +6,9 @@ holds. Any peer that is lost voids the round.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from .base_round import Member
+from .base_round import Handler, Member
 from .errors import Reason, RemoteError
 from .keystream import Secret, expand
 from .masks import AdditiveMasks
@@ -39,6 +39,9 @@ class AdditivePeerRound(Member):
         self._received: set[int] = set()
         self._delivered: set[int] = set()
         self._sum: RingVector = self.ticket.layout.zeros()
+
+    def _handlers(self) -> Mapping[type, Handler]:
+        return {AdditiveShare: self.share}
 
     def share(self, sender: str, message: AdditiveShare, now: float) -> None:
         """Another peer's share. A second one changes nothing: the call may be repeated."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
 from .errors import Reason, RemoteError
-from .messages import Call, Header
+from .messages import Call, Header, PeerMessage
 from .phases import Event, Phase, step
 from .retry import Retries
 from .signing import Signer
 from .ticket import SignedTicket
+
+Handler: TypeAlias = Callable[[str, Any, float], PeerMessage | None]
 
 
 class Member:
@@ -40,6 +45,26 @@ class Member:
                 self._retries.defer((SignedTicket, index), spread)
         self._frozen: bytes | None = None
         self._begun = False
+
+    # -- what comes in ----------------------------------------------------------------------------
+
+    def handle(self, sender: str, message: PeerMessage, now: float) -> PeerMessage | None:
+        """The reply to a message of another peer; None where there is nothing to say.
+
+        RemoteError if it is refused. A SignedTicket is not for the round: it opens one.
+        """
+        return self.handler(type(message))(sender, message, now)
+
+    def handler(self, kind: type) -> Handler:
+        """What takes (sender, message, now). RemoteError(POLICY_MODE) for a kind of another mode."""
+        found = self._handlers().get(kind)
+        if found is None:
+            raise RemoteError(Reason.POLICY_MODE, kind.__name__, found=self.ticket.mode)
+        return found
+
+    def _handlers(self) -> Mapping[type, Handler]:
+        """By the kind of message."""
+        raise NotImplementedError
 
     # -- the upload -------------------------------------------------------------------------------
 

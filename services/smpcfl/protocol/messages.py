@@ -131,6 +131,10 @@ class Exchange:
     dealt: Dealt
     confirmation: bytes = b""
 
+    @property
+    def ticket_digest(self) -> bytes:
+        return self.announcement.ticket_digest
+
     def __post_init__(self) -> None:
         if self.confirmation:
             _length(self.confirmation, SIGNATURE_BYTES, "confirmation")
@@ -369,9 +373,8 @@ class AdditiveShare:
         _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
 
 
-PeerMessage: TypeAlias = (
-    SignedTicket | Exchange | Acknowledge | Ready | ReadyReply | Agreement | AdditiveShare
-)
+PeerRequest: TypeAlias = SignedTicket | Exchange | Acknowledge | Ready | Agreement | AdditiveShare
+PeerMessage: TypeAlias = PeerRequest | ReadyReply
 
 
 @dataclass(frozen=True)
@@ -379,7 +382,7 @@ class Call:
     """A unary call that is due: `message` to the cohort member `to` (a peer id)."""
 
     to: str
-    message: PeerMessage
+    message: PeerRequest
 
 
 def sign_announcement(

@@ -6,10 +6,10 @@ take a message and return the reply.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from . import failures
-from .base_round import Member
+from .base_round import Handler, Member
 from .dealing import Secrets, check_dealt, check_ready, deal, make_ready
 from .errors import Reason, RemoteError
 from .keystream import check_public_key, pair_key, self_key
@@ -82,6 +82,14 @@ class PeerRound(Member):
         for index in self.neighbours:
             if index < self.me and spread is None:
                 self._retries.defer((SignedTicket, index), OFFER_AFTER_S)
+
+    def _handlers(self) -> Mapping[type, Handler]:
+        return {
+            Exchange: self.exchange,
+            Acknowledge: self.acknowledge,
+            Ready: self.ready,
+            Agreement: lambda sender, message, now: self.agreement(message),
+        }
 
     # -- exchange -------------------------------------------------------------------------------
 

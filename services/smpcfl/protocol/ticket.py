@@ -168,6 +168,10 @@ class SignedTicket:
     ticket: Ticket
     signature: bytes
 
+    @property
+    def ticket_digest(self) -> bytes:
+        return self.ticket.digest
+
 
 def pack_bitmap(members: Sequence[int], size: int) -> bytes:
     """One bit for each cohort index, least significant first."""
