@@ -83,7 +83,7 @@ async def deployed(net: Deployed) -> Liar:
 
 async def rest_completes(net: Deployed) -> None:
     rounds = [round_of(net, index) for index in OTHERS]
-    await net.until(lambda: all(set(r._confirmations) >= set(OTHERS) - {r.me} for r in rounds))
+    await net.until(lambda: all(set(r._of.confirmations) >= set(OTHERS) - {r.me} for r in rounds))
     net.skip_to(net.ticket.deadlines.exchange)
     await net.until(lambda: all(set(r._counted()) == set(OTHERS) - {r.me} for r in rounds))
     net.skip_to(net.ticket.deadlines.ready)
@@ -120,7 +120,7 @@ async def anothers_ready(net: Deployed) -> Any:
     liar = await deployed(net)
     await liar.deal(liar.dealer("its own"), VICTIM)
     other = round_of(net, ANOTHER)
-    await net.until(lambda: len(other._confirmations) >= 3)
+    await net.until(lambda: len(other._of.confirmations) >= 3)
     return await liar.ready(VICTIM, replace(other._own_ready(VICTIM), announcement=None))
 
 
@@ -139,7 +139,7 @@ async def test_anothers_ready_counts_where_nobody_checks_it(tmp_path: Path) -> N
         async with Deployed(tmp_path, PEERS) as net:
             reply = await anothers_ready(net)
             assert reply.counted
-            assert LIAR in round_of(net, VICTIM)._ready_of
+            assert round_of(net, VICTIM)._of[LIAR].ready
 
 
 # -- an earlier round ----------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ async def test_two_announcements_count_where_confirmations_do_not(tmp_path: Path
         async with Deployed(tmp_path, PEERS) as net:
             replies = await ready_to_each(*await two_announcements(net))
             assert all(reply.counted for reply in replies)
-            held = [round_of(net, to)._announcements[LIAR] for to in OTHERS]
+            held = [round_of(net, to)._of.announcements[LIAR] for to in OTHERS]
             assert len({item.public_key for item in held}) == 2
 
 

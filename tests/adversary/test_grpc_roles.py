@@ -65,13 +65,13 @@ async def offer(net: Deployed, caller: Identity) -> Any:
 
 
 async def exchange(net: Deployed, caller: Identity) -> Any:
-    found = Exchange(round_of(net, 0).announcement, round_of(net, TO)._held[0])
+    found = Exchange(round_of(net, 0).announcement, round_of(net, TO)._of[0].dealt)
     request = wire.exchange_to_proto(found)
     return await outcome(net.stub(caller, TO).Exchange(request, timeout=CALL_S))
 
 
 async def acknowledge(net: Deployed, caller: Identity) -> Any:
-    confirmation = round_of(net, TO)._confirmations[0]
+    confirmation = round_of(net, TO)._of[0].confirmation
     request = messages.Acknowledge(ticket=wire.tag(net.ticket.digest), confirmation=confirmation)
     return await outcome(net.stub(caller, TO).Acknowledge(request, timeout=CALL_S))
 

@@ -218,11 +218,11 @@ def test_anothers_announcement_is_not_taken_for_ones_own() -> None:
     receiver, error = anothers_announcement()
     assert error is not None
     assert (error.reason, error.peer) == (Reason.MALFORMED, PEERS[1])
-    assert not receiver._held
+    assert not receiver._of.held
     with removed(check(PeerRound, "_know", Reason.MALFORMED)):
         receiver, error = anothers_announcement()
     assert error is None
-    assert receiver._announcements[1].dealer == 0
+    assert receiver._of.announcements[1].dealer == 0
 
 
 # -- a replayed exchange --------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ class TwoFaced(PeerRound):
         return replace(super()._own_ready(to), announcement=announcement)
 
     def _take_confirmation(self, index: int, signature: bytes) -> None:
-        self._confirmations[index] = signature  # of one announcement or of the other
+        self._of[index].confirmation = signature  # of one announcement or of the other
 
 
 def twin_key(round_: PeerRound) -> bytes:

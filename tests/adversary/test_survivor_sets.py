@@ -105,7 +105,7 @@ def forged_agreements(network: Network) -> list[Reason]:
         for j in round_of(network, index).neighbours:
             signer = network.ticket.cohort[COLLUDER]
             forged = agreement(network, j, survivors(network, members), signer=signer)
-            round_of(network, index)._early.pop(j, None)  # the true one is held back
+            round_of(network, index)._of[j].agreement = None  # the true one is held back
             try:
                 round_of(network, index).agreement(forged)
             except RemoteError as error:

@@ -64,7 +64,7 @@ async def test_a_seeded_round_survives_any_call(tmp_path: Path) -> None:
     live.start()
     await onslaught()
     live.let("Offer", "Exchange")
-    await live.until(lambda round_: len(round_._announcements) == 3)
+    await live.until(lambda round_: len(round_._of.announcements) == 3)
     await onslaught()
     live.let("Acknowledge", "Ready")
     await live.until(lambda round_: round_.phase is Phase.READY and round_.all_count)

@@ -107,7 +107,7 @@ def test_agreements_without_a_count_are_agreements_but_no_counts() -> None:
     peer, message = round_of(network, 0), survivors(network, EVERYONE)
     peer.survivors(message, network.now)
     found, t = agreed(network), network.ticket.threshold
-    del round_of(network, 1)._failure_shares[5]  # as of one that never met 5
+    round_of(network, 1)._of[5].failure_share = None  # as of one that never met 5
     lacking = agreement(network, 1, message)
     assert lacking.failure_sum is None
     for item in (lacking, *found[2 : t + 1]):
@@ -172,8 +172,8 @@ def test_who_has_an_announcement_by_ready_alone_can_count_as_well() -> None:
     network.pump((Ready,))
     network.upload()
     peer, message = round_of(network, 0), survivors(network, EVERYONE)
-    assert 5 not in peer._held, "the reply to its exchange was lost"
-    assert 5 in peer._announcements
+    assert 5 not in peer._of.held, "the reply to its exchange was lost"
+    assert 5 in peer._of.announcements
     assert agreement(network, 0, message).failure_sum is not None
     assert network.unmask() == network.expected()
     found = [seeded(round_)._agreement for round_ in network.rounds.values()]

@@ -157,9 +157,8 @@ class TakesAnySet(PeerRound):
 
     def answer(self, now: float) -> Answer | None:
         if self._agreement is not None:
-            self._early = {
-                j: replace(self._agreement, peer=j, failure_sum=0) for j in self.neighbours
-            }
+            for j in self.neighbours:
+                self._of[j].agreement = replace(self._agreement, peer=j, failure_sum=0)
         with patch.object(peer_module, "check_contributors"):
             return super().answer(now)
 
@@ -182,9 +181,10 @@ class KeepsShares(PeerRound):
     """Closes without dropping what others dealt to it."""
 
     def _wipe(self) -> None:
-        held = dict(self._held)
+        held = self._of.held
         super()._wipe()
-        self._held = held
+        for dealer, dealt in held.items():
+            self._of[dealer].dealt = dealt
 
 
 WEAK = {

@@ -51,7 +51,7 @@ class Loot:
         round_ = round_of(self.network, index)
         assert round_._secrets is not None
         self.keys[index] = round_._secrets.private
-        for dealer, dealt in round_._held.items():
+        for dealer, dealt in round_._of.held.items():
             self.take(index, "self", dealer, dealt.self_share)
             self.take(index, "pair", dealer, dealt.pair_share)
 

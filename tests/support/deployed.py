@@ -342,12 +342,13 @@ class Deployed:
 
         def has_told(index: int) -> bool:
             round_ = round_of(net, index)
-            return round_._agreement is None or round_._agreed_to == set(round_.neighbours)
+            told = [round_._of[j].agreed_to for j in round_.neighbours]
+            return round_._agreement is None or all(told)
 
         def has_enough(index: int) -> bool:
-            own, early = round_of(net, index)._agreement, round_of(net, index)._early
+            own = round_of(net, index)._agreement
             assert own is not None
-            same = [i for i in early.values() if i.survivors_digest == own.survivors_digest]
+            same = round_of(net, index)._of.agreed(own.survivors_digest)
             sums = {i.peer for i in (own, *same) if i.failure_sum is not None}
             return len(same) >= self.ticket.threshold < len(sums)
 

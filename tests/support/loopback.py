@@ -166,7 +166,7 @@ class Loopback:
         rounds = [self.agents[peer].seeded(signed.ticket.digest) for peer in taking_part]
         deadlines, others = signed.ticket.deadlines, len(taking_part) - 1
         for deadline_ms, done in (
-            (deadlines.exchange, lambda round_: len(round_._confirmations)),
+            (deadlines.exchange, lambda round_: len(round_._of.confirmations)),
             (deadlines.ready, lambda round_: len(round_._counted())),
         ):
             while any(done(round_) < others for round_ in rounds):  # noqa: ASYNC110

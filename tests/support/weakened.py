@@ -43,7 +43,8 @@ class WithoutAgreement(PeerRound):
 
     def answer(self, now: float) -> Answer | None:
         if self._agreement is not None:
-            self._early = {j: replace(self._agreement, peer=j) for j in self.neighbours}
+            for j in self.neighbours:
+                self._of[j].agreement = replace(self._agreement, peer=j)
         with patch.object(peer_round, "check_contributors"):
             return super().answer(now)
 
@@ -66,8 +67,8 @@ class ForgetsSurvivors(PeerRound):
         if self._survivors is not None:
             self._survivors = self._agreement = self._answer = None
             self._ledger = Ledger()
-            self._early.clear()
-            self._agreed_to.clear()
+            for neighbour in self._of.values():
+                neighbour.agreement, neighbour.agreed_to = None, False
             self.phase = Phase.UPLOADED
         super().survivors(message, now)
 

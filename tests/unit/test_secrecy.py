@@ -77,7 +77,7 @@ def network() -> Network:
 def secrets_of(round_: PeerRound) -> list[bytes]:
     secrets = round_._secrets
     assert secrets is not None
-    held = [*secrets.dealt.values(), *round_._held.values()]
+    held = [*secrets.dealt.values(), *round_._of.held.values()]
     raw = secrets.private.private_bytes_raw()
     return [secrets.self_seed, raw, *(s for d in held for s in (d.self_share, d.pair_share))]
 
@@ -99,7 +99,7 @@ def test_the_mask_of_a_failure_and_its_shares(network: Network) -> None:
     secrets = round_._secrets
     assert secrets is not None
     own = numbers(secrets.failure_mask, secrets.failure_share)
-    dealt, held = secrets.dealt.values(), round_._held.values()
+    dealt, held = secrets.dealt.values(), round_._of.held.values()
     shares = numbers(*(item.failure_share for item in (*dealt, *held)))
     message = sent(round_of(Network(make_ticket(4)).until("start"), 0), Exchange, 2, 0.0)
     shares += numbers(message.dealt.failure_share)

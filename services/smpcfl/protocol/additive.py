@@ -12,7 +12,7 @@ from .base_round import Handler, Member
 from .errors import Reason, RemoteError
 from .keystream import Secret, expand
 from .masks import AdditiveMasks
-from .messages import AdditiveShare, Call, Header, PeerMessage, header_bytes
+from .messages import AdditiveShare, Call, Header, PeerMessage, PeerRequest
 from .phases import Event, Phase, step
 from .ring import RingVector
 from .signing import Signer
@@ -63,16 +63,8 @@ class AdditivePeerRound(Member):
         return self._received & self._delivered == set(self.neighbours)
 
     def masks_available(self, now: float) -> bool:
-        self._advance(now)
-        if self.phase is Phase.ABSTAINED:
-            raise RemoteError(
-                Reason.TOO_FEW_COUNTING,
-                "abstained at the upload deadline: shares are missing",
-                expected=len(self.neighbours),
-                found=len(self._received & self._delivered),
-            )
-        if self.phase is Phase.CLOSED:
-            raise RemoteError(Reason.ROUND_CLOSED, "masks")
+        found = len(self._received & self._delivered)
+        self._check_taking_part(now, len(self.neighbours), found, ": shares are missing")
         return self.phase is Phase.READY
 
     def masks(self, now: float, *, failed: bool = False) -> tuple[AdditiveMasks, Header]:
@@ -86,8 +78,7 @@ class AdditivePeerRound(Member):
         total = self._sum
         for seed in self._seeds.values():
             total -= expand(seed, self.ticket.layout)
-        signed = header_bytes(self.ticket.digest, self.me, NO_ANNOUNCEMENT, ())
-        self.header = Header(self.ticket.digest, self.me, NO_ANNOUNCEMENT, (), self._signer(signed))
+        self.header = self._sign_header(NO_ANNOUNCEMENT, ())
         self._sum = self.ticket.layout.zeros()
         return AdditiveMasks(total.tobytes()), self.header
 
@@ -107,18 +98,9 @@ class AdditivePeerRound(Member):
                 due.append(Call(self._id(index), AdditiveShare(self.ticket.digest, vector)))
         return due
 
-    def answered(self, call: Call, reply: PeerMessage | None, now: float) -> None:
-        """The share arrived, or the ticket."""
-        del reply
-        if self.phase is Phase.CLOSED:
-            return
-        index = self.ticket.index(call.to)
-        self._retries.succeeded((type(call.message), index))
-        if isinstance(call.message, AdditiveShare):
+    def _take_reply(self, index: int, sent: PeerRequest, reply: PeerMessage | None) -> None:
+        if isinstance(sent, AdditiveShare):
             self._delivered.add(index)
-        else:
-            self._unoffered.discard(index)
-        self._advance(now)
 
     def _wipe(self) -> None:
         self._seeds = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from .errors import Reason, RemoteError
-from .messages import Call, Header, PeerMessage
+from .messages import Call, Header, PeerMessage, PeerRequest, header_bytes
 from .phases import Event, Phase, step
 from .retry import Retries
 from .signing import Signer
@@ -87,6 +87,19 @@ class Member:
         """Whether `masks` may be called. RemoteError(TOO_FEW_COUNTING) once they never will be."""
         raise NotImplementedError
 
+    def _check_taking_part(self, now: float, expected: int, found: int, why: str = "") -> None:
+        """RemoteError if this peer abstained, with `found` of the `expected` neighbours, or is done."""
+        self._advance(now)
+        if self.phase is Phase.ABSTAINED:
+            raise RemoteError(
+                Reason.TOO_FEW_COUNTING,
+                f"abstained at the upload deadline{why}",
+                expected=expected,
+                found=found,
+            )
+        if self.phase is Phase.CLOSED:
+            raise RemoteError(Reason.ROUND_CLOSED, "masks")
+
     def _check_unspent(self, now: float) -> None:
         """RemoteError unless the round's masks may be given out now, for the first time."""
         if self.phase in (Phase.MASKED, Phase.UPLOADED):
@@ -95,6 +108,13 @@ class Member:
             raise RemoteError(Reason.WRONG_PHASE, "masks before the round was begun")
         if not self.masks_available(now):
             raise RemoteError(Reason.WRONG_PHASE, f"masks in phase {self.phase}")
+
+    def _sign_header(
+        self, announcement_hash: bytes, named: tuple[tuple[int, bytes], ...], masked: int = 0
+    ) -> Header:
+        digest = self.ticket.digest
+        signed = header_bytes(digest, self.me, announcement_hash, named, masked)
+        return Header(digest, self.me, announcement_hash, named, self._signer(signed), masked)
 
     def freeze(self, vector: bytes, now: float) -> None:
         """Keeps the one upload of this round, to be resent byte for byte.
@@ -118,6 +138,24 @@ class Member:
     def offered(self) -> None:
         """Another peer offers the ticket around: this one need not."""
         self._unoffered.clear()
+
+    def answered(self, call: Call, reply: PeerMessage | None, now: float) -> None:
+        """The reply to a call. A reply that is refused counts as a failed call, and is raised."""
+        if self.phase is Phase.CLOSED:
+            return
+        index = self.ticket.index(call.to)
+        try:
+            self._take_reply(index, call.message, reply)
+        except RemoteError:
+            self.failed(call, now)
+            raise
+        self._retries.succeeded((type(call.message), index))
+        if isinstance(call.message, SignedTicket):
+            self._unoffered.discard(index)
+        self._advance(now)
+
+    def _take_reply(self, index: int, sent: PeerRequest, reply: PeerMessage | None) -> None:
+        raise NotImplementedError
 
     def failed(self, call: Call, now: float, reason: Reason | None = None) -> None:
         """The call got no usable reply. Who does not know the ticket is offered it first."""

@@ -330,6 +330,10 @@ class Agreement:
         _length(self.signature, SIGNATURE_BYTES, "signature")
         _index(self.peer, "peer")
 
+    def says_the_same(self, other: Agreement) -> bool:
+        mine = (self.survivors_digest, self.failure_sum)
+        return mine == (other.survivors_digest, other.failure_sum)
+
 
 @dataclass(frozen=True)
 class ShownShare:

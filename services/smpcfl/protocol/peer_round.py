@@ -7,6 +7,7 @@ take a message and return the reply.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 
 from . import failures
 from .base_round import Handler, Member
@@ -21,10 +22,10 @@ from .messages import (
     Announcement,
     Answer,
     Call,
-    Dealt,
     Exchange,
     Header,
     PeerMessage,
+    PeerRequest,
     Ready,
     ReadyReply,
     ShownShare,
@@ -32,8 +33,8 @@ from .messages import (
     agreement_bytes,
     check_signature,
     confirmation_bytes,
-    header_bytes,
 )
+from .neighbour import Neighbours, failure_sums
 from .phases import Event, Phase, step
 from .policy import Policy
 from .retry import LONGEST_S
@@ -43,6 +44,8 @@ from .ticket import SignedTicket
 
 OFFER_AFTER_S = 3.0  # a lower id that has not called by then may not have the ticket
 YIELD_S = 0.25  # how long a higher id waits for the ready of a lower one before it sends its own
+
+_NAMED = attrgetter("survivors", "headers_digest")  # two sets with the same are one
 
 
 class PeerRound(Member):
@@ -64,16 +67,7 @@ class PeerRound(Member):
         self._policy = policy
         self._ledger = ledger or Ledger()
         self._keyring = keyring
-        self._announcements: dict[int, Announcement] = {}
-        self._held: dict[int, Dealt] = {}
-        self._failure_shares: dict[int, int] = {}
-        self._confirmations: dict[int, bytes] = {}
-        self._owed: set[int] = set()
-        self._ready_of: set[int] = set()
-        self._told: set[int] = set()
-        self._took_ready: set[int] = set()
-        self._early: dict[int, Agreement] = {}
-        self._agreed_to: set[int] = set()
+        self._of = Neighbours()
         self._counting: tuple[int, ...] = ()
         self._survivors: Survivors | None = None
         self._agreement: Agreement | None = None
@@ -111,18 +105,18 @@ class PeerRound(Member):
     def _take_shares(self, index: int, message: Exchange) -> bytes:
         self._know(index, message.announcement)
         check_dealt(self.ticket, self.me, message.announcement, message.dealt)
-        self._held[index] = message.dealt
-        self._failure_shares[index] = message.dealt.failure_share
+        neighbour = self._of[index]
+        neighbour.dealt, neighbour.failure_share = message.dealt, message.dealt.failure_share
         return self._signer(confirmation_bytes(message.announcement.hash, self.me))
 
     def _know(self, index: int, announcement: Announcement) -> None:
-        known = self._announcements.get(index)
+        known = self._of[index].announcement
         if known is None:
             announcement.check(self.ticket, self._keyring)
             if announcement.dealer != index:
                 raise RemoteError(Reason.MALFORMED, "another's announcement", peer=self._id(index))
             check_public_key(announcement.public_key, self._id(index))
-            self._announcements[index] = announcement
+            self._of[index].announcement = announcement
         elif known.hash != announcement.hash:
             raise RemoteError(Reason.EQUIVOCATION, "two announcements", peer=self._id(index))
 
@@ -136,7 +130,7 @@ class PeerRound(Member):
     def _take_confirmation(self, index: int, signature: bytes) -> None:
         signed = confirmation_bytes(self.announcement.hash, index)
         check_signature(self._keyring, self._id(index), signed, signature, "confirmation")
-        self._confirmations[index] = signature
+        self._of[index].confirmation = signature
 
     # -- ready ----------------------------------------------------------------------------------
 
@@ -149,27 +143,29 @@ class PeerRound(Member):
         if self._is_fixed():
             return ReadyReply(counted=index in self._counting)
         if self.phase is Phase.READY:
-            self._told.add(index)
-            has_it = index in self._took_ready
+            self._of[index].told = True
+            has_it = self._of[index].took_ready
             return ReadyReply(counted=True, ready=None if has_it else self._own_ready(index))
         return ReadyReply(counted=True)
 
     def _take_ready(self, index: int, message: Ready) -> None:
+        neighbour = self._of[index]
         if message.announcement is not None:
             self._know(index, message.announcement)
-            self._failure_shares.setdefault(index, message.failure_share)
-        known = self._announcements.get(index)
+            if neighbour.failure_share is None:
+                neighbour.failure_share = message.failure_share
+        known, held = neighbour.announcement, neighbour.dealt is not None
         if known is None:
             raise RemoteError(Reason.WRONG_PHASE, "ready before exchange", peer=self._id(index))
-        if index in self._ready_of:
+        if neighbour.ready:
             return
-        check_ready(self.ticket, self._keyring, known, self.me, index in self._held, message)
+        check_ready(self.ticket, self._keyring, known, self.me, held, message)
         if not self._is_fixed():
-            self._ready_of.add(index)
+            neighbour.ready = True
 
     def _own_ready(self, to: int) -> Ready:
         share = self._open_secrets().dealt[to].failure_share
-        return make_ready(self.ticket, self.announcement, self._confirmations, to, share)
+        return make_ready(self.ticket, self.announcement, self._of.confirmations, to, share)
 
     def _is_fixed(self) -> bool:
         """Whether the set of counting neighbours can no longer grow."""
@@ -178,16 +174,7 @@ class PeerRound(Member):
     # -- upload ---------------------------------------------------------------------------------
 
     def masks_available(self, now: float) -> bool:
-        self._advance(now)
-        if self.phase is Phase.ABSTAINED:
-            raise RemoteError(
-                Reason.TOO_FEW_COUNTING,
-                "abstained at the upload deadline",
-                expected=self.ticket.threshold,
-                found=len(self._counted()),
-            )
-        if self.phase is Phase.CLOSED:
-            raise RemoteError(Reason.ROUND_CLOSED, "masks")
+        self._check_taking_part(now, self.ticket.threshold, len(self._counted()))
         if self.phase in (Phase.AGREED, Phase.ANSWERED):
             raise RemoteError(Reason.WRONG_PHASE, f"masks in phase {self.phase}")
         if self.phase is not Phase.READY:
@@ -201,7 +188,7 @@ class PeerRound(Member):
         return len(self._counted()) == len(self.neighbours)
 
     def _counted(self) -> tuple[int, ...]:
-        return tuple(index for index in self.neighbours if index in self._ready_of & self._told)
+        return tuple(i for i in self.neighbours if self._of[i].ready and self._of[i].told)
 
     def masks(self, now: float, *, failed: bool = False) -> tuple[SeededMasks, Header]:
         """The round's masks and the signed header; once. RemoteError(MASKS_SPENT) the second time.
@@ -210,29 +197,19 @@ class PeerRound(Member):
         """
         self._check_unspent(now)
         counting = self._counted()
-        secrets = self._open_secrets()
+        secrets, announcements = self._open_secrets(), self._of.announcements
+        digest, me = self.ticket.digest, self._id(self.me)
         # Keys before the phase: a neighbour's bad public key must not spend the masks.
         keys = {
-            index: pair_key(
-                secrets.private,
-                self._announcements[index].public_key,
-                self.ticket.digest,
-                self._id(self.me),
-                self._id(index),
-            )
-            for index in counting
+            i: pair_key(secrets.private, announcements[i].public_key, digest, me, self._id(i))
+            for i in counting
         }
-        self.phase = step(self.phase, Event.MASK)
-        self._counting = counting
-        own_key = self_key(secrets.self_seed, self.ticket.digest, self._id(self.me))
-        named = tuple((index, self._announcements[index].hash) for index in counting)
+        self.phase, self._counting = step(self.phase, Event.MASK), counting
+        named = tuple((index, announcements[index].hash) for index in counting)
         masked = failures.hide(failed, secrets.failure_mask)
-        signed = header_bytes(self.ticket.digest, self.me, self.announcement.hash, named, masked)
-        self.header = Header(
-            self.ticket.digest, self.me, self.announcement.hash, named, self._signer(signed), masked
-        )
+        self.header = self._sign_header(self.announcement.hash, named, masked)
         masks = SeededMasks(
-            own_key,
+            self_key(secrets.self_seed, digest, me),
             tuple(key for index, key in keys.items() if index > self.me),
             tuple(key for index, key in keys.items() if index < self.me),
         )
@@ -246,16 +223,13 @@ class PeerRound(Member):
             raise RemoteError(Reason.ROUND_CLOSED, "survivors")
         if self._survivors is not None:
             check_origin(self.ticket, self._keyring, message)
-            if (message.survivors, message.headers_digest) != (
-                self._survivors.survivors,
-                self._survivors.headers_digest,
-            ):
+            if _NAMED(message) != _NAMED(self._survivors):
                 raise RemoteError(Reason.SECOND_SURVIVOR_SET, "another survivor set in this round")
             return
         self._before(now, self.ticket.deadlines.agree)
-        known = {index: item.hash for index, item in self._announcements.items()}
+        known = {index: item.hash for index, item in self._of.announcements.items()}
         known[self.me] = self.announcement.hash
-        survivors_digest = check_survivors(self.ticket, self._policy, self._keyring, message, known)
+        found = check_survivors(self.ticket, self._policy, self._keyring, message, known)
         if self.me in message.survivors and self._frozen is None:
             raise RemoteError(Reason.WRONG_PHASE, "counted as a survivor without an upload")
         phase = step(self.phase, Event.SURVIVORS)
@@ -263,17 +237,13 @@ class PeerRound(Member):
         self.phase = phase
         self._survivors = message
         total = self._failure_sum(message.survivors)
-        signed = agreement_bytes(self.ticket.digest, survivors_digest, self.me, total)
-        self._agreement = Agreement(
-            self.ticket.digest, survivors_digest, self.me, self._signer(signed), total
-        )
+        digest = self.ticket.digest
+        signed = agreement_bytes(digest, found, self.me, total)
+        self._agreement = Agreement(digest, found, self.me, self._signer(signed), total)
 
     def _failure_sum(self, survivors: tuple[int, ...]) -> int | None:
         """Of the shares of r_i over the survivors; None where one is missing."""
-        held = {**self._failure_shares, self.me: self._open_secrets().failure_share}
-        if not held.keys() >= set(survivors):
-            return None
-        return sum(held[index] for index in survivors) % failures.PRIME
+        return self._of.failure_sum(survivors, {self.me: self._open_secrets().failure_share})
 
     def agreement(self, message: Agreement) -> None:
         """A neighbour's agreement, from whoever relays it; kept also when it comes early."""
@@ -288,11 +258,10 @@ class PeerRound(Member):
             self.ticket.digest, message.survivors_digest, message.peer, message.failure_sum
         )
         check_signature(self._keyring, peer, signed, message.signature, "agreement")
-        first = self._early.setdefault(message.peer, message)
-        if (first.survivors_digest, first.failure_sum) != (
-            message.survivors_digest,
-            message.failure_sum,
-        ):
+        first = self._of[message.peer].agreement
+        if first is None:
+            self._of[message.peer].agreement = message
+        elif not first.says_the_same(message):
             raise RemoteError(Reason.EQUIVOCATION, "two agreements", peer=peer)
 
     def answer(self, now: float) -> Answer | None:
@@ -306,13 +275,8 @@ class PeerRound(Member):
             return self._answer
         if self._survivors is None or self._agreement is None:
             raise RemoteError(Reason.WRONG_PHASE, f"answer in phase {self.phase}")
-        same = self._agreement.survivors_digest
-        agreed = [item for item in self._early.values() if item.survivors_digest == same]
-        sums = {
-            item.peer: item.failure_sum
-            for item in (self._agreement, *agreed)
-            if item.failure_sum is not None
-        }
+        agreed = self._of.agreed(self._agreement.survivors_digest)
+        sums = failure_sums((self._agreement, *agreed))
         if len(agreed) < self.ticket.threshold or len(sums) <= self.ticket.threshold:
             if now * 1000 >= self.ticket.deadlines.agree:
                 raise RemoteError(
@@ -324,14 +288,14 @@ class PeerRound(Member):
             return None
         check_contributors(self.ticket, self._policy, self._survivors, sums)
         self.phase = step(self.phase, Event.ANSWER)
-        chosen = set(self._survivors.survivors)
-        dropped = self._dropped(self._survivors)
+        chosen, dropped = set(self._survivors.survivors), self._dropped(self._survivors)
+        held, announcements = sorted(self._of.held), self._of.announcements
         self._answer = Answer(
             self.ticket.digest,
             self.me,
-            tuple(self._show(j, "self") for j in sorted(self._held) if j in chosen),
-            tuple(self._show(j, "pair") for j in sorted(self._held) if j in dropped),
-            tuple(self._announcements[j] for j in sorted(self._held) if j in dropped),
+            tuple(self._show(j, "self") for j in held if j in chosen),
+            tuple(self._show(j, "pair") for j in held if j in dropped),
+            tuple(announcements[j] for j in held if j in dropped),
         )
         return self._answer
 
@@ -341,12 +305,8 @@ class PeerRound(Member):
         return listed - set(message.survivors)
 
     def _show(self, dealer: int, kind: str) -> ShownShare:
-        dealt = self._held[dealer]
         holder = self.ticket.neighbours[dealer].index(self.me) + 1
-        self_hash, pair_hash = dealt.hashes(holder)
-        if kind == "self":
-            return ShownShare(dealer, dealt.self_share, pair_hash, dealt.path)
-        return ShownShare(dealer, dealt.pair_share, self_hash, dealt.path)
+        return self._of[dealer].shown(kind, dealer, holder)
 
     # -- the clock and the network ----------------------------------------------------------------
 
@@ -363,7 +323,7 @@ class PeerRound(Member):
             due += self._exchange_calls(is_due)
         if now * 1000 < deadlines.unmask and self._agreement is not None:
             for index in self.neighbours:
-                if index not in self._agreed_to and is_due(Agreement, index):
+                if not self._of[index].agreed_to and is_due(Agreement, index):
                     due.append(Call(self._id(index), self._agreement))
         return due
 
@@ -373,73 +333,62 @@ class PeerRound(Member):
         if secrets is None:
             return
         for index in self.neighbours:
-            to = self._id(index)
+            to, neighbour = self._id(index), self._of[index]
             if index in self._unoffered:
                 if is_due(SignedTicket, index):
                     yield Call(to, self.signed_ticket)
                 continue
-            if index < self.me and index not in self._announcements:
+            if index < self.me and neighbour.announcement is None:
                 if is_due(SignedTicket, index):
                     yield Call(to, self.signed_ticket)
-            elif index > self.me and index not in self._confirmations and is_due(Exchange, index):
+            elif index > self.me and not neighbour.confirmation and is_due(Exchange, index):
                 yield Call(to, Exchange(self.announcement, secrets.dealt[index]))
-            if index in self._owed and is_due(Acknowledge, index):
-                signed = confirmation_bytes(self._announcements[index].hash, self.me)
+            if neighbour.owed and neighbour.announcement and is_due(Acknowledge, index):
+                signed = confirmation_bytes(neighbour.announcement.hash, self.me)
                 yield Call(to, Acknowledge(self.ticket.digest, self._signer(signed)))
-            if self.phase is Phase.READY and index not in self._told and is_due(Ready, index):
+            if self.phase is Phase.READY and not neighbour.told and is_due(Ready, index):
                 yield Call(to, self._own_ready(index))
 
     def answered(self, call: Call, reply: PeerMessage | None, now: float) -> None:
-        """The reply to a call. A reply that is refused counts as a failed call, and is raised."""
-        if self.phase is Phase.CLOSED:
-            return
-        index = self.ticket.index(call.to)
-        try:
-            self._take_reply(index, call.message, reply)
-        except RemoteError:
-            self.failed(call, now)
-            raise
-        self._retries.succeeded((type(call.message), index))
-        if isinstance(call.message, SignedTicket):
+        super().answered(call, reply, now)
+        if isinstance(call.message, SignedTicket) and self.phase is not Phase.CLOSED:
             # It has the ticket now and calls, if that is its part; if it does not, it hears again.
-            self._unoffered.discard(index)
-            self._retries.failed((SignedTicket, index), now + LONGEST_S)
-        self._advance(now)
+            self._retries.failed((SignedTicket, self.ticket.index(call.to)), now + LONGEST_S)
 
-    def _take_reply(self, index: int, sent: PeerMessage, reply: PeerMessage | None) -> None:
+    def _take_reply(self, index: int, sent: PeerRequest, reply: PeerMessage | None) -> None:
+        neighbour = self._of[index]
         if isinstance(sent, Exchange) and isinstance(reply, Exchange):
             self._take_confirmation(index, reply.confirmation)
             self._take_shares(index, reply)
-            self._owed.add(index)
+            neighbour.owed = True
         elif isinstance(sent, Acknowledge):
-            self._owed.discard(index)
+            neighbour.owed = False
         elif isinstance(sent, Ready) and isinstance(reply, ReadyReply):
             if reply.ready is not None:
                 self._take_ready(index, reply.ready)
             if reply.counted:
-                self._took_ready.add(index)
+                neighbour.took_ready = True
                 if not self._is_fixed():
-                    self._told.add(index)
+                    neighbour.told = True
             else:
-                self._ready_of.discard(index)
+                neighbour.ready = False
         elif isinstance(sent, Agreement):
-            self._agreed_to.add(index)
+            neighbour.agreed_to = True
         elif not isinstance(sent, SignedTicket):
             raise RemoteError(Reason.MALFORMED, "reply of another kind", peer=self._id(index))
 
     def _wipe(self) -> None:
         self._secrets = None
-        self._held.clear()
-        self._failure_shares.clear()
+        self._of.forget_secrets()
         self._answer = None
 
     def _confirmed(self, now: float) -> bool:
         late = now * 1000 >= self.ticket.deadlines.exchange
         enough = self.ticket.threshold if late else len(self.neighbours)
-        if len(self._confirmations) < enough:
+        if len(self._of.confirmations) < enough:
             return False
         for index in self.neighbours:
-            if index < self.me and index not in self._ready_of:
+            if index < self.me and not self._of[index].ready:
                 # Else both would send theirs, and each the other's again in the reply.
                 self._retries.defer((Ready, index), now + YIELD_S)
         return True

@@ -1,0 +1,93 @@
+"""What a peer has of one neighbour in a `seeded` round, and what it knows that the neighbour has."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from . import failures
+from .messages import Agreement, Announcement, Dealt, ShownShare
+
+
+@dataclass
+class Neighbour:
+    """From nothing known to all agreed. None and False: not yet."""
+
+    announcement: Announcement | None = None
+    """Its own; the first one, which no other replaces."""
+    dealt: Dealt | None = None
+    """Its shares for this peer, checked against the announcement."""
+    failure_share: int | None = field(default=None, repr=False)
+    """Of its r_i (`failures`): came with the shares, or with its ready."""
+    confirmation: bytes | None = None
+    """Its signature over this peer's announcement."""
+    owed: bool = False
+    """This peer's confirmation of its announcement is still to be sent."""
+    ready: bool = False
+    """It showed that it is ready."""
+    told: bool = False
+    """It was told that this peer is ready, and counts it. With `ready`: the pair counts."""
+    took_ready: bool = False
+    """It has this peer's ready: it need not be sent again in a reply."""
+    agreement: Agreement | None = None
+    """The first one that came, whoever relayed it, perhaps before this peer agreed itself."""
+    agreed_to: bool = False
+    """It has this peer's agreement."""
+
+    def shown(self, kind: str, dealer: int, holder: int) -> ShownShare:
+        """The "self" or the "pair" share that it dealt. `holder`: whose share it is, counted from 1."""
+        assert self.dealt is not None
+        self_hash, pair_hash = self.dealt.hashes(holder)
+        if kind == "self":
+            return ShownShare(dealer, self.dealt.self_share, pair_hash, self.dealt.path)
+        return ShownShare(dealer, self.dealt.pair_share, self_hash, self.dealt.path)
+
+
+class Neighbours(defaultdict[int, Neighbour]):
+    """By cohort index; empty for whoever nothing is known of."""
+
+    def __init__(self) -> None:
+        super().__init__(Neighbour)
+
+    @property
+    def announcements(self) -> dict[int, Announcement]:
+        found = {index: item.announcement for index, item in self.items()}
+        return {index: item for index, item in found.items() if item is not None}
+
+    @property
+    def confirmations(self) -> dict[int, bytes]:
+        """Of this peer's announcement, by who confirmed it."""
+        found = {index: item.confirmation for index, item in self.items()}
+        return {index: item for index, item in found.items() if item is not None}
+
+    @property
+    def held(self) -> dict[int, Dealt]:
+        """The shares, by dealer."""
+        found = {index: item.dealt for index, item in self.items()}
+        return {index: item for index, item in found.items() if item is not None}
+
+    def agreed(self, survivors_digest: bytes) -> list[Agreement]:
+        """The agreements to this survivor set."""
+        found = [item.agreement for item in self.values()]
+        return [item for item in found if item and item.survivors_digest == survivors_digest]
+
+    def failure_sum(self, survivors: Iterable[int], own: Mapping[int, int]) -> int | None:
+        """Of the shares of r_i over the survivors, `own` among them; None where one is missing."""
+        total = 0
+        for index in survivors:
+            share = own[index] if index in own else self[index].failure_share
+            if share is None:
+                return None
+            total += share
+        return total % failures.PRIME
+
+    def forget_secrets(self) -> None:
+        for item in self.values():
+            item.dealt = item.failure_share = None
+
+
+def failure_sums(agreements: Iterable[Agreement]) -> dict[int, int]:
+    """By who agreed, of those who could count."""
+    found = {item.peer: item.failure_sum for item in agreements}
+    return {peer: total for peer, total in found.items() if total is not None}
