@@ -26,13 +26,13 @@ from smpcfl.aggregator.checkpoint import Checkpoint
 from smpcfl.aggregator.current_run import Training
 from smpcfl.base import config, files
 from smpcfl.base.state import State
-from smpcfl.daemons.node_key import signed
 from smpcfl.daemons.superlink_gate import Gate
 from smpcfl.flower.server.serial import next_serial
 from smpcfl.flower.shared.records import RECORD, VECTOR, identity_of, upload_of
 from smpcfl.net import certificates, wire
 from smpcfl.net.certificates import Identity, Role
 from smpcfl.net.directory import Directory
+from smpcfl.net.node_proof import node_key_bytes
 from smpcfl.peer.agent import SerialStore
 from smpcfl.protocol.errors import RemoteError
 from smpcfl.protocol.signing import AGGREGATOR, signer
@@ -266,7 +266,7 @@ def _membership(folder: Path, deployment: Deployment) -> list[Target]:
     node_key = node_pb2.NodeKey(
         certificate=deployment.certificate(Role.PEER, "peer-1"),
         public_key=pem,
-        signature=signer(deployment.key("peer-1"))(signed(pem)),
+        signature=signer(deployment.key("peer-1"))(node_key_bytes(pem)),
     )
     tokens = Tokens(folder / "tokens")
     token = tokens.make(Role.PEER, 100.0)

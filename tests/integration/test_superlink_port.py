@@ -26,9 +26,10 @@ from smpcfl.aggregator import serve_aggregator
 from smpcfl.base.config import Settings
 from smpcfl.base.state import State
 from smpcfl.cli.stack import LOOPBACK, free_ports
-from smpcfl.daemons.node_key import PATH, signed
+from smpcfl.daemons.node_key import PATH
 from smpcfl.net import certificates
 from smpcfl.net.certificates import Role
+from smpcfl.net.node_proof import node_key_bytes
 from smpcfl.protocol.signing import signer
 from support.enrolled import Deployment
 
@@ -70,7 +71,7 @@ class SuperLink:
         message = pb.NodeKey(
             certificate=self.deployment.certificate(Role.PEER, "peer-a"),
             public_key=public,
-            signature=signer(self.deployment.key("peer-a"))(signed(public)),
+            signature=signer(self.deployment.key("peer-a"))(node_key_bytes(public)),
         )
         latest = time.monotonic() + _WAIT_S
         while True:

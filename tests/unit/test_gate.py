@@ -30,9 +30,10 @@ from smpc.v1 import node_pb2 as pb
 from smpc.v1 import registry_pb2
 from smpcfl.base.state import State
 from smpcfl.daemons import fleet_calls, superlink_gate
-from smpcfl.daemons.node_key import PATH, signed
+from smpcfl.daemons.node_key import PATH
 from smpcfl.net import certificates
 from smpcfl.net.certificates import Role
+from smpcfl.net.node_proof import node_key_bytes
 from smpcfl.protocol.signing import signer
 from support.enrolled import Deployment
 
@@ -81,7 +82,7 @@ class SuperLink:
         given = {
             "certificate": certificate,
             "public_key": public_pem(key),
-            "signature": signer(own)(signed(public_pem(key))),
+            "signature": signer(own)(node_key_bytes(public_pem(key))),
             **other,
         }
         return pb.NodeKey(**given).SerializeToString()
@@ -192,12 +193,14 @@ async def test_keys_that_no_peer_has_signed_for_are_refused(
     (tmp_path / "other").mkdir()
     foreign = Deployment(tmp_path / "other").certificate(Role.PEER, "peer-a")
     aggregators = superlink.deployment.certificate(Role.AGGREGATOR, "aggregator")
+    nonsense = signer(superlink.deployment.key("peer-a"))(node_key_bytes(b"x"))
     attempts = {
         b"\xff\xff": "malformed",
         superlink.node_key("peer-a", key, certificate=foreign): "not a certificate",
         superlink.node_key("peer-a", key, certificate=b""): "not a certificate",
-        superlink.node_key("peer-a", key, certificate=aggregators): "no peer",
-        superlink.node_key("peer-a", key, public_key=b"x"): "not a public key",
+        superlink.node_key("peer-a", key, certificate=aggregators): "expected peer",
+        superlink.node_key("peer-a", key, public_key=b"x"): "signature",
+        superlink.node_key("peer-a", key, public_key=b"x", signature=nonsense): "not a public key",
         superlink.node_key(
             "peer-a", key, public_key=public_pem(certificates.new_key())
         ): "signature",

@@ -21,18 +21,13 @@ from ..base import files
 from ..base.waiting import or_stop, wait_for
 from ..net import certificates
 from ..net.certificates import Identity, IdentityError
-from ..protocol.encoding import canonical
+from ..net.node_proof import node_key_bytes
 
 log = logging.getLogger("smpcfl.peer")
 PATH = "/v1/smpcfl/node"
 _CALL_S = 10.0
 _RETRY_S = 2.0
 _CLOCK_S = 5.0  # by more Flower takes no SuperNode's word
-
-
-def signed(public_key: bytes) -> bytes:
-    """What the peer signs; `public_key` as in the message."""
-    return canonical("node key", public_key)
 
 
 async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Event) -> None:
@@ -57,7 +52,7 @@ async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Even
             message = pb.NodeKey(
                 certificate=certificates.der(own.certificate),
                 public_key=public,
-                signature=own.signer(signed(public)),
+                signature=own.signer(node_key_bytes(public)),
             )
             try:
                 files.write_private(path, private)

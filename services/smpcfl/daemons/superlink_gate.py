@@ -35,13 +35,13 @@ from smpc.v1 import node_pb2, registry_pb2
 
 from ..base.state import State
 from ..net import certificates
-from ..net.certificates import IdentityError, Role
+from ..net.certificates import IdentityError
+from ..net.node_proof import check_proof, node_key_bytes
 from ..net.wire import parse
 from ..protocol.errors import LocalError, RemoteError
-from ..protocol.signing import verify
 from . import fleet_calls
 from .fleet_calls import App, Scope
-from .node_key import PATH, signed
+from .node_key import PATH
 
 log = logging.getLogger("smpcfl.gate")
 FLEET = "/v1/fleet/"
@@ -121,11 +121,12 @@ class Gate:
     def _check(self, body: bytes) -> tuple[str, bytes]:
         """The peer and the node key that it signed for."""
         message = parse(node_pb2.NodeKey, body)
-        member = certificates.check_certificate(
-            message.certificate, certificates.load_ca(State(self._state).ca)
+        member = check_proof(
+            message.certificate,
+            node_key_bytes(message.public_key),
+            message.signature,
+            certificates.load_ca(State(self._state).ca),
         )
-        if member.role is not Role.PEER:
-            raise IdentityError(f"{member.name} is no peer")
         if member.name in self._read_revoked():
             raise IdentityError(f"the certificate of {member.name} is revoked")
         try:
@@ -134,8 +135,6 @@ class Gate:
             raise IdentityError(f"{member.name}: not a public key: {error}") from error
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise IdentityError(f"{member.name}: not an EC public key")
-        if not verify(member.key, signed(message.public_key), message.signature):
-            raise IdentityError(f"{member.name}: bad signature under the node key")
         return member.name, message.public_key
 
     def _peer_of(self, headers: Headers, app: Any) -> str | None:

@@ -12,11 +12,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.app.user_config import UserConfig
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from ...net.certificates import IdentityError, Role, check_certificate
+from ...net.node_proof import check_proof
 from ...protocol.encoding import digest
 from ...protocol.errors import LocalError, Reason, RemoteError
 from ...protocol.messages import node_bytes
-from ...protocol.signing import verify
 
 RECORD = "smpcfl"
 VECTOR = "smpcfl-vector"
@@ -119,14 +118,7 @@ def identity_of(reply: Message, node: int, ca: x509.Certificate) -> tuple[str, b
     if not all(isinstance(item, bytes) for item in fields):
         raise RemoteError(Reason.MALFORMED, "no identity in the answer")
     start, certificate, signature = (cast(bytes, item) for item in fields)
-    try:
-        member = check_certificate(certificate, ca)
-    except IdentityError as error:
-        raise RemoteError(Reason.BAD_SIGNATURE, str(error)) from error
-    if member.role is not Role.PEER:
-        raise RemoteError(Reason.ROLE, peer=member.name, expected="peer", found=member.role)
-    if not verify(member.key, node_bytes(node, start), signature):
-        raise RemoteError(Reason.BAD_SIGNATURE, "identity of a node", peer=member.name)
+    member = check_proof(certificate, node_bytes(node, start), signature, ca)
     return member.name, start
 
 
