@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # is configured to use. Not given: `none` if pip has sources configured, else `cpu`, as PyPI's build is for CUDA.
 TORCH_BACKEND ?= choose
 
-.PHONY: demo test check fast proto clean
+.PHONY: demo test check fast mutants proto clean
 demo: $(STAMP)
 	$(BIN)/smpcfl demo
 
@@ -23,6 +23,13 @@ test: $(STAMP)
 # Without the tests that start processes or containers.
 fast: $(STAMP)
 	$(BIN)/pytest -m "not processes and not containers"
+
+# Small faults planted in the core, one at a time: which of them does no test notice? An hour or more for a hundred.
+# MUTANTS="--count 20 --seed 7" for others.
+mutants: $(STAMP)
+	$(BIN)/pip freeze --exclude-editable > $(VENV)/installed.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/installed.txt "cosmic-ray>=8.4,<9"
+	$(BIN)/python tests/mutants.py $(MUTANTS)
 
 # The gRPC code from proto/, after a change there.
 proto: $(STAMP)
