@@ -11,7 +11,7 @@ from smpc.v1 import messages_pb2
 from smpcfl.net import wire
 from smpcfl.protocol import failures, trailer
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.messages import Acknowledge, Agreement, Ready
+from smpcfl.protocol.messages import Acknowledge, Agreement, Exchange, Ready
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED
 from support.forge import agreement, round_of, seeded, survivors
@@ -192,3 +192,14 @@ def test_the_share_that_comes_with_a_ready_comes_over_the_wire() -> None:
     raw = wire.ready_to_proto(message).SerializeToString()
     read = wire.ready_from_proto(messages_pb2.Ready.FromString(raw), network.ticket.digest)
     assert read == message
+
+
+def test_a_second_failure_share_of_a_dealer_changes_nothing() -> None:
+    network = failing(1)
+    network.start()
+    network.exchange()
+    peer, other = round_of(network, 3), round_of(network, 0)
+    dealt, first = other._open_secrets().dealt[3], peer._of[0].failure_share
+    false = Exchange(other.announcement, replace(dealt, failure_share=dealt.failure_share ^ 1))
+    peer.exchange(network.ticket.cohort[0], false, network.now)
+    assert peer._of[0].failure_share == first == dealt.failure_share

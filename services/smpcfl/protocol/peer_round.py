@@ -106,7 +106,9 @@ class PeerRound(Member):
         self._know(index, message.announcement)
         check_dealt(self.ticket, self.me, message.announcement, message.dealt)
         neighbour = self._of[index]
-        neighbour.dealt, neighbour.failure_share = message.dealt, message.dealt.failure_share
+        # The first one stands: the root covers the other shares, and the call may be repeated.
+        if neighbour.dealt is None:
+            neighbour.dealt, neighbour.failure_share = message.dealt, message.dealt.failure_share
         return self._signer(confirmation_bytes(message.announcement.hash, self.me))
 
     def _know(self, index: int, announcement: Announcement) -> None:
