@@ -197,7 +197,7 @@ async def one_round(net: Deployed, mods: Mods, app: App, model: Arrays, earlier_
             seen.sent.append(raw)
         return found
 
-    victim.agent.last_training_ms = earlier_ms
+    victim.agent.floor.ms = earlier_ms
     before = samples(net)
     with patch.object(victim.link, "send", sends), patch.object(net, "unmask", unmasks):
         seen.called = await mods.ask(name, app, mods.message(signed, model))
@@ -212,7 +212,9 @@ async def one_round(net: Deployed, mods: Mods, app: App, model: Arrays, earlier_
             await net.upload(net.cohort[1:])
             loot, refusals = await net.show(dict.fromkeys(EVERYONE, EVERYONE))
             assert not refusals
-            await settled(net, lambda round_: round_._agreed_to == set(round_.neighbours))
+            await settled(
+                net, lambda round_: all(round_._of[i].agreed_to for i in round_.neighbours)
+            )
             total = loot.sum_of(EVERYONE)
             assert total is not None
             counters = trailer.decode(total.wide[-trailer.LENGTH :], PEERS)
@@ -317,10 +319,10 @@ def test_a_reply_that_leaves_when_training_ends_is_seen() -> None:
 def test_a_failure_that_is_counted_is_seen() -> None:
     masks = PeerAgent.masks
 
-    async def counting(self: PeerAgent, digest: bytes, training_ms: int | None) -> Any:
-        if training_ms is None:
+    async def counting(self: PeerAgent, digest: bytes, released_ms: int, *, failed: bool) -> Any:
+        if failed:
             self._metrics.rejected.inc(reason="bad_trailer")
-        return await masks(self, digest, training_ms)
+        return await masks(self, digest, released_ms, failed=failed)
 
     with patch.object(PeerAgent, "masks", counting):
         good, bad = run("raises", 1, 40, 3, False)

@@ -147,6 +147,42 @@ def test_over_one_model_the_third_set_is_refused() -> None:
     assert three == four == [Reason.CONFLICTING_SURVIVORS] * MANY
 
 
+# -- one set of survivors, and one of them a zero ---------------------------------------------------------
+
+ANSWERS = check(Ledger, "answer", Reason.CONFLICTING_SURVIVORS)
+
+
+def with_and_without() -> tuple[RingVector | None, list[Reason], RingVector]:
+    """Twice the same survivors over one model; the second time the victim's training was made to fail."""
+    ledgers: dict[str, Ledger] = {}
+    sums: list[RingVector | None] = []
+    for serial, failing in enumerate((set[str](), {peer_ids(PEERS)[VICTIM]}), 1):
+        ticket = make_ticket(PEERS, serial=serial, model_digest=MODEL)
+        net = Remembering(ticket, ledgers=ledgers, failing=failing).until("upload")
+        loot, refusals = show(net, dict.fromkeys(EVERYONE, EVERYONE))
+        sums.append(loot.sum_of(EVERYONE))
+        if not failing:
+            own = net.addends[net.ticket.cohort[VICTIM]]
+    first, second = sums
+    assert first is not None
+    return None if second is None else first - second, refusals, own
+
+
+def test_a_zero_under_the_same_survivors_gives_the_victim_where_nobody_counts_it() -> None:
+    with removed(ANSWERS):
+        found, refused, own = with_and_without()
+    assert not refused
+    assert found is not None
+    assert np.array_equal(found.body, own.body)
+
+
+def test_a_second_sum_with_a_zero_is_answered_by_nobody() -> None:
+    found, refused, _ = with_and_without()
+    assert found is None
+    assert set(refused) == {Reason.CONFLICTING_SURVIVORS}
+    assert len(refused) >= PEERS
+
+
 # -- sets of which nobody sees more than two ------------------------------------------------------------
 
 HALVES = 11  # the victim, and two disjoint halves that are cohorts of their own

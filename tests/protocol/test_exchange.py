@@ -540,3 +540,13 @@ def test_a_late_ready_is_told_that_it_does_not_count() -> None:
     masks_of(peer, network.now)
     message = ready_of(network, 0, 5)
     assert peer.ready(PEERS[0], message, network.now) == ReadyReply(counted=False)
+
+
+def test_training_begins_before_the_ready_deadline_or_not_at_all(network: Network) -> None:
+    """Whose message comes later would have less time to train than the others."""
+    peer = round_of(network, 0)
+    with pytest.raises(RemoteError) as error:
+        peer.begin(MODEL, CONFIG, network.ticket.deadlines.ready / 1000)
+    assert error.value.reason is Reason.DEADLINE
+    assert peer.begin(MODEL, CONFIG, network.ticket.deadlines.ready / 1000 - 0.001)
+    assert not peer.begin(MODEL, CONFIG, network.ticket.deadlines.train / 1000), "begun before"

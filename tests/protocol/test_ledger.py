@@ -191,6 +191,22 @@ def test_the_same_set_again_is_preferred_to_leaving_peers_out() -> None:
     assert not ledger.apart(BASE.model_digest, named(*ALL[:6]), POLICY)
 
 
+# -- sums over one model in which training failed on somebody ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refused"), [(0, 0, False), (0, 1, True), (1, 0, True), (1, 1, True)]
+)
+def test_a_second_sum_is_answered_only_where_all_had_trained(
+    first: int, second: int, refused: bool
+) -> None:
+    ledger = Ledger()
+    ledger.answer(BASE, first)
+    found = reason_of(lambda: ledger.answer(changed(serial=2), second))
+    assert (found is Reason.CONFLICTING_SURVIVORS) is refused
+    ledger.answer(replace(BASE, model_digest=OTHER_MODEL), second)
+
+
 # -- tickets an hour -----------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smpcfl.protocol.release import FIRST_MS, release_ms
+from smpcfl.protocol.release import DECAY, FIRST_MS, Floor, release_ms
 
 DAY_MS = 24 * 3_600_000
 times = st.integers(0, DAY_MS)
@@ -40,3 +40,35 @@ def test_a_training_at_a_step_does_not_wait_for_the_next() -> None:
 
 def test_one_that_fails_at_once_leaves_when_the_last_one_would() -> None:
     assert release_ms(1, 60_000) == release_ms(60_000) == release_ms(59_000)
+
+
+# -- the floor ----------------------------------------------------------------------------------------------
+
+
+def test_the_floor_follows_from_when_uploads_left_alone() -> None:
+    """Two peers whose uploads leave at the same times have the same floor, whoever of them failed."""
+    floor = Floor()
+    floor.left(8_000, 100_000)
+    assert floor.ms == 8_000
+    floor.left(2_000, 100_000)
+    assert floor.ms == 8_000
+    floor.left(16_000, 100_000)
+    assert floor.ms == 16_000
+
+
+def test_one_that_was_cut_off_moves_nothing() -> None:
+    floor = Floor(4_000)
+    floor.left(100_000, 100_000)
+    assert floor.ms == 4_000
+
+
+def test_the_floor_comes_down_by_a_step_after_many_that_left_no_later() -> None:
+    floor = Floor()
+    floor.left(8_000, 100_000)
+    for _ in range(DECAY - 1):
+        floor.left(8_000, 100_000)
+        assert floor.ms == 8_000
+    floor.left(8_000, 100_000)
+    assert release_ms(0, floor.ms) == 5_657
+    floor.left(8_000, 100_000)
+    assert floor.ms == 8_000, "it takes as long as before"

@@ -23,7 +23,12 @@ from smpcfl.protocol.messages import (
 )
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.signing import signer, verify
-from smpcfl.protocol.survivors import check_contributors, check_survivors, choose_survivors
+from smpcfl.protocol.survivors import (
+    check_contributors,
+    check_survivors,
+    choose_survivors,
+    count_failures,
+)
 from vectors import reading, reference
 from vectors.files import Json, bad, good, named
 from vectors.reading import (
@@ -329,4 +334,7 @@ def test_counts_of_failures_that_are_refused(given: Json, reason: str) -> None:
     )
     message = Survivors(one.digest, tuple(members), headers, zero, bytes(64))
     sums = {int(j): value for j, value in given["sums"].items()}
-    refuses(reason, lambda: check_contributors(one, Policy(), message, sums))
+    refuses(
+        reason,
+        lambda: check_contributors(one, Policy(), message, count_failures(one, message, sums)),
+    )

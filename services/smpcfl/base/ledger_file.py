@@ -67,6 +67,8 @@ def _written(seen: Seen) -> str:
         {
             "configurations": [item.hex() for item in seen.configurations],
             "sets": [sorted(item) for item in seen.sets],
+            "answered": seen.answered,
+            "failed": seen.failed,
         }
     )
 
@@ -76,4 +78,6 @@ def _read(text: str) -> Seen:
     return Seen(
         tuple(bytes.fromhex(item) for item in found["configurations"]),
         tuple(frozenset(map(str, item)) for item in found["sets"]),
+        bool(found["answered"]),
+        bool(found["failed"]),
     )

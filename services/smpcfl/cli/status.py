@@ -51,8 +51,10 @@ async def show(settings: Settings) -> int:
     console.print(table)
     records = rounds_service.read(State(settings.state).records)
     if own.role is Role.AGGREGATOR:
-        console.print(line(records[-1]) if records else "no round yet", highlight=False)
-    console.print(_guarantee(settings, own, records), highlight=False)
+        console.print(
+            line(records[-1]) if records else "no round yet", highlight=False, soft_wrap=True
+        )
+    console.print(_guarantee(settings, own, records), highlight=False, soft_wrap=True)
     return 0
 
 

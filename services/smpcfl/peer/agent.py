@@ -27,6 +27,7 @@ from ..protocol.messages import Answer, Call, Header, PeerMessage, Survivors, no
 from ..protocol.peer_round import PeerRound
 from ..protocol.phases import Phase
 from ..protocol.policy import Policy
+from ..protocol.release import Floor
 from ..protocol.signing import Keyring
 from ..protocol.ticket import ADDITIVE, SignedTicket
 
@@ -90,7 +91,7 @@ class PeerAgent:
         self._work: set[asyncio.Future[Any]] = set()  # for others, while the round is open
         self.p2p_bytes = 0
         self.guarantee = ""  # of the last round that was opened
-        self.last_training_ms = 0  # of the last training that did not fail
+        self.floor = Floor()
         self.start = os.urandom(8)  # tells this process from one before it
 
     def vouch(self, node: int) -> tuple[bytes, bytes]:
@@ -276,11 +277,11 @@ class PeerAgent:
     # -- for the ClientApp ------------------------------------------------------------------------
 
     async def masks(
-        self, ticket_digest: bytes, training_ms: int | None
+        self, ticket_digest: bytes, released_ms: int, *, failed: bool = False
     ) -> tuple[Round, SeededMasks | AdditiveMasks, Header]:
         """The round's masks as soon as they may be given; RemoteError once they never will be.
 
-        `training_ms`: how long training took; None if it failed.
+        `released_ms`: after training began; `failed`: training did, and a zero is masked.
         """
         round_ = self.round_of(ticket_digest)
         async for _ in self._changes(round_):
@@ -289,9 +290,8 @@ class PeerAgent:
                 Phase.READY,
             ):
                 break
-        masks, header = round_.masks(self.now(), failed=training_ms is None)
-        if training_ms is not None:
-            self.last_training_ms = training_ms
+        masks, header = round_.masks(self.now(), failed=failed)
+        self.floor.left(released_ms, round_.ticket.deadlines.training_ms)
         self.wake()
         return round_, masks, header
 

@@ -58,12 +58,12 @@ class AgentService(pb_grpc.AgentServicer):
     async def _begin(self, request: pb.BeginRequest, context: Context) -> pb.BeginReply:
         round_ = self._agent.take_ticket(wire.ticket_from_proto(request.ticket), spread=True)
         app = self._app_of(request.flower_run)
-        train = round_.begin(request.model_digest, config_digest(request.content_digest, app))
+        digest = config_digest(request.content_digest, app)
+        train = round_.begin(request.model_digest, digest, self._agent.now())
         return pb.BeginReply(
             frozen=round_.frozen is not None,
             train=train,
-            elapsed_ms=int(self._agent.now() * 1000),
-            last_training_ms=self._agent.last_training_ms,
+            floor_ms=self._agent.floor.ms,
             given_seed=self._given_seed,
         )
 
@@ -92,10 +92,11 @@ class AgentService(pb_grpc.AgentServicer):
         self, request: pb.MasksRequest, context: Context
     ) -> AsyncIterator[pb.MasksChunk]:
         try:
-            training_ms = None if request.failure else request.training_ms
             if request.failure:
                 log.error("training failed, and a zero is sent: %s", request.failure)
-            round_, masks, header = await self._agent.masks(request.ticket_digest, training_ms)
+            round_, masks, header = await self._agent.masks(
+                request.ticket_digest, request.released_ms, failed=bool(request.failure)
+            )
         except RemoteError as error:
             self._agent.refused(error)
             await rpc.refuse(context, error)

@@ -68,10 +68,12 @@ class Member:
 
     # -- the upload -------------------------------------------------------------------------------
 
-    def begin(self, model_digest: bytes, config_digest: bytes) -> bool:
+    def begin(self, model_digest: bytes, config_digest: bytes, now: float = 0.0) -> bool:
         """Whether training may run now: once under one ticket, and only for what the ticket digests.
 
-        RemoteError(MODEL_MISMATCH or CONFIG_MISMATCH) for anything else, and nothing has run.
+        RemoteError(MODEL_MISMATCH or CONFIG_MISMATCH) for anything else, and nothing has run. DEADLINE
+        after the ready deadline: then there would be less time to train than others have, and who sends the
+        message late could choose whose training fails.
         """
         if model_digest != self.ticket.model_digest:
             raise RemoteError(Reason.MODEL_MISMATCH, "the model is not the one in the ticket")
@@ -79,6 +81,13 @@ class Member:
             raise RemoteError(
                 Reason.CONFIG_MISMATCH,
                 "the message, the run's configuration or the app is not the one in the ticket",
+            )
+        if not self._begun and now * 1000 >= self.ticket.deadlines.ready:
+            raise RemoteError(
+                Reason.DEADLINE,
+                "too late to begin with training",
+                expected=f"< {self.ticket.deadlines.ready} ms",
+                found=int(now * 1000),
             )
         first, self._begun = not self._begun, True
         return first

@@ -22,10 +22,15 @@ MAX_SETS = 2
 
 @dataclass(frozen=True)
 class Seen:
-    """What was done over one model; `configurations`: digests of 32 bytes, `sets`: of peer ids."""
+    """What was done over one model; `configurations`: digests of 32 bytes, `sets`: of peer ids.
+
+    `answered`: whether an unmask was, and `failed`: whether training had failed on some of its survivors.
+    """
 
     configurations: tuple[bytes, ...] = ()
     sets: tuple[frozenset[str], ...] = ()
+    answered: bool = False
+    failed: bool = False
 
 
 def configuration(ticket: Ticket) -> bytes:
@@ -109,6 +114,20 @@ class Ledger:
                     found=f"{len(chosen ^ other)} apart, {len(chosen & other)} in common",
                 )
         self._keep(ticket, replace(seen, sets=(*seen.sets, chosen)))
+
+    def answer(self, ticket: Ticket, failed: int) -> None:
+        """Keeps that this peer answers an unmask in which `failed` of the survivors had not trained.
+
+        RemoteError for a second one over this model if either has such survivors: the sets are compared by
+        who uploaded, and a zero more or less under one set is a peer more or less in the sum.
+        """
+        seen = self._seen(ticket)
+        if seen.answered and (seen.failed or failed):
+            raise RemoteError(
+                Reason.CONFLICTING_SURVIVORS,
+                "another sum over this model was answered, and training failed on somebody in one of them",
+            )
+        self._keep(ticket, replace(seen, answered=True, failed=bool(failed)))
 
     def apart(self, model_digest: bytes, peers: Collection[str], policy: Policy) -> frozenset[str]:
         """The most of `peers` that may be a survivor set over this model; none if there is no such set."""

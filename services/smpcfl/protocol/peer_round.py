@@ -39,7 +39,7 @@ from .phases import Event, Phase, step
 from .policy import Policy
 from .retry import LONGEST_S
 from .signing import Keyring, Signer
-from .survivors import check_contributors, check_origin, check_survivors
+from .survivors import check_contributors, check_origin, check_survivors, count_failures
 from .ticket import SignedTicket
 
 OFFER_AFTER_S = 3.0  # a lower id that has not called by then may not have the ticket
@@ -288,7 +288,9 @@ class PeerRound(Member):
                     found=len(agreed),
                 )
             return None
-        check_contributors(self.ticket, self._policy, self._survivors, sums)
+        failed = count_failures(self.ticket, self._survivors, sums)
+        check_contributors(self.ticket, self._policy, self._survivors, failed)
+        self._ledger.answer(self.ticket, failed)
         self.phase = step(self.phase, Event.ANSWER)
         chosen, dropped = set(self._survivors.survivors), self._dropped(self._survivors)
         held, announcements = sorted(self._of.held), self._of.announcements

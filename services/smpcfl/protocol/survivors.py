@@ -145,15 +145,17 @@ def check_survivors(
     return survivors_digest(ticket, message)
 
 
-def check_contributors(
-    ticket: Ticket, policy: Policy, message: Survivors, sums: Mapping[int, int]
-) -> None:
-    """RemoteError(TOO_FEW_CONTRIBUTORS) where training failed on too many survivors.
+def count_failures(ticket: Ticket, message: Survivors, sums: Mapping[int, int]) -> int:
+    """On how many survivors training failed; any number if somebody lied.
 
     `sums`: at least t + 1 sums of failure shares, by cohort index.
     """
     needed = dict(sorted(sums.items())[: ticket.threshold + 1])
-    failed = failures.opened((header.masked_failure for header in message.headers), needed)
+    return failures.opened((header.masked_failure for header in message.headers), needed)
+
+
+def check_contributors(ticket: Ticket, policy: Policy, message: Survivors, failed: int) -> None:
+    """RemoteError(TOO_FEW_CONTRIBUTORS) where training failed on too many survivors."""
     floor, size = fewest(ticket, policy), len(message.survivors)
     if failed > size:
         raise RemoteError(Reason.TOO_FEW_CONTRIBUTORS, "the count of failed trainings is none")

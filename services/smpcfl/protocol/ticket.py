@@ -38,11 +38,10 @@ class Deadlines:
 
     exchange: int = 20_000
     ready: int = 40_000
-    train: int = 100_000
-    """Whoever has not trained by then uploads a zero."""
-    upload: int = 120_000
-    agree: int = 140_000
-    unmask: int = 160_000
+    train: int = 140_000
+    upload: int = 160_000
+    agree: int = 180_000
+    unmask: int = 200_000
 
     def __post_init__(self) -> None:
         values = [0, *self.in_order, MAX_DEADLINE_MS]
@@ -51,6 +50,14 @@ class Deadlines:
                 "deadlines must be exchange < ready < train < upload < agree < unmask < 24 h, in"
                 f" milliseconds, not {self.in_order}"
             )
+
+    @property
+    def training_ms(self) -> int:
+        """How long each peer may train from when it begins, which is before the ready deadline.
+
+        Whoever takes longer uploads a zero. It is the same for all, whenever their messages come.
+        """
+        return self.train - self.ready
 
     @property
     def in_order(self) -> tuple[int, ...]:

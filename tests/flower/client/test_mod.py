@@ -32,6 +32,7 @@ from smpcfl.net import wire
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.quantise import encode_failure, model_digest
 from smpcfl.protocol.ring import RingVector
+from smpcfl.protocol.ticket import Deadlines
 from support.enrolled import Deployment
 from support.network import make_ticket
 
@@ -224,9 +225,9 @@ def endless() -> Iterator[App]:
 
 
 def test_a_training_beyond_the_tickets_deadline_is_given_up(
-    message: Message, agent: Agent, endless: App, clock: Clock
+    message: Message, agent: Agent, endless: App, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agent.reply = local_pb2.BeginReply(train=True, elapsed_ms=TICKET.deadlines.train)
+    monkeypatch.setattr(Deadlines, "training_ms", 0)
     context = new_context()
     reply = mod.secure_mod(message, context, endless)
     assert upload_of(reply)[1] == encode_failure(TICKET.layout, 3).tobytes()
@@ -352,8 +353,8 @@ def test_the_app_sees_nothing_that_the_aggregator_could_choose_for_it_alone(
     ("begun", "wait_s"),
     [
         ({}, 2.0),
-        ({"last_training_ms": 60_000}, 64.0),  # that failed at once, and leaves as if it had not
-        ({"last_training_ms": 60_000, "elapsed_ms": 90_000}, 10.0),  # the ticket's deadline
+        ({"floor_ms": 60_000}, 64.0),  # that failed at once, and leaves as if it had not
+        ({"floor_ms": 99_000}, 100.0),  # the ticket's deadline
     ],
 )
 def test_an_upload_leaves_at_a_step_and_nobody_is_told_before(
@@ -381,7 +382,7 @@ def test_how_long_training_took_is_told_to_the_agent_alone(
         return trains(message, context)
 
     mod.secure_mod(message, new_context(), slow)
-    assert [ms for ms, _ in agent.trained] == [30_000]
+    assert [ms for ms, _ in agent.trained] == [32_000]
     assert clock.slept == pytest.approx([2.0])  # 32 s is the step after 30
 
 

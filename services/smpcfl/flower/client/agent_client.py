@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from types import TracebackType
 
@@ -16,6 +17,7 @@ from ...protocol.errors import LocalError, Reason, RemoteError
 from ...protocol.keystream import Secret
 from ...protocol.masks import AdditiveMasks, SeededMasks
 
+log = logging.getLogger("smpcfl.flower")
 VARIABLE = "SMPCFL_AGENT"
 _CALL_S = 10.0
 _UPLOAD_S = 60.0
@@ -51,7 +53,9 @@ class AgentClient:
             detail = str(error.details()) if isinstance(error, grpc.Call) else str(error)
             if reason is not None:
                 raise AgentRefusal(reason, detail) from error
-            raise LocalError(f"the agent at {self._socket} does not answer: {detail}") from error
+            # The text goes to the aggregator: what gRPC says, which may tell sizes, stays here.
+            log.error("the agent at %s does not answer: %s", self._socket, detail)
+            raise LocalError("this peer's agent does not answer: its own log says why") from error
 
     def identity(self, node: int = 0) -> pb.IdentityReply:
         """Peer id, the modes that the peer's own policy allows, and which start of the agent this is.
@@ -83,14 +87,14 @@ class AgentClient:
         return chunks[0].meta.SerializeToString(), b"".join(chunk.vector for chunk in chunks)
 
     def masks(
-        self, ticket_digest: bytes, training_ms: int, failure: str
+        self, ticket_digest: bytes, released_ms: int, failure: str
     ) -> tuple[SeededMasks | AdditiveMasks, bytes]:
         """The masks, and the serialised UploadMeta; waits until they may be given.
 
-        `training_ms`: how long training took; `failure`: why there is only a zero.
+        `released_ms`: after training began; `failure`: why there is only a zero.
         """
         request = pb.MasksRequest(
-            ticket_digest=ticket_digest, training_ms=training_ms, failure=failure
+            ticket_digest=ticket_digest, released_ms=released_ms, failure=failure
         )
         chunks = list(self._stub.Masks(request, timeout=_MASKS_S))
         first = chunks[0]

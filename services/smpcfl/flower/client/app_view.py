@@ -51,5 +51,6 @@ def shown(
     )
     own = copy.copy(context)
     own.run_id, own.node_id, own.series_id = ticket.run, node, 0
+    own.run_config = dict(sorted(context.run_config.items()))  # its order is in no digest
     own.state = copy.deepcopy(context.state)
     return Message(content=content, metadata=metadata), own  # type: ignore[call-overload]

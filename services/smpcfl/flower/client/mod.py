@@ -105,7 +105,7 @@ def _train(
     if begun.frozen:
         return _upload_reply(message, *agent.frozen(ticket.digest), 0)
     began = time.monotonic()
-    left_s = (ticket.deadlines.train - begun.elapsed_ms) / 1000
+    latest_s = ticket.deadlines.training_ms / 1000
 
     def work() -> tuple[RingVector, RecordDict]:
         if not begun.train:
@@ -119,16 +119,16 @@ def _train(
         addend = encode_update(ticket.quantiser, given, trained, **_counters(reply), rng=rng)
         return addend, own_context.state
 
-    done, failure = in_worker(work, left_s)
+    done, failure = in_worker(work, latest_s)
     training_ms = int((time.monotonic() - began) * 1000)
     if done is None:
         addend = encode_failure(ticket.layout, len(ticket.cohort))
     else:
         addend, context.state = done
     # Until then nobody is informed, not even the agent: its metrics are scraped.
-    wait_s = min(release_ms(training_ms, begun.last_training_ms) / 1000, left_s)
+    wait_s = min(release_ms(training_ms, begun.floor_ms) / 1000, latest_s)
     time.sleep(max(began + wait_s - time.monotonic(), 0.0))
-    masks, meta = agent.masks(ticket.digest, training_ms, failure)
+    masks, meta = agent.masks(ticket.digest, round(wait_s * 1000), failure)
     start = time.perf_counter()
     vector = masks.apply(addend).tobytes()
     p2p_bytes = agent.freeze(ticket.digest, vector)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+_LONGEST = 300  # characters of what an error says
 
 
 def in_worker(work: Callable[[], T], seconds: float) -> tuple[T | None, str]:
-    """What `work` returned within `seconds`, or None and why there is nothing.
+    """What `work` returned within `seconds`, or None and why there is nothing, as bounded ASCII.
 
     A thread cannot be ended: one that is late goes on until the process does.
     """
@@ -21,10 +22,20 @@ def in_worker(work: Callable[[], T], seconds: float) -> tuple[T | None, str]:
         try:
             found.put((work(), ""))
         except BaseException as error:  # an app that calls sys.exit() has failed like any other
-            found.put((None, f"{type(error).__name__}: {error}"))
+            found.put((None, _text(error)))
 
     threading.Thread(target=run, name="training", daemon=True).start()
     try:
         return found.get(timeout=max(seconds, 0.0))
     except queue.Empty:
         return None, "it outlasted the ticket's training deadline"
+
+
+def _text(error: BaseException) -> str:
+    """Of one form, whatever the app raised: what does not fit into a message would show that it failed."""
+    kind = type(error).__name__
+    try:
+        text = f"{kind}: {error}"
+    except Exception:  # its own __str__ fails
+        text = kind
+    return text[:_LONGEST].encode("ascii", "backslashreplace").decode()
