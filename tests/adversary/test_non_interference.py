@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from smpcfl.flower.client import mod
 from smpcfl.flower.shared.records import message_bytes
 from smpcfl.net import wire
-from smpcfl.peer import peer_link
+from smpcfl.net.kinds import KINDS
 from smpcfl.peer.agent import PeerAgent
 from smpcfl.protocol import trailer
 from smpcfl.protocol.messages import Answer, Call
@@ -182,9 +182,9 @@ async def one_round(net: Deployed, mods: Mods, app: App, model: Arrays, earlier_
     send, unmask = victim.link.send, net.unmask
 
     async def sends(call: Call, count: Callable[[int], None]) -> Any:
-        method, request, _ = peer_link._encode(call.message)
-        raw = request().SerializeToString()
-        calls.append((method, call.to, len(raw)))
+        kind = KINDS[type(call.message)]
+        raw = kind.request.write(call.message).SerializeToString()
+        calls.append((kind.method, call.to, len(raw)))
         seen.sent.append(raw)
         return await send(call, count)
 
