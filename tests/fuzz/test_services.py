@@ -108,7 +108,7 @@ async def test_the_agent_of_a_client_app(tmp_path: Path) -> None:
     digest = live.ticket.digest
     known: list[tuple[str, Any]] = [
         ("Frozen", local_pb2.FrozenRequest(ticket_digest=digest)),
-        ("Masks", local_pb2.MasksRequest(ticket_digest=digest, training_ms=7)),
+        ("Masks", local_pb2.MasksRequest(ticket_digest=digest, released_ms=7)),
         ("Freeze", local_pb2.FreezeChunk(ticket_digest=digest, vector=bytes(84))),
         ("Report", local_pb2.ReportRequest(bytes_in=1, upload_seconds=2.0)),
     ]
