@@ -112,7 +112,7 @@ def make_ticket(
         body=body,
         wide=trailer.LENGTH,
         min_survivors=min(n, default_threshold(n - 1) + 1),
-        deadlines=Deadlines(),
+        deadlines=Deadlines(20_000, 40_000, 100_000, 120_000, 140_000, 160_000),
         model_digest=bytes(32),
         config_digest=bytes(32),
     )

@@ -353,8 +353,8 @@ def test_the_app_sees_nothing_that_the_aggregator_could_choose_for_it_alone(
     ("begun", "wait_s"),
     [
         ({}, 2.0),
-        ({"floor_ms": 60_000}, 64.0),  # that failed at once, and leaves as if it had not
-        ({"floor_ms": 99_000}, 100.0),  # the ticket's deadline
+        ({"floor_ms": 40_000}, 45.255),  # that failed at once, and leaves as if it had not
+        ({"floor_ms": 99_000}, 60.0),  # the ticket's deadline
     ],
 )
 def test_an_upload_leaves_at_a_step_and_nobody_is_told_before(
