@@ -64,7 +64,11 @@ def test_three_peers_train_and_find_each_other_by_mdns(tmp_path: Path) -> None:
         assert "round 1/1" in again.stdout
         registry = f"{LOOPBACK}:{option(stack, 'registry', '--port')}"
         for name in ("aggregator", "peer-0"):
-            status = smpcfl("status", "--state", str(tmp_path / name), "--registry", registry)
+            status = smpcfl(
+                "status",
+                *("--state", str(tmp_path / name), "--registry", registry),
+                SMPCFL_JOIN=str(tmp_path / "join" / "peer"),
+            )
             assert "aggregator that colludes with none of the 3 peers" in status.stdout, status
         with closing(sqlite3.connect(tmp_path / "aggregator" / "superlink.db")) as database:
             runs = database.execute("SELECT run_id, clientapp_runtime FROM run").fetchall()
