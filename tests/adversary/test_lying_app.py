@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from smpcfl.aggregator import rounds_service
-from smpcfl.cli.stack import Stack
 from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.protocol.errors import Reason
-from support.processes import option
+from support.processes import Allowing, option
 
 PEERS = 3
 RAN = "runs.txt"
@@ -97,16 +96,6 @@ def main(grid, context):
     config = ConfigRecord({"local-epochs": 7})
     Lying(inner, min_peers=3).start(grid, initial, num_rounds=4, train_config=config)
 """
-
-
-class Allowing(Stack):
-    """Peers whose operators allowed one app more."""
-
-    app = ""
-
-    def start(self, name: str, service: str, settings: dict[str, object]) -> None:
-        more = {"apps": self.app} if service == "peer" else {}
-        super().start(name, service, settings | more)
 
 
 def written(folder: Path) -> Path:

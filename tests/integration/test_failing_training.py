@@ -6,14 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from smpcfl.aggregator import rounds_service
 from smpcfl.cli.stack import Stack
 from smpcfl.daemons.allowed_apps import hash_of
-from support.processes import option
+from support.processes import Allowing, option
 
 PEERS, ROUNDS = 5, 2
 SECRET = "12345 patients of ward 7"
@@ -65,15 +64,6 @@ def main(grid, context):
     result = strategy.start(grid, initial, num_rounds=int(context.run_config["num-server-rounds"]))
     print("model", result.arrays["w"].numpy().round(2).tolist(), flush=True)
 """
-
-
-class Allowing(Stack):
-    """Its peers' operators allowed one app more."""
-
-    app = ""
-
-    def start(self, name: str, service: str, settings: dict[str, Any]) -> None:
-        super().start(name, service, settings | ({"apps": self.app} if service == "peer" else {}))
 
 
 def index_of(stack: Stack, number: int) -> int:

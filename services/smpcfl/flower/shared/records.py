@@ -33,7 +33,7 @@ def split_arrays(content: RecordDict) -> tuple[str, ArrayRecord]:
 
 def to_numpy(record: ArrayRecord) -> dict[str, npt.NDArray[Any]]:
     """In C order, whatever order they came in: digests know no other."""
-    return {name: np.array(array.numpy(), order="C") for name, array in record.items()}
+    return {name: np.asarray(array.numpy(), order="C") for name, array in record.items()}
 
 
 def to_record(arrays: dict[str, npt.NDArray[Any]]) -> ArrayRecord:
