@@ -16,6 +16,7 @@ from smpc.v1 import peer_pb2_grpc as pb_grpc
 from ..base.metrics import Metrics
 from ..net import rpc
 from ..net.certificates import Identity, IdentityError, Role, check_certificate
+from ..net.dial import NoAddress, PeerChannels
 from ..net.directory import Directory
 from ..net.kinds import KINDS
 from ..protocol.errors import Reason, RemoteError
@@ -28,20 +29,22 @@ SHARE_S = 60.0
 
 
 class PeerLink:
-    """One channel a peer, made anew when the peer is found elsewhere or does not answer."""
+    """What a round sends, to whichever address the peer answers at."""
 
     def __init__(self, own: Identity, directory: Directory, metrics: Metrics) -> None:
-        self._own = own
         self._directory = directory
         self._metrics = metrics
-        self._channels: dict[str, tuple[str, grpc.aio.Channel]] = {}
-        self._failed_address: dict[str, str] = {}
+        self._channels = PeerChannels(own, directory)
 
     async def send(self, call: Call, count: Callable[[int], None]) -> PeerMessage | None:
         """The reply. CallFailed if there is none. `count` hears of the bytes that go out."""
         start, outcome, method = time.perf_counter(), "error", "none"
         try:
-            stub = pb_grpc.PeerStub(self._channel(call.to))
+            channel = self._channels.to(call.to)
+        except NoAddress as error:
+            raise CallFailed(str(error)) from error
+        try:
+            stub = pb_grpc.PeerStub(channel)
             if self._directory.members.get(call.to) is None:
                 await self._identify(stub, call.to)
             kind = KINDS[type(call.message)]
@@ -62,47 +65,17 @@ class PeerLink:
             reason = rpc.reason_of(error)
             outcome = "refused" if reason else "error"
             if reason is None:
-                self._drop(call.to)
+                self._channels.failed(call.to, channel)
             elif reason is not Reason.UNKNOWN_TICKET:
                 log.warning("%s refused %s: %s", call.to, method, error.details())
             raise CallFailed(str(error.details()), reason) from error
         except asyncio.CancelledError:
             # Its round was closed. A channel to a peer that is gone would go on trying to connect.
-            self._close(call.to)
+            self._channels.close(call.to)
             raise
         finally:
             seconds = time.perf_counter() - start
             self._metrics.rpc_duration.observe(seconds, method=f"{method}.out", outcome=outcome)
-
-    def _channel(self, peer: str) -> grpc.aio.Channel:
-        candidates = self._directory.addresses(peer)
-        if not candidates:
-            raise CallFailed(f"no address of {peer} is known")
-        known = self._channels.get(peer)
-        if known is not None and known[0] in candidates:
-            return known[1]
-        if known is not None:
-            self._drop(peer)
-        bad = self._failed_address.get(peer)
-        address = next((item for item in candidates if item != bad), candidates[0])
-        made = rpc.channel(self._own, address, Role.PEER, peer)
-        self._channels[peer] = (address, made)
-        return made
-
-    def _drop(self, peer: str) -> None:
-        """The next call tries another address, if there is one."""
-        if (address := self._close(peer)) is not None:
-            self._failed_address[peer] = address
-
-    def _close(self, peer: str) -> str | None:
-        """Its address."""
-        known = self._channels.pop(peer, None)
-        if known is None:
-            return None
-        # With a grace: other calls may be under way on it.
-        task = asyncio.ensure_future(known[1].close(CALL_S))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return known[0]
 
     async def _identify(self, stub: pb_grpc.PeerStub, peer: str) -> None:
         """A certificate for a peer found by mDNS alone; the CA vouches for it."""
@@ -116,5 +89,4 @@ class PeerLink:
         self._directory.members.add(reply.der)
 
     async def close(self) -> None:
-        for _, made in self._channels.values():
-            await made.close()
+        await self._channels.close_all()

@@ -12,8 +12,8 @@ from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 
 from ...base.state import State
-from ...net import rpc
-from ...net.certificates import Identity, Role
+from ...net.certificates import Identity
+from ...net.dial import NoAddress, PeerChannels
 from ...net.directory import Directory
 
 _PATIENCE_S = 2.0
@@ -27,22 +27,25 @@ async def starts(
     Goes by the roster kept in `state`, so the registry may be down.
     """
     directory = Directory(own, registry, State(state).roster)
+    channels = PeerChannels(own, directory)
     peers = [peer for peer in peers if peer not in directory.members.revoked]
     try:
-        found = await asyncio.gather(
-            *(_ask(own, peer, directory.addresses(peer)) for peer in peers)
-        )
+        found = await asyncio.gather(*(_ask(channels, peer) for peer in peers))
     finally:
+        await channels.close_all()
         await directory.close()
     return {peer: start for peer, start in zip(peers, found, strict=True) if start is not None}
 
 
-async def _ask(own: Identity, peer: str, addresses: list[str]) -> bytes | None:
-    for address in addresses:
-        async with rpc.channel(own, address, Role.PEER, peer) as channel:
-            try:
-                reply = await pb_grpc.PeerStub(channel).Identify(pb.Empty(), timeout=_PATIENCE_S)
-                return bytes(reply.start)
-            except grpc.aio.AioRpcError:
-                continue
-    return None
+async def _ask(channels: PeerChannels, peer: str) -> bytes | None:
+    while True:
+        try:
+            channel = channels.to(peer)
+        except NoAddress:
+            return None
+        try:
+            reply = await pb_grpc.PeerStub(channel).Identify(pb.Empty(), timeout=_PATIENCE_S)
+            return bytes(reply.start)
+        except grpc.aio.AioRpcError:
+            if not channels.failed(peer, channel):
+                return None

@@ -16,7 +16,8 @@ from smpc.v1 import peer_pb2_grpc as pb_grpc
 
 from ...base.state import State
 from ...net import rpc, wire
-from ...net.certificates import Identity, Role
+from ...net.certificates import Identity
+from ...net.dial import NoAddress, PeerChannels
 from ...net.directory import Directory
 from ...protocol.aggregator_round import AggregatorRound
 from ...protocol.errors import RemoteError
@@ -46,10 +47,12 @@ class Unmasking:
         self.bytes_out = 0
         self.p2p_bytes: dict[str, int] = {}
         self.directory: Directory
+        self._channels: PeerChannels
 
     async def __aenter__(self) -> Unmasking:
         # gRPC's channels belong to the running event loop.
         self.directory = Directory(self._own, self._registry, self._cache)
+        self._channels = PeerChannels(self._own, self.directory)
         return self
 
     async def __aexit__(
@@ -58,6 +61,7 @@ class Unmasking:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self._channels.close_all()
         await self.directory.close()
 
     async def refresh(self) -> bool:
@@ -93,28 +97,27 @@ class Unmasking:
 
     async def _ask(self, state: AggregatorRound, request: pb.Survivors, peer: str) -> None:
         seconds = (state.ticket.deadlines.unmask - state.ticket.deadlines.upload) / 1000
-        addresses = self.directory.addresses(peer)
-        if not addresses:
-            log.warning("no address of %s is known", peer)
-            return
         while True:
-            for address in addresses:
-                channel = rpc.channel(self._own, address, Role.PEER, peer)
-                async with channel:
-                    try:
-                        self.bytes_out += request.ByteSize() + rpc.FRAME_BYTES
-                        reply = await pb_grpc.PeerStub(channel).Unmask(request, timeout=seconds)
-                        self.bytes_in += reply.ByteSize() + rpc.FRAME_BYTES
-                        self.p2p_bytes[peer] = reply.p2p_bytes
-                        state.answer(peer, wire.answer_from_proto(reply.answer))
-                        return
-                    except grpc.aio.AioRpcError as error:
-                        if rpc.reason_of(error) is not None:
-                            log.warning("%s does not unmask: %s", peer, error.details())
-                            return
-                        log.info("%s at %s: %s", peer, address, error.details())
-                    except RemoteError as error:
-                        log.warning("the answer of %s is left out: %s", peer, error)
-                        self._refused(error)
-                        return
-            await asyncio.sleep(_RETRY_S)
+            try:
+                channel = self._channels.to(peer)
+            except NoAddress as error:
+                log.warning("%s", error)
+                return
+            try:
+                self.bytes_out += rpc.size(request)
+                reply = await pb_grpc.PeerStub(channel).Unmask(request, timeout=seconds)
+                self.bytes_in += rpc.size(reply)
+                self.p2p_bytes[peer] = reply.p2p_bytes
+                state.answer(peer, wire.answer_from_proto(reply.answer))
+                return
+            except grpc.aio.AioRpcError as error:
+                if rpc.reason_of(error) is not None:
+                    log.warning("%s does not unmask: %s", peer, error.details())
+                    return
+                log.info("%s does not answer: %s", peer, error.details())
+                if not self._channels.failed(peer, channel):
+                    await asyncio.sleep(_RETRY_S)
+            except RemoteError as error:
+                log.warning("the answer of %s is left out: %s", peer, error)
+                self._refused(error)
+                return
