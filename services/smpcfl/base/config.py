@@ -138,7 +138,7 @@ class Settings:
         least = {
             "min_cohort": 3,
             "min_survivors": 3,
-            "min_peers": 2 if self.mode == "normal" else 3,
+            "min_peers": MODES[self.mode].least_peers,
         }
         for name, bound in least.items():
             if getattr(self, name) < bound:

@@ -27,12 +27,12 @@ from prometheus_client import (
 )
 from prometheus_client.metrics import MetricWrapperBase
 
+from ..protocol.ticket import MODES
 from .config import cannot_listen
 
 # When a series was first written is when a phase ended, to the millisecond.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-MODES = ("normal", "additive", "seeded")
 PHASES = ("exchange", "ready", "train", "upload", "agree", "unmask", "sum")
 OUTCOMES = ("complete", "void")
 DIRECTIONS = ("in", "out")
@@ -55,7 +55,7 @@ class Family(Generic[M]):
         self.metric = metric
         self.name = name
         self.mode = mode
-        self.values: dict[str, Values] = {"mode": MODES, **labels}
+        self.values: dict[str, Values] = {"mode": tuple(MODES), **labels}
 
     def labels(self, **labels: str) -> M:
         """The series with these labels (all but `mode`); ValueError for an undeclared one."""

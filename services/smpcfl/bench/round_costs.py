@@ -34,12 +34,11 @@ from ..protocol.quantise import decode_update, encode_update, model_digest
 from ..protocol.ring import RingVector
 from ..protocol.signing import AGGREGATOR, Keyring, KeyTable, signer
 from ..protocol.ticket import (
-    ADDITIVE,
     SECURE_MODES,
-    SEEDED,
     Deadlines,
     SignedTicket,
     Ticket,
+    default_min_survivors,
     default_threshold,
 )
 
@@ -96,7 +95,7 @@ class _Round:
             weight_cap=500,
             body=parameters,
             wide=trailer.LENGTH,
-            min_survivors=min(peers, threshold + 1) if mode == SEEDED else peers,
+            min_survivors=default_min_survivors(mode, peers, threshold),
             deadlines=Deadlines(),
             model_digest=model_digest(self.model),
             config_digest=_CONFIG,
@@ -119,7 +118,7 @@ class _Round:
             self._upload(peer)
         with self._timed(AGGREGATOR, "unmask"):
             self.aggregator.fix_survivors()
-        if self.ticket.mode == SEEDED:
+        if self.ticket.recovers:
             self._unmask()
         with self._timed(AGGREGATOR, "sum"):
             total = self.aggregator.total()
@@ -134,9 +133,9 @@ class _Round:
         Admission(peer, _POLICY, keyring).check(signed, highest_serial=0, running=None, now_ms=0)
         sign = signer(self.keys[peer])
         self.rounds[peer] = (
-            AdditivePeerRound(signed, peer, sign, secrets.token_bytes)
-            if signed.ticket.mode == ADDITIVE
-            else PeerRound(signed, peer, _POLICY, sign, keyring, secrets.token_bytes)
+            PeerRound(signed, peer, _POLICY, sign, keyring, secrets.token_bytes)
+            if signed.ticket.recovers
+            else AdditivePeerRound(signed, peer, sign, secrets.token_bytes)
         )
 
     def _pump(self, phase: str) -> None:

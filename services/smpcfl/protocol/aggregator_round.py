@@ -23,7 +23,7 @@ from .ring import RingVector
 from .shamir import combine
 from .signing import Keyring, Signer
 from .survivors import choose_survivors
-from .ticket import ADDITIVE, SEEDED, SignedTicket, Ticket
+from .ticket import SignedTicket, Ticket
 
 
 @dataclass
@@ -63,7 +63,7 @@ class AggregatorRound:
         if header.sender != index:
             raise RemoteError(Reason.BAD_HEADER, "another's header", peer=peer)
         header.check(self.ticket, self._keyring)
-        if self.ticket.mode == SEEDED:
+        if self.ticket.recovers:
             announcement = message.announcement
             if (
                 announcement is None
@@ -96,15 +96,15 @@ class AggregatorRound:
     def fix_survivors(self) -> list[str]:
         """Fixes U and returns its peer ids. RemoteError(TOO_FEW_SURVIVORS) if the round is void."""
         headers = {index: upload.header for index, upload in sorted(self._uploads.items())}
-        additive = self.ticket.mode == ADDITIVE
-        self._chosen = headers if additive else choose_survivors(self.ticket, headers)
+        recovers = self.ticket.recovers
+        self._chosen = choose_survivors(self.ticket, headers) if recovers else headers
         self._dropped = {
             index: announcement_hash
             for header in self._chosen.values()
             for index, announcement_hash in header.counting
             if index not in self._chosen
         }
-        floor = len(self.ticket.cohort) if additive else self.ticket.min_survivors
+        floor = self.ticket.min_survivors if recovers else len(self.ticket.cohort)
         if len(self._chosen) < floor:
             raise RemoteError(
                 Reason.TOO_FEW_SURVIVORS,
@@ -115,7 +115,7 @@ class AggregatorRound:
         ordered = headers_digest(list(self._chosen.values()))
         signed = survivors_bytes(self.ticket, tuple(self._chosen), ordered)
         self._fixed = (ordered, self._signer(signed))
-        for index in self._chosen if not additive else ():
+        for index in self._chosen if recovers else ():
             announcement = self._uploads[index].announcement
             assert announcement is not None
             self._wanted[index] = _Found("self", announcement)
@@ -177,7 +177,7 @@ class AggregatorRound:
 
     def enough(self) -> bool:
         """Whether every secret that the sum needs can be reconstructed."""
-        if self.ticket.mode == ADDITIVE:
+        if not self.ticket.recovers:
             return True
         return self._dropped.keys() <= self._wanted.keys() and all(
             len(found.shares) >= self.ticket.threshold for found in self._wanted.values()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .ticket import ADDITIVE, Ticket
+from .ticket import Ticket
 
 
 def withstands(ticket: Ticket) -> int:
@@ -12,7 +12,7 @@ def withstands(ticket: Ticket) -> int:
     n >= 3c + 2 is enough at the default threshold. And of a sum's contributors two must be honest.
     """
     n, k, t = len(ticket.cohort), ticket.degree, ticket.threshold
-    if ticket.mode == ADDITIVE:
+    if not ticket.recovers:
         return n - 2
     return max(min((n - 2) // 3, 2 * t - k - 1, ticket.min_survivors - 2), 0)
 

@@ -18,8 +18,24 @@ from .signing import AGGREGATOR, REGISTRY
 SEEDED = "seeded"
 ADDITIVE = "additive"
 NORMAL = "normal"
-MODES = (SEEDED, ADDITIVE, NORMAL)
-SECURE_MODES = (SEEDED, ADDITIVE)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """All that the modes differ in, beside a peer's state machine (`PeerRound`, `AdditivePeerRound`)."""
+
+    secure: bool  # a round has a ticket and gives a sum; otherwise it is plain Flower
+    recovers: bool  # the survivors' sum can be had: they agree and unmask. Else any lost peer voids the round
+    tries: int  # at a round, with the peers that are there then
+    least_peers: int  # of a sum of two each learns the other's update
+
+
+MODES = {
+    SEEDED: Mode(secure=True, recovers=True, tries=1, least_peers=3),
+    ADDITIVE: Mode(secure=True, recovers=False, tries=3, least_peers=3),
+    NORMAL: Mode(secure=False, recovers=True, tries=1, least_peers=2),
+}
+SECURE_MODES = tuple(name for name, mode in MODES.items() if mode.secure)
 
 HOUR_MS = 3_600_000
 DIGEST_BYTES = 32
@@ -67,6 +83,11 @@ class Deadlines:
 def default_threshold(degree: int) -> int:
     """The least threshold above two thirds of the degree."""
     return 2 * degree // 3 + 1
+
+
+def default_min_survivors(mode: str, peers: int, threshold: int) -> int:
+    """As few as can unmask; all of them where a lost peer voids the round."""
+    return min(peers, threshold + 1) if MODES[mode].recovers else peers
 
 
 @dataclass(frozen=True)
@@ -157,6 +178,10 @@ class Ticket:
         """Cohort indices of each cohort member's neighbours, ascending."""
         n = len(self.cohort)
         return [(*range(i), *range(i + 1, n)) for i in range(n)]
+
+    @property
+    def recovers(self) -> bool:
+        return MODES[self.mode].recovers
 
     def index(self, peer: str) -> int:
         """Place of `peer` in the cohort; RemoteError(NOT_IN_COHORT)."""

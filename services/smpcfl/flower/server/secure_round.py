@@ -25,7 +25,13 @@ from ...protocol.errors import ProtocolError, Reason, RemoteError
 from ...protocol.guarantee import withstands
 from ...protocol.policy import Policy
 from ...protocol.quantise import ModelShape, decode_update, model_digest
-from ...protocol.ticket import SEEDED, Deadlines, SignedTicket, Ticket, default_threshold
+from ...protocol.ticket import (
+    Deadlines,
+    SignedTicket,
+    Ticket,
+    default_min_survivors,
+    default_threshold,
+)
 from ...protocol.trailer import Trailer
 from ..shared.records import RECORD, message_bytes, upload_of
 from .clipping import Clipping
@@ -101,7 +107,7 @@ class SecureRound:
             weight_cap=clipping.weight_cap,
             body=layout.body,
             wide=layout.wide,
-            min_survivors=min(len(cohort), threshold + 1) if mode == SEEDED else len(cohort),
+            min_survivors=default_min_survivors(mode, len(cohort), threshold),
             deadlines=deadlines,
             model_digest=model_digest(given),
             config_digest=config_digest(content_digest, app),
@@ -162,11 +168,11 @@ class SecureRound:
         for node, reply in replies.items():
             self._take(state, self._peers[node], reply)
         survivors = state.fix_survivors()
-        if state.ticket.mode == SEEDED:
+        if state.ticket.recovers:
             indices = [state.ticket.index(peer) for peer in survivors]
             self._server.ledger.agree(state.ticket, indices, Policy())
         outcome.survivors = len(survivors)
-        if state.ticket.mode == SEEDED:
+        if state.ticket.recovers:
             start = time.monotonic()
             await unmasking.run(state)
             outcome.phase_seconds["unmask"] = time.monotonic() - start

@@ -22,7 +22,7 @@ from ...net import certificates, rpc
 from ...net.certificates import Identity
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.ledger import Ledger
-from ...protocol.ticket import NORMAL
+from ...protocol.ticket import MODES
 from ...reports.report import RoundRecord
 from . import probe
 from .progress import Progress
@@ -55,7 +55,7 @@ class Server:
             )
         state = Path(folder)
         own = None
-        if mode != NORMAL:
+        if MODES[mode].secure:
             own = certificates.load(state, certificates.load_ca(State(state).ca))
             if own is None:
                 raise LocalError(

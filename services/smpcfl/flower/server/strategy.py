@@ -16,7 +16,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.policy import Policy
 from ...protocol.quantise import model_digest
-from ...protocol.ticket import ADDITIVE, MODES, NORMAL, SEEDED, Deadlines
+from ...protocol.ticket import MODES, SEEDED, Deadlines
 from ...protocol.trailer import Trailer
 from ...reports.report import RoundRecord
 from ..shared.records import content_digest, message_bytes, split_arrays, to_numpy, to_record
@@ -29,7 +29,6 @@ from .service_link import Server
 
 log = logging.getLogger("smpcfl.flower")
 _SAY_EVERY_S = 10.0
-_AGAIN = 3  # tries at a round in `additive`, where any lost peer voids it
 
 
 class SecureStrategy(Strategy):
@@ -74,14 +73,17 @@ class SecureStrategy(Strategy):
         self._nodes: PeerNodes | None = None  # none before `start`, and in `normal`
         if self.mode not in MODES:
             raise LocalError(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
-        if self.mode != NORMAL and min_peers < 3:
-            raise LocalError(f"min_peers is {min_peers}: a sum of two is no secret, at least 3")
+        own = MODES[self.mode]
+        if own.secure and min_peers < own.least_peers:
+            raise LocalError(
+                f"min_peers is {min_peers}: a sum of two is no secret, at least {own.least_peers}"
+            )
         if type(strategy).__name__ in _NEEDS_SINGLE_UPDATES:
             raise LocalError(
                 f"{type(strategy).__name__} looks at single updates, which nobody sees here: use a"
                 " strategy that averages, such as FedAvg"
             )
-        if getattr(strategy, "fraction_evaluate", 0.0) and self.mode != NORMAL:
+        if getattr(strategy, "fraction_evaluate", 0.0) and own.secure:
             raise LocalError(
                 "fraction_evaluate must be 0: the metrics of one client would travel in the clear;"
                 " evaluate the global model with evaluate_fn"
@@ -198,10 +200,10 @@ class SecureStrategy(Strategy):
         config: ConfigRecord,
         timeout: float,
     ) -> Outcome:
-        tries = _AGAIN if self.mode == ADDITIVE else 1
+        tries = MODES[self.mode].tries
         while True:
             peers = self._wait_for_peers(server, grid)
-            if self.mode == NORMAL:
+            if not MODES[self.mode].secure:
                 messages = list(self.inner.configure_train(number, arrays, config, grid))
                 return self._normal(grid, messages, timeout)
             # A round that is run again asks what the first one did: peers take one configuration a model.
@@ -267,7 +269,7 @@ class SecureStrategy(Strategy):
         key, record = split_arrays(messages[0].content) if messages else ("", ArrayRecord())
         given = to_numpy(record)
         peers = {m.metadata.dst_node_id: peers[m.metadata.dst_node_id] for m in messages}
-        if self.mode == SEEDED:
+        if MODES[self.mode].recovers:
             asked = len(peers)
             allowed = server.ledger.apart(model_digest(given), peers.values(), Policy())
             peers = {node: peer for node, peer in peers.items() if peer in allowed}
