@@ -1,4 +1,4 @@
-"""Wires one peer: identity, agent, gRPC, mDNS, the registry, and Flower's SuperNode."""
+"""Serves one peer: enrols it, lets others find it by mDNS and the registry, and runs Flower's SuperNode."""
 
 from __future__ import annotations
 
@@ -6,27 +6,18 @@ import asyncio
 import logging
 from functools import partial
 
-import grpc.aio
-
-from smpc.v1 import local_pb2_grpc, peer_pb2_grpc
-
 from ..base import files
 from ..base.config import Settings
-from ..base.ledger_file import open_ledger
 from ..base.metrics import Metrics
 from ..base.state import State
 from ..base.waiting import or_stop, until_stop
 from ..daemons import node_key, run_apps
 from ..daemons.supervisor import Child, flower_environment
-from ..net import certificates, enrolment, rpc
+from ..net import certificates, enrolment
 from ..net.certificates import Identity, Role
-from ..net.directory import Directory
 from ..net.mdns import Discovery
 from ..protocol.policy import Policy
-from .agent import PeerAgent, SerialStore
-from .agent_service import AgentService
-from .peer_link import PeerLink
-from .peer_service import PeerService
+from .peer import Peer
 from .presence import Presence
 
 log = logging.getLogger("smpcfl.peer")
@@ -40,45 +31,31 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     own = await or_stop(stop, enrolment.enrol(settings, Role.PEER))
     if own is None:
         return
-    directory = Directory(own, settings.registry, state.roster, metrics)
-    directory.members.pinned = settings.pinned()
-    if directory.members.pinned:
-        log.info("cohorts of these peers alone: %s", ", ".join(directory.members.pinned))
+    pinned = settings.pinned()
+    if pinned:
+        log.info("cohorts of these peers alone: %s", ", ".join(pinned))
     policy = Policy(
         modes=settings.secure_modes(),
         min_cohort=settings.min_cohort,
         min_survivors=settings.min_survivors,
-        members=frozenset(directory.members.pinned),
+        members=frozenset(pinned),
         tickets_per_hour=settings.tickets_per_hour,
         max_configurations=settings.configurations,
     )
-    link = PeerLink(own, directory, metrics)
-    serials = SerialStore(state.serial)
-    ledger = open_ledger(state.ledger)
-    agent = PeerAgent(own, policy, directory.members, serials, ledger, link.send, metrics)
-
-    server = rpc.new_server()
-    peer_pb2_grpc.add_PeerServicer_to_server(
-        PeerService(own, agent, directory.members, metrics), server
+    peer = Peer(
+        own,
+        settings.state,
+        settings.registry,
+        policy,
+        metrics,
+        partial(run_apps.app_of_run, state.run_apps),
+        given_seed=settings.given_seed == "on",
     )
-    port = settings.port if settings.port else PORT
-    port = rpc.bind(server, settings.host, port, own.server_credentials(), "port")
-    local = grpc.aio.server()
-    local_pb2_grpc.add_AgentServicer_to_server(
-        AgentService(
-            agent,
-            metrics,
-            partial(run_apps.app_of_run, state.run_apps),
-            given_seed=settings.given_seed == "on",
-        ),
-        local,
-    )
-    local.add_insecure_port(f"unix:{socket}")
-    await server.start()
-    await local.start()
-    socket.chmod(0o600)
+    peer.members.pinned = pinned
+    directory = peer.directory
+    port = await peer.start(settings.host, settings.port if settings.port else PORT, socket)
 
-    discovery = Discovery(settings.mdns, metrics, lambda peer: agent.wake())
+    discovery = Discovery(settings.mdns, metrics, lambda name: peer.agent.wake())
     directory.by_mdns = discovery.found
     await discovery.start()
     presence = Presence(settings, own.name, port, directory, discovery)
@@ -99,12 +76,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         stop.set()
         await presence.goodbye()
         await asyncio.gather(*tasks, return_exceptions=True)
-        agent.close_round()
-        await server.stop(0.5)
-        await local.stop(0.5)
-        await link.close()
-        await directory.close()
-        socket.unlink(missing_ok=True)
+        await peer.stop()
 
 
 def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Child:
