@@ -82,11 +82,8 @@ async def deployed(net: Deployed) -> Liar:
 
 
 async def rest_completes(net: Deployed) -> None:
-    rounds = [round_of(net, index) for index in OTHERS]
-    await net.until(lambda: all(set(r._of.confirmations) >= set(OTHERS) - {r.me} for r in rounds))
-    net.skip_to(net.ticket.deadlines.exchange)
-    await net.until(lambda: all(set(r._counted()) == set(OTHERS) - {r.me} for r in rounds))
-    net.skip_to(net.ticket.deadlines.ready)
+    await net.pass_deadlines(OTHERS)
+    assert all(set(round_of(net, i)._counted()) == set(OTHERS) - {i} for i in OTHERS)
     await net.upload()
     assert await net.finish() == net.true_sum(net.cohort[index] for index in OTHERS)
     assert net.survivors == list(net.cohort[1:])

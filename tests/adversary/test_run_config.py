@@ -18,7 +18,8 @@ from smpcfl.flower.client import mod
 from smpcfl.peer.agent_service import AgentService
 from smpcfl.protocol.errors import Reason
 from support.apps import RUN, App, Called, Mods, fresh_model, only_configuration
-from support.deployed import APPS, Deployed
+from support.deployed import Deployed
+from support.deployed_peer import APPS
 
 PEERS, VICTIM = 5, 1
 INPUTS = 12

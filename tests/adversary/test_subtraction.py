@@ -58,7 +58,7 @@ async def restart_all(net: Deployed) -> None:
     for index in EVERYONE:
         await net.restart(index)
     for peer in net.peers.values():
-        peer.directory.by_registry = {name: other.address for name, other in net.peers.items()}
+        peer.directory.by_registry = net.addresses()
 
 
 async def all_and_all_but_one(net: Deployed, *, restart: bool = False) -> RingVector | list[Reason]:

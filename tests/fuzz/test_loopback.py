@@ -14,8 +14,9 @@ import pytest
 from smpcfl.net import rpc, wire
 from smpcfl.net.callers import Callers
 from smpcfl.protocol.errors import Reason
-from smpcfl.protocol.signing import AGGREGATOR
-from support.loopback import Loopback
+from smpcfl.protocol.ring import RingVector
+from smpcfl.protocol.ticket import SignedTicket
+from support.deployed import Deployed
 
 from .budget import SEED, TOTAL, rng_of
 from .live import REQUESTS, UNLIMITED
@@ -27,13 +28,12 @@ DECLARED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 async def test_raw_bytes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with Loopback(tmp_path, 4, Callers(UNLIMITED)) as network:
-        signed = network.ticket()
-        rng, victim = rng_of("loopback"), network.peers[0]
+    async with Deployed(tmp_path, 4, callers=Callers(UNLIMITED)) as net:
+        signed, rng = net.make_ticket(), rng_of("loopback")
         seeds = of_corpus(REQUESTS, signed.ticket.digest)
         seeds["Offer"] = [*seeds["Offer"], wire.ticket_to_proto(signed).SerializeToString()]
-        running = asyncio.create_task(network.round(signed))
-        channels = [network.channel(name, victim) for name in (network.peers[1], AGGREGATOR)]
+        running = asyncio.create_task(_round(net, signed))
+        channels = [net.channel(caller, 0) for caller in (net.peer(1).own, net.aggregator)]
         for number in range(COUNT):
             method = rng.choice(list(REQUESTS))
             data = mutant(rng, seeds[method], fields=True)
@@ -43,11 +43,16 @@ async def test_raw_bytes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
                 if rpc.reason_of(error) is None and error.code() not in DECLARED:
                     what = f"FUZZ_SEED={SEED}, input {number}, {method} of {data.hex()}"
                     raise AssertionError(f"{what}: {error.code()} {error.details()}") from error
-        assert await running == signed.ticket.layout.zeros()
-        for channel in channels:
-            await channel.close()
+        assert await running == net.true_sum(net.cohort)
+    assert "held back" not in caplog.text  # everything was looked at
     assert "Traceback" not in caplog.text
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def _round(net: Deployed, signed: SignedTicket) -> RingVector:
+    await net.begin(signed)
+    await net.upload()
+    return await net.finish()
 
 
 async def _call(channel: grpc.aio.Channel, method: str, data: bytes, seconds: float = 0.5) -> None:
@@ -65,10 +70,8 @@ async def _call(channel: grpc.aio.Channel, method: str, data: bytes, seconds: fl
 async def test_what_is_no_message_is_refused_in_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with (
-        Loopback(tmp_path, 3) as network,
-        network.channel(network.peers[1], network.peers[0]) as channel,
-    ):
+    async with Deployed(tmp_path, 3) as net:
+        channel = net.channel(net.peer(1).own, 0)
         for method in REQUESTS:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await _call(channel, method, b"\xff" * 10, 20.0)
@@ -77,10 +80,8 @@ async def test_what_is_no_message_is_refused_in_one_line(
 
 
 async def test_a_request_larger_than_any_of_ours(tmp_path: Path) -> None:
-    async with (
-        Loopback(tmp_path, 3) as network,
-        network.channel(network.peers[1], network.peers[0]) as channel,
-    ):
+    async with Deployed(tmp_path, 3) as net:
+        channel = net.channel(net.peer(1).own, 0)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await _call(channel, "Ready", bytes(2 << 20), 20.0)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -4,55 +4,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
 import pytest
 
 from smpc.v1 import peer_pb2 as pb
-from smpc.v1 import peer_pb2_grpc as pb_grpc
-from smpcfl.net import rpc
 from smpcfl.peer import peer_service
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.ticket import ADDITIVE, Deadlines, SignedTicket
-from support.loopback import Loopback
+from support.deployed import LONG_S, Deployed, outcome
 
 SOON = Deadlines(100, 200, 400, 500, 600, 700)
 
 
 @pytest.fixture
-async def network(tmp_path: Path) -> AsyncIterator[Loopback]:
-    async with Loopback(tmp_path, 4) as network:
-        yield network
+async def net(tmp_path: Path) -> AsyncIterator[Deployed]:
+    async with Deployed(tmp_path, 4) as net:
+        yield net
 
 
-def ticket_of(network: Loopback, **changes: Any) -> SignedTicket:
+def ticket_of(net: Deployed, **changes: Any) -> SignedTicket:
     """Of the first three; the fourth is in no cohort."""
-    known: dict[str, Any] = {"cohort": network.peers[:3], "threshold": 2}
-    return network.ticket(ADDITIVE, **known, min_survivors=3, **changes)
+    known: dict[str, Any] = {"cohort": net.cohort[:3], "threshold": 2, "min_survivors": 3}
+    return net.make_ticket(mode=ADDITIVE, **known, **changes)
 
 
-def take(network: Loopback, signed: SignedTicket) -> None:
+def take(net: Deployed, signed: SignedTicket) -> None:
     """By the first peer, which reaches nobody: no share comes but those of the test."""
-    network.ports |= dict.fromkeys(network.peers[1:], 1)
-    network.agents[network.peers[0]].take_ticket(signed)
+    net.peer(0).directory.by_registry = {}
+    net.peer(0).agent.take_ticket(signed)
 
 
-async def reason_of(
-    network: Loopback, chunks: AsyncIterator[pb.ShareChunk], sender: int = 1
-) -> Reason | None:
-    """Why the stream from `sender` was refused; None if it was taken."""
-    async with network.channel(network.peers[sender], network.peers[0]) as channel:
-        call = pb_grpc.PeerStub(channel).Share(chunks, timeout=20.0)
-        try:
-            await call
-        except grpc.aio.AioRpcError as error:
-            if (reason := rpc.reason_of(error)) is None:
-                raise
-            return reason
-    return None
+async def answer_to(net: Deployed, chunks: AsyncIterator[pb.ShareChunk], sender: int = 1) -> Any:
+    """To the stream from `sender`: a Reason where it is refused."""
+    return await outcome(net.stub(net.peer(sender).own, 0).Share(chunks, timeout=LONG_S))
 
 
 async def chunks_of(
@@ -66,55 +52,53 @@ async def chunks_of(
         await asyncio.Event().wait()
 
 
-def incoming(network: Loopback) -> dict[str, bytearray]:
-    return network.services[network.peers[0]]._incoming
+def incoming(net: Deployed) -> dict[str, bytearray]:
+    return net.peer(0).service._incoming
 
 
-async def something_comes(network: Loopback) -> None:
-    async with asyncio.timeout(20):
+async def something_comes(net: Deployed) -> None:
+    async with asyncio.timeout(LONG_S):
         while True:
-            if incoming(network):
+            if incoming(net):
                 return
             await asyncio.sleep(0)
 
 
-async def test_a_share_is_taken(network: Loopback) -> None:
-    signed = ticket_of(network)
-    take(network, signed)
-    assert await reason_of(network, chunks_of(signed, signed.ticket.layout.nbytes)) is None
-    assert incoming(network) == {}
+async def test_a_share_is_taken(net: Deployed) -> None:
+    signed = ticket_of(net)
+    take(net, signed)
+    assert await answer_to(net, chunks_of(signed, signed.ticket.layout.nbytes)) == pb.Empty()
+    assert incoming(net) == {}
 
 
-async def test_a_stream_that_never_ends_is_dropped_at_the_deadline(network: Loopback) -> None:
-    signed = ticket_of(network, deadlines=SOON)
-    take(network, signed)
-    assert await reason_of(network, chunks_of(signed, 10, ends=False)) is Reason.DEADLINE
-    assert incoming(network) == {}
+async def test_a_stream_that_never_ends_is_dropped_at_the_deadline(net: Deployed) -> None:
+    signed = ticket_of(net, deadlines=SOON)
+    take(net, signed)
+    assert await answer_to(net, chunks_of(signed, 10, ends=False)) is Reason.DEADLINE
+    assert incoming(net) == {}
 
 
-async def test_a_stream_that_never_ends_is_dropped_with_its_round(network: Loopback) -> None:
-    signed = ticket_of(network)
-    take(network, signed)
-    refused = asyncio.create_task(reason_of(network, chunks_of(signed, 10, ends=False)))
-    await something_comes(network)
-    newer = ticket_of(network, serial=signed.ticket.serial + 1)
-    take(network, newer)
+async def test_a_stream_that_never_ends_is_dropped_with_its_round(net: Deployed) -> None:
+    signed = ticket_of(net)
+    take(net, signed)
+    refused = asyncio.create_task(answer_to(net, chunks_of(signed, 10, ends=False)))
+    await something_comes(net)
+    newer = ticket_of(net, serial=signed.ticket.serial + 1)
+    take(net, newer)
     assert await refused is Reason.ROUND_CLOSED
-    assert incoming(network) == {}
+    assert incoming(net) == {}
 
 
-async def test_a_stream_that_never_begins(
-    network: Loopback, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stream_that_never_begins(net: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_service, "FIRST_CHUNK_S", 0.05)
-    signed = ticket_of(network)
-    take(network, signed)
-    assert await reason_of(network, chunks_of(signed, ends=False)) is Reason.MALFORMED
+    signed = ticket_of(net)
+    take(net, signed)
+    assert await answer_to(net, chunks_of(signed, ends=False)) is Reason.MALFORMED
 
 
-async def test_a_peer_has_one_stream_at_a_time(network: Loopback) -> None:
-    signed = ticket_of(network)
-    take(network, signed)
+async def test_a_peer_has_one_stream_at_a_time(net: Deployed) -> None:
+    signed = ticket_of(net)
+    take(net, signed)
     go_on = asyncio.Event()
 
     async def slow() -> AsyncIterator[pb.ShareChunk]:
@@ -122,34 +106,34 @@ async def test_a_peer_has_one_stream_at_a_time(network: Loopback) -> None:
         await go_on.wait()
         yield pb.ShareChunk(data=bytes(10))
 
-    first = asyncio.create_task(reason_of(network, slow()))
-    await something_comes(network)
-    assert await reason_of(network, chunks_of(signed, signed.ticket.layout.nbytes)) is None
-    assert incoming(network) == {}
+    first = asyncio.create_task(answer_to(net, slow()))
+    await something_comes(net)
+    assert await answer_to(net, chunks_of(signed, signed.ticket.layout.nbytes)) == pb.Empty()
+    assert incoming(net) == {}
     go_on.set()
     assert await first is Reason.RATE_LIMITED
 
 
 @pytest.mark.parametrize("sizes", [(1000,), (10,) * 20, (0,) * 3])
 async def test_more_bytes_or_chunks_than_the_vector_needs(
-    network: Loopback, sizes: tuple[int, ...]
+    net: Deployed, sizes: tuple[int, ...]
 ) -> None:
-    signed = ticket_of(network)
-    take(network, signed)
+    signed = ticket_of(net)
+    take(net, signed)
     assert signed.ticket.layout.nbytes < 200
-    assert await reason_of(network, chunks_of(signed, *sizes)) is Reason.WRONG_LENGTH
+    # Refused before it ends: whether it ever does is the sender's choice.
+    stream = chunks_of(signed, *sizes, ends=False)
+    assert await answer_to(net, stream) is Reason.WRONG_LENGTH
 
 
-async def test_nothing_is_taken_from_outside_the_cohort(network: Loopback) -> None:
-    signed = ticket_of(network)
-    take(network, signed)
+async def test_nothing_is_taken_from_outside_the_cohort(net: Deployed) -> None:
+    signed = ticket_of(net)
+    take(net, signed)
     stream = chunks_of(signed, 10, ends=False)
-    assert await reason_of(network, stream, sender=3) is Reason.NOT_IN_COHORT
+    assert await answer_to(net, stream, sender=3) is Reason.NOT_IN_COHORT
 
 
-async def test_a_large_share_in_chunks(network: Loopback) -> None:
-    signed = ticket_of(network)
-    ticket = replace(signed.ticket, body=(5 << 20) // 4, width=32)
-    signed = SignedTicket(ticket, network.aggregator.signer(ticket.signed_bytes))
-    difference = await network.round(signed, network.peers[:3])
-    assert difference == ticket.layout.zeros()
+async def test_a_large_share_in_chunks(net: Deployed) -> None:
+    await net.begin(ticket_of(net, body=(5 << 20) // 4, width=32), without=[3])
+    await net.upload()
+    assert await net.finish() == net.true_sum(net.cohort[:3])

@@ -42,7 +42,8 @@ from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.quantise import ModelShape, encode_update, model_digest
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.ticket import Deadlines, SignedTicket, Ticket
-from support.deployed import APPS, LONG_S, Deployed
+from support.deployed import LONG_S, Deployed
+from support.deployed_peer import APPS
 
 T = TypeVar("T")
 Arrays = dict[str, npt.NDArray[Any]]

@@ -1,8 +1,4 @@
-"""A cohort in one process as it is deployed: agents and services, certificates, gRPC under mutual TLS.
-
-Left out are mDNS, the registry's roster and Flower. Only the clock is not the real one: it can skip, so that
-deadlines pass without anyone waiting for them.
-"""
+"""A cohort in one process as it is deployed: peers as `smpcfl peer` wires them, gRPC under mutual TLS."""
 
 from __future__ import annotations
 
@@ -18,114 +14,49 @@ from unittest.mock import patch
 
 import grpc.aio
 import numpy as np
-from prometheus_client import CollectorRegistry
 
 from smpc.v1 import local_pb2 as local_pb
-from smpc.v1 import local_pb2_grpc, peer_pb2_grpc
-from smpcfl.base import files
-from smpcfl.base.ledger_file import open_ledger
-from smpcfl.base.metrics import Metrics
-from smpcfl.base.state import State
+from smpc.v1 import peer_pb2_grpc
 from smpcfl.flower.server.unmasking import Unmasking
 from smpcfl.net import certificates, rpc, wire
+from smpcfl.net.callers import Callers
 from smpcfl.net.certificates import Identity, Members, Role
-from smpcfl.net.directory import Directory
 from smpcfl.peer import agent as agent_module
-from smpcfl.peer.agent import CallFailed, PeerAgent, SerialStore
-from smpcfl.peer.agent_service import AgentService
-from smpcfl.peer.peer_link import PeerLink
-from smpcfl.peer.peer_service import PeerService
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.masks import AdditiveMasks, SeededMasks
-from smpcfl.protocol.messages import Answer, Call, PeerMessage, Survivors, Upload
+from smpcfl.protocol.messages import Answer, Survivors, Upload
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.signing import AGGREGATOR, Signer, signer
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED, SignedTicket, Ticket
 from support.attacker import Loot
+from support.deployed_peer import APPS, NOWHERE, Clock, DeployedPeer
 from support.enrolled import Deployment
 from support.forge import round_of, survivors
 from support.network import POLICY, Round, make_ticket, peer_ids, random_addend
 
-LOOPBACK = "127.0.0.1"
-NOWHERE = f"{LOOPBACK}:1"
 CONTENT = bytes(32)  # digest of what the ClientApps are given beside the model
-APPS = {1: bytes([7]) * 32, 2: bytes([8]) * 32}  # by Flower run
-LONG_S = 30.0  # for what has to come: never waited out where the code is right
-
-
-class Clock:
-    """Seconds, for all agents together."""
-
-    skipped = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.skipped
-
-
-class Peer:
-    """One peer, wired as `smpcfl peer` wires it."""
-
-    def __init__(self, own: Identity, folder: Path, clock: Clock) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.own = own
-        self.cut: set[tuple[str, type]] = set()  # whom which messages do not reach
-        self.metrics = Metrics("seeded", CollectorRegistry())
-        self.directory = Directory(own, NOWHERE, State(folder).roster, self.metrics)
-        self.members = self.directory.members
-        self.link = PeerLink(own, self.directory, self.metrics)
-        self.agent = PeerAgent(
-            own,
-            POLICY,
-            self.members,
-            SerialStore(State(folder).serial),
-            open_ledger(State(folder).ledger),
-            self._send,
-            self.metrics,
-            clock,
-        )
-        self.server = rpc.new_server()
-        served = PeerService(own, self.agent, self.members, self.metrics)
-        peer_pb2_grpc.add_PeerServicer_to_server(served, self.server)
-        self.port = rpc.bind(self.server, LOOPBACK, 0, own.server_credentials(), "port")
-        self.address = f"{LOOPBACK}:{self.port}"
-        self.local = grpc.aio.server()
-        local_pb2_grpc.add_AgentServicer_to_server(
-            AgentService(self.agent, self.metrics, APPS.get), self.local
-        )
-        socket = files.socket_path(folder, "agent")
-        self.local.add_insecure_port(f"unix:{socket}")
-        self._app = grpc.aio.insecure_channel(f"unix:{socket}")
-        self.app = local_pb2_grpc.AgentStub(self._app)  # as its ClientApp calls it
-
-    async def _send(self, call: Call, count: Callable[[int], None]) -> PeerMessage | None:
-        if (call.to, type(call.message)) in self.cut:
-            raise CallFailed("cut")
-        return await self.link.send(call, count)
-
-    async def stop(self) -> None:
-        self.agent.close_round()
-        await self._app.close()
-        await self.link.close()
-        await self.server.stop(0)
-        await self.local.stop(0)
-        await self.directory.close()
-
-    def rejected(self, reason: Reason) -> float:
-        labels = {"mode": "seeded", "reason": reason.value}
-        return self.metrics.registry.get_sample_value("smpcfl_rejected_total", labels) or 0.0
+LONG_S = 60.0  # for what has to come: never waited out where the code is right
 
 
 class Deployed:
     """`n` peers and an aggregator. What `support.forge` and `support.attacker` ask of a network, it has.
 
-    `kind` is the round that all peers run. `addends` are the q_i, by peer id.
+    `kind` is the round that all peers run, `callers` the limits that all share. `addends` are the q_i, by
+    peer id.
     """
 
-    def __init__(self, folder: Path, n: int, *, kind: type[PeerRound] = PeerRound) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        n: int,
+        *,
+        kind: type[PeerRound] = PeerRound,
+        callers: Callers | None = None,
+    ) -> None:
         self.folder = folder
         self.enrolled = Deployment(folder)
         self.cohort = peer_ids(n)
@@ -134,7 +65,7 @@ class Deployed:
         self.aggregator = self.enrolled.identity(Role.AGGREGATOR, AGGREGATOR)
         self.reported: list[RemoteError] = []  # what the honest aggregator refused of the answers
         self.keyring = Members(self.enrolled.ca)
-        self.peers: dict[str, Peer] = {}
+        self.peers: dict[str, DeployedPeer] = {}
         self.addends: dict[str, RingVector] = {}
         self.uploads: dict[str, Upload] = {}
         self.rounds: dict[str, Round] = {}
@@ -142,6 +73,7 @@ class Deployed:
         self.signed: SignedTicket
         self._serial = 0
         self._kind = kind
+        self._callers = callers
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Deployed:
@@ -149,34 +81,33 @@ class Deployed:
         self._stack.enter_context(patch.object(agent_module, "SPREAD_S", 0.0))
         self.keyring.add(certificates.der(self.aggregator.certificate))
         for name in self.cohort:
-            self._make_peer(self.enrolled.identity(Role.PEER, name))
-        for name in self.cohort:
-            await self._start(name)
+            await self._start(self.enrolled.identity(Role.PEER, name))
+        for peer in self.peers.values():
+            self._introduce(peer)
         return self
 
     async def __aexit__(self, *error: Any) -> None:
         await self._stack.aclose()
 
-    def _make_peer(self, own: Identity) -> None:
+    async def _start(self, own: Identity) -> None:
         folder = self.folder / str(self.cohort.index(own.name))
-        peer = self.peers[own.name] = Peer(own, folder, self.clock)
+        peer = self.peers[own.name] = DeployedPeer(own, folder, self.clock, self._callers)
+        await peer.serve()
         self._stack.push_async_callback(peer.stop)
         self.keyring.add(certificates.der(own.certificate))
 
-    async def _start(self, name: str) -> None:
-        peer = self.peers[name]
-        peer.directory.by_registry = {other: p.address for other, p in self.peers.items()}
+    def _introduce(self, peer: DeployedPeer) -> None:
+        """It knows where all are now, and who."""
+        peer.directory.by_registry = self.addresses()
         for known in (self.aggregator, *(p.own for p in self.peers.values())):
             peer.members.add(certificates.der(known.certificate))
-        await peer.server.start()
-        await peer.local.start()
 
-    async def restart(self, index: int) -> Peer:
+    async def restart(self, index: int) -> DeployedPeer:
         """The same peer with nothing but what is on its disk."""
         gone = self.peer(index)
         await gone.stop()
-        self._make_peer(gone.own)
-        await self._start(gone.own.name)
+        await self._start(gone.own)
+        self._introduce(self.peer(index))
         return self.peer(index)
 
     # -- who is who -------------------------------------------------------------------------------
@@ -184,16 +115,23 @@ class Deployed:
     def signer_of(self, name: str) -> Signer:
         return signer(self.enrolled.key(name))
 
-    def peer(self, index: int) -> Peer:
+    def peer(self, index: int) -> DeployedPeer:
         return self.peers[self.cohort[index]]
 
-    def stub(self, caller: Identity, to: int) -> peer_pb2_grpc.PeerStub:
-        """What `caller`, who may say anything, calls peer `to` with."""
+    def addresses(self) -> dict[str, str]:
+        """By peer id."""
+        return {name: peer.address for name, peer in self.peers.items()}
+
+    def channel(self, caller: Identity, to: int) -> grpc.aio.Channel:
+        """One more connection of `caller`, who may say anything, to peer `to`."""
         channel = rpc.channel(caller, self.peer(to).address, Role.PEER, self.cohort[to])
         self._stack.push_async_callback(channel.close)
-        return peer_pb2_grpc.PeerStub(channel)
+        return channel
 
-    def rejected(self, reason: Reason) -> float:
+    def stub(self, caller: Identity, to: int) -> peer_pb2_grpc.PeerStub:
+        return peer_pb2_grpc.PeerStub(self.channel(caller, to))
+
+    def rejected(self, reason: Reason) -> int:
         """By all peers together."""
         return sum(peer.rejected(reason) for peer in self.peers.values())
 
@@ -210,6 +148,18 @@ class Deployed:
         self.clock.skipped += max(deadline_ms / 1000 - latest, 0.0)
         for peer in self.peers.values():
             peer.agent.wake()
+
+    async def pass_deadlines(self, present: Sequence[int]) -> None:
+        """Those of exchange and ready, as soon as the `present` have done their part with one another."""
+        rounds = [round_of(self, index) for index in present]
+
+        def all_have(found: Callable[[PeerRound], Iterable[int]]) -> bool:
+            return all({round_.me, *found(round_)} >= set(present) for round_ in rounds)
+
+        await self.until(lambda: all_have(lambda round_: round_._of.confirmations))
+        self.skip_to(self.ticket.deadlines.exchange)
+        await self.until(lambda: all_have(PeerRound._counted))
+        self.skip_to(self.ticket.deadlines.ready)
 
     async def until(self, condition: Callable[[], bool], *tasks: asyncio.Task[Any]) -> None:
         """Looked at whenever something changes at an agent, or one of `tasks` ends."""
@@ -272,8 +222,11 @@ class Deployed:
         return SeededMasks(Secret(chunks[0].self_key), tuple(plus), tuple(minus)), meta
 
     async def freeze(self, name: str, vector: bytes) -> None:
-        chunk = local_pb.FreezeChunk(ticket_digest=self.ticket.digest, vector=vector)
-        await self.peers[name].app.Freeze(iter([chunk]), timeout=LONG_S)
+        digest = self.ticket.digest
+        chunks = [
+            local_pb.FreezeChunk(ticket_digest=digest, vector=piece) for piece in rpc.pieces(vector)
+        ]
+        await self.peers[name].app.Freeze(iter(chunks), timeout=LONG_S)
 
     async def upload(self, names: Iterable[str] | None = None) -> None:
         """What reaches the aggregator, honest or not, of those who take part."""
@@ -306,8 +259,7 @@ class Deployed:
     async def unmasking(self) -> AsyncIterator[Unmasking]:
         folder = self.folder / "unmasking"
         async with Unmasking(self.aggregator, NOWHERE, folder, self.reported.append) as unmasking:
-            found = {name: peer.address for name, peer in self.peers.items()}
-            unmasking.directory.by_registry = found
+            unmasking.directory.by_registry = self.addresses()
             yield unmasking
 
     def true_sum(self, names: Iterable[str]) -> RingVector:
