@@ -1,15 +1,16 @@
 """A whole round in one process: every peer and the aggregator, over the wire's encoding, no network.
 
-Nobody is lost and no call is repeated. One peer, in the middle of the cohort, and the aggregator do all
-their work and are timed. The other peers take every signature as good and do not parse what comes from
-one another, or a round of a hundred peers would take minutes: each checks t signatures of each neighbour.
+Peers may be lost, each from the start of a phase on; what is sent to them reaches nobody. One peer, in the
+middle of those that stay, and the aggregator do all their work and are timed. The other peers take every
+signature as good and do not parse what comes from one another, or a round of a hundred peers would take
+minutes: each checks t signatures of each neighbour.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -27,10 +28,11 @@ from ..protocol import trailer
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.admission import Admission
 from ..protocol.aggregator_round import AggregatorRound
-from ..protocol.messages import Call, PeerRequest
+from ..protocol.messages import Call, PeerRequest, Ready
 from ..protocol.peer_round import PeerRound
 from ..protocol.policy import Policy
 from ..protocol.quantise import decode_update, encode_update, model_digest
+from ..protocol.retry import LONGEST_S
 from ..protocol.ring import RingVector
 from ..protocol.signing import AGGREGATOR, Keyring, KeyTable, signer
 from ..protocol.ticket import (
@@ -42,7 +44,7 @@ from ..protocol.ticket import (
     default_threshold,
 )
 
-NOW = 0.0  # the round is over before the first retry or deadline
+PHASES = ("ticket", "exchange", "ready", "train", "upload", "agree", "unmask")
 _CONFIG = bytes(32)
 _POLICY = Policy(modes=SECURE_MODES, min_cohort=3)
 
@@ -51,13 +53,16 @@ _POLICY = Policy(modes=SECURE_MODES, min_cohort=3)
 class RoundFigures:
     """Seconds of one peer and of the aggregator, by phase; bytes of a peer, the cohort's mean.
 
-    `sent` has the channels upload, p2p and unmask; `unmask_in` is the survivor set that it receives.
+    `sent` has the channels upload, p2p and unmask. It receives `ticket_in`, the ticket, and `unmask_in`, the
+    survivor set.
     """
 
     ticket: Ticket
+    survivors: int
     peer_s: dict[str, float]
     aggregator_s: dict[str, float]
     sent: dict[str, float]
+    ticket_in: float
     unmask_in: float
 
 
@@ -66,15 +71,31 @@ class _Trusting:
         return True
 
 
-def play(mode: str, peers: int, parameters: int, width: int = 16) -> RoundFigures:
-    """One round of `peers` peers on the complete graph, with a model of `parameters` float32."""
-    return _Round(mode, peers, parameters, width).run()
+def play(
+    mode: str,
+    peers: int,
+    parameters: int,
+    width: int = 16,
+    lost: Mapping[int, str] | None = None,
+) -> RoundFigures:
+    """One round of `peers` peers on the complete graph, with a model of `parameters` float32.
+
+    `lost`: by place in the cohort, the one of PHASES at whose start the peer vanishes. RemoteError where more
+    are lost than the round withstands.
+    """
+    return _Round(mode, peers, parameters, width, lost or {}).run()
 
 
 class _Round:
-    def __init__(self, mode: str, peers: int, parameters: int, width: int) -> None:
+    def __init__(
+        self, mode: str, peers: int, parameters: int, width: int, lost: Mapping[int, str]
+    ) -> None:
         cohort = tuple(f"peer-{number:05d}" for number in range(peers))
-        self.watched = cohort[peers // 2]
+        staying = [cohort[index] for index in range(peers) if index not in lost]
+        self.watched = staying[len(staying) // 2]
+        self.lost = {cohort[index]: phase for index, phase in lost.items()}
+        self.alive = list(cohort)
+        self.now = 0.0  # where nobody is lost it is over before the first retry or deadline
         self.rng = np.random.default_rng(1)
         self.model = {"parameters": np.zeros(parameters, np.float32)}
         self.keys = {
@@ -104,28 +125,41 @@ class _Round:
         self.signed = SignedTicket(self.ticket, signature)
         self.rounds: dict[str, PeerRound | AdditivePeerRound] = {}
         self.aggregator = AggregatorRound(self.signed, signer(self.keys[AGGREGATOR]), self.keyring)
-        self.expected: RingVector = self.ticket.layout.zeros()
+        self.addends: dict[str, RingVector] = {}
+        self.uploads: dict[str, tuple[bytes, bytes]] = {}  # header and announcement, vector
         self.seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
         self.bytes: Counter[tuple[str, str]] = Counter()
 
     def run(self) -> RoundFigures:
+        self._lose("ticket")
         ticket = wire.ticket_to_proto(self.signed).SerializeToString()
-        for peer in self.ticket.cohort:
+        for peer in self.alive:
+            self.bytes[peer, "ticket_in"] += len(ticket) + FRAME_BYTES
             with self._timed(peer, "exchange"):
                 self._start(peer, ticket)
-        self._pump("exchange")
-        for peer in self.ticket.cohort:
-            self._upload(peer)
+        self._exchange()
+        self._lose("train")
+        for peer in self.alive:
+            self._mask(peer)
+        self._lose("upload")
+        for peer in self.alive:
+            self._upload(peer, *self.uploads[peer])
         with self._timed(AGGREGATOR, "unmask"):
-            self.aggregator.fix_survivors()
+            survivors = self.aggregator.fix_survivors()
         if self.ticket.recovers:
             self._unmask()
         with self._timed(AGGREGATOR, "sum"):
             total = self.aggregator.total()
-            decode_update(self.ticket.quantiser, self.model, total, len(self.ticket.cohort))
-        if total != self.expected:
+            decode_update(self.ticket.quantiser, self.model, total, len(survivors))
+        expected = self.ticket.layout.zeros()
+        for peer in survivors:
+            expected += self.addends[peer]
+        if total != expected:
             raise RuntimeError("the sum is not the sum of the updates: these figures mean nothing")
-        return self._figures()
+        return self._figures(len(survivors))
+
+    def _lose(self, phase: str) -> None:
+        self.alive = [peer for peer in self.alive if self.lost.get(peer) != phase]
 
     def _start(self, peer: str, raw: bytes) -> None:
         signed = wire.ticket_from_proto(wire.parse(messages_pb2.SignedTicket, raw))
@@ -138,15 +172,33 @@ class _Round:
             else AdditivePeerRound(signed, peer, sign, secrets.token_bytes)
         )
 
-    def _pump(self, phase: str) -> None:
-        """Delivers calls until none is due."""
+    def _exchange(self) -> None:
+        """Exchange and ready. Where somebody is lost, both deadlines pass."""
+        self._lose("exchange")
+        if self.lost:
+            self._pump("exchange", held=(Ready,))
+            self.now += LONGEST_S  # what was held back is due again
+        self._lose("ready")
+        self._pump("exchange")
+        if self.lost:
+            deadlines = self.ticket.deadlines
+            for deadline_ms in (deadlines.exchange, deadlines.ready):
+                self.now = deadline_ms / 1000
+                self._pump("exchange")
+
+    def _pump(self, phase: str, held: tuple[type, ...] = ()) -> None:
+        """Delivers calls until none is due, but for kinds that are `held` back."""
         progress = True
         while progress:
             progress = False
-            for peer, round_ in self.rounds.items():
+            for peer in self.alive:
+                round_ = self.rounds[peer]
                 with self._timed(peer, phase):
-                    calls = round_.calls(NOW)
+                    calls = round_.calls(self.now)
                 for call in calls:
+                    if call.to not in self.alive or isinstance(call.message, held):
+                        round_.failed(call, self.now)
+                        continue
                     progress = True
                     self._deliver(peer, call, phase)
 
@@ -160,14 +212,14 @@ class _Round:
                 parts = [wire.parse(kind.request.proto, raw) for raw in requests]
                 read = kind.request.read
                 message = read(parts if kind.streams else parts[0], self.ticket.digest)
-            reply = self.rounds[call.to].handle(sender, message, NOW)
+            reply = self.rounds[call.to].handle(sender, message, self.now)
             (raw,) = self._send(call.to, [kind.reply.write(reply)])
         with self._timed(sender, phase):
             if parse:
                 reply = kind.reply.read(wire.parse(kind.reply.proto, raw), self.ticket.digest)
-            self.rounds[sender].answered(call, reply, NOW)
+            self.rounds[sender].answered(call, reply, self.now)
 
-    def _upload(self, peer: str) -> None:
+    def _mask(self, peer: str) -> None:
         update = self.rng.normal(0, 0.01, self.ticket.body).astype(np.float32)
         trained = {"parameters": self.model["parameters"] + update}
         round_ = self.rounds[peer]
@@ -182,18 +234,21 @@ class _Round:
                 rng=self.rng,
             )
             round_.begin(model_digest(self.model), _CONFIG)
-            masks, header = round_.masks(NOW)
+            masks, header = round_.masks(self.now)
             announcement = round_.announcement if isinstance(round_, PeerRound) else None
             meta = wire.upload_meta_to_proto(header, announcement).SerializeToString()
             vector = masks.apply(addend).tobytes()
-            round_.freeze(vector, NOW)
+            round_.freeze(vector, self.now)
+        self.addends[peer], self.uploads[peer] = addend, (meta, vector)
+
+    def _upload(self, peer: str, meta: bytes, vector: bytes) -> None:
         self.bytes[peer, "upload"] += len(meta) + len(vector)
-        self.expected += addend
         with self._timed(AGGREGATOR, "upload"):
             self.aggregator.upload(peer, wire.upload_from(meta, vector))
 
     def _unmask(self) -> None:
-        for peer in self.ticket.cohort:
+        self._lose("agree")
+        for peer in self.alive:
             with self._timed(AGGREGATOR, "unmask"):
                 survivors = self.aggregator.survivors()
                 raw = wire.survivors_to_proto(survivors, self.ticket).SerializeToString()
@@ -203,11 +258,12 @@ class _Round:
                 if peer == self.watched:
                     message = wire.parse(messages_pb2.Survivors, raw)
                     survivors = wire.survivors_from_proto(message, round_.ticket)
-                round_.survivors(survivors, NOW)
+                round_.survivors(survivors, self.now)
         self._pump("unmask")
-        for peer in self.ticket.cohort:
+        self._lose("unmask")
+        for peer in self.alive:
             with self._timed(peer, "unmask"):
-                answer = self._seeded(peer).answer(NOW)
+                answer = self._seeded(peer).answer(self.now)
                 assert answer is not None
                 reply = peer_pb2.UnmaskReply(
                     answer=wire.answer_to_proto(answer), p2p_bytes=self.bytes[peer, "p2p"]
@@ -235,7 +291,7 @@ class _Round:
         yield
         self.seconds[party, phase] += perf_counter() - start
 
-    def _figures(self) -> RoundFigures:
+    def _figures(self, survivors: int) -> RoundFigures:
         n = len(self.ticket.cohort)
 
         def seconds(party: str) -> dict[str, float]:
@@ -246,5 +302,11 @@ class _Round:
 
         sent = {channel: mean(channel) for channel in ("upload", "p2p", "unmask")}
         return RoundFigures(
-            self.ticket, seconds(self.watched), seconds(AGGREGATOR), sent, mean("unmask_in")
+            self.ticket,
+            survivors,
+            seconds(self.watched),
+            seconds(AGGREGATOR),
+            sent,
+            mean("ticket_in"),
+            mean("unmask_in"),
         )
