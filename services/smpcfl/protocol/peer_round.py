@@ -7,7 +7,6 @@ take a message and return the reply.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from operator import attrgetter
 
 from . import failures
 from .base_round import Handler, Member
@@ -44,8 +43,6 @@ from .ticket import SignedTicket
 
 OFFER_AFTER_S = 3.0  # a lower id that has not called by then may not have the ticket
 YIELD_S = 0.25  # how long a higher id waits for the ready of a lower one before it sends its own
-
-_NAMED = attrgetter("survivors", "headers_digest")  # two sets with the same are one
 
 
 class PeerRound(Member):
@@ -223,9 +220,9 @@ class PeerRound(Member):
         """The aggregator's survivor set: signs it for the neighbours, or refuses it."""
         if self.phase is Phase.CLOSED:
             raise RemoteError(Reason.ROUND_CLOSED, "survivors")
-        if self._survivors is not None:
+        if (kept := self._survivors) is not None:
             check_origin(self.ticket, self._keyring, message)
-            if _NAMED(message) != _NAMED(self._survivors):
+            if (message.survivors, message.headers_digest) != (kept.survivors, kept.headers_digest):
                 raise RemoteError(Reason.SECOND_SURVIVOR_SET, "another survivor set in this round")
             return
         self._before(now, self.ticket.deadlines.agree)
