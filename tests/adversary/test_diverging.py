@@ -61,8 +61,6 @@ class Federation:
                     {"w": np.zeros(INPUTS, np.float32)},
                     {"w": self.trained(peer, rate)},
                     examples=50,
-                    loss=1.0,
-                    correct=0,
                     rng=np.random.default_rng((number, peer)),
                 )
             except LocalError:  # NaN: it diverged

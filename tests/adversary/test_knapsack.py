@@ -118,8 +118,6 @@ class Federation:
             self.model,
             self.trained[place],
             examples=EXAMPLES[place],
-            loss=1.0,
-            correct=0,
             rng=rng,
         )
 

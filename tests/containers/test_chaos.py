@@ -365,8 +365,6 @@ def model_of(
             before,
             {name: kept[f"model_{name}"] for name in before},
             examples=int(kept["metric_num-examples"]),
-            loss=float(kept["metric_loss"]),
-            correct=int(kept["metric_correct"]),
             rng=_rounding(
                 cast(Any, {"seed": SEED}),
                 cast(Any, SimpleNamespace(round=number)),

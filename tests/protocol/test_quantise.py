@@ -56,8 +56,6 @@ def encode(
         given_,
         trained,
         examples=examples,
-        loss=loss,
-        correct=correct,
         rng=rng or np.random.default_rng(1),
     )
 
@@ -176,7 +174,7 @@ def test_the_decoded_sum_is_the_weighted_mean_within_n_units(
     updates = rng.uniform(-0.7, 0.7, (n, 8))
     start = {"w": np.zeros(8)}
     vectors = [
-        encode(quantiser, start, {"w": update}, examples=count, correct=0, rng=rng)
+        encode(quantiser, start, {"w": update}, examples=count, rng=rng)
         for update, count in zip(updates, examples, strict=True)
     ]
     model, counters = decode_update(quantiser, start, total_of(vectors), n)
@@ -222,8 +220,7 @@ def test_integer_buffers_become_the_exact_weighted_mean(dtype: str, data: st.Dat
     quantiser = Quantiser(16, 1.0, CAP, len(new))
     start = {"count": np.array([old]).astype(dtype)}
     vectors = [
-        encode(quantiser, start, {"count": np.array([v]).astype(dtype)}, examples=n, correct=0)
-        for v, n in new
+        encode(quantiser, start, {"count": np.array([v]).astype(dtype)}, examples=n) for v, n in new
     ]
     model, _ = decode_update(quantiser, start, total_of(vectors), len(new))
     weight = sum(min(n, CAP) for _, n in new)
@@ -347,7 +344,7 @@ def test_a_difference_beyond_float64_is_an_error() -> None:
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_diverged_loss_is_an_error(loss: float) -> None:
     with pytest.raises(LocalError, match="loss"):
-        encode(Quantiser(16, 1.0, CAP, 3), {}, {}, loss=loss)
+        encode(Quantiser(16, 1.0, CAP, 3), {}, {})
 
 
 @pytest.mark.parametrize(
@@ -377,7 +374,7 @@ def test_other_dtypes_are_named(dtype: Any) -> None:
 @pytest.mark.parametrize(("examples", "correct"), [(0, 0), (-1, 0), (5, 6), (5, -1), (2**62, 0)])
 def test_counters_out_of_range_are_errors(examples: int, correct: int) -> None:
     with pytest.raises(LocalError):
-        encode(Quantiser(16, 1.0, CAP, 3), {}, {}, examples=examples, loss=0.0, correct=correct)
+        encode(Quantiser(16, 1.0, CAP, 3), {}, {}, examples=examples)
 
 
 @pytest.mark.parametrize(("old", "new"), [(-(2**62), 2**62), (0, 2**57), (2**63 - 1, -(2**63))])

@@ -58,8 +58,6 @@ def summed(parts: list[data.Examples], seed: int, failing: int | None = None) ->
                 state,
                 trained,
                 examples=len(part[1]),
-                loss=loss,
-                correct=correct,
                 rng=rng,
             )
             if index == failing:

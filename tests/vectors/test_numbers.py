@@ -85,8 +85,6 @@ def encoded(given: Json) -> Any:
         arrays(given["given"]),
         arrays(given["trained"]),
         examples=given["examples"],
-        loss=real(given["loss"]),
-        correct=given["correct"],
         rng=Draws(given["draws"]),  # type: ignore[arg-type]
     )
 

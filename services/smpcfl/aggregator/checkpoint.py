@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,13 +52,20 @@ class Checkpoint:
     arrays: Mapping[str, npt.NDArray[Any]] = field(repr=False)
     first_try: int = 1
     """The round that first trained on this model, or is to."""
+    metrics: Mapping[str, Sequence[tuple[str, int]]] = field(default_factory=dict)
+    """Names and lengths of the metrics that are summed, by task, once they are known."""
+    strategy: bytes = field(default=b"", repr=False)
+    """What the strategy remembers."""
 
     def encode(self) -> bytes:
-        members = {name: value for name, value in vars(self).items() if name != "arrays"}
+        members = {
+            name: value for name, value in vars(self).items() if name not in ("arrays", "strategy")
+        }
         members["arrays"] = [[name, a.dtype.str, a.shape] for name, a in self.arrays.items()]
         header = json.dumps(members, allow_nan=False).encode()
         parts = [_MAGIC, _LENGTH.pack(len(header)), header]
         parts += [array.tobytes() for array in self.arrays.values()]
+        parts.append(self.strategy)
         whole = hashlib.sha256()
         for part in parts:
             whole.update(part)
@@ -91,7 +98,7 @@ class Checkpoint:
             array = np.frombuffer(body, dtype, count, start).reshape(shape).copy()
             arrays[name] = array
             start += array.nbytes
-        return cls(**{**members, "arrays": arrays})
+        return cls(**{**members, "arrays": arrays, "strategy": bytes(body[start:])})
 
     def differences(self, setup: Mapping[str, Any]) -> list[str]:
         """One text for each thing in `setup` that is not as it was."""

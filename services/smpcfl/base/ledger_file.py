@@ -7,7 +7,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from ..protocol.ledger import Ledger, Seen
+from ..protocol.ledger import Latest, Ledger, Seen
 from ..protocol.ticket import HOUR_MS
 from .files import StorageError
 
@@ -17,6 +17,7 @@ MODELS = 10_000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS models (digest BLOB PRIMARY KEY, at_ms INTEGER NOT NULL, seen TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tickets (at_ms INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS latest (one INTEGER PRIMARY KEY CHECK (one = 1), latest TEXT NOT NULL);
 """
 
 
@@ -32,6 +33,7 @@ def open_ledger(path: Path) -> Ledger:
             for model, seen in database.execute("SELECT digest, seen FROM models")
         }
         tickets = [int(at_ms) for (at_ms,) in database.execute("SELECT at_ms FROM tickets")]
+        kept = [_read_latest(text) for (text,) in database.execute("SELECT latest FROM latest")]
     except (sqlite3.OperationalError, OSError) as error:
         raise StorageError(f"cannot write {path} ({error}): make room there") from error
     except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
@@ -59,7 +61,14 @@ def open_ledger(path: Path) -> Ledger:
             database.execute("DELETE FROM tickets WHERE at_ms <= ?", (at_ms - HOUR_MS,))
             database.execute("INSERT INTO tickets VALUES (?)", (at_ms,))
 
-    return Ledger(models, tickets, keep_model, keep_ticket)
+    def keep_latest(latest: Latest) -> None:
+        with database:
+            database.execute(
+                "INSERT OR REPLACE INTO latest VALUES (1, ?)", (_written_latest(latest),)
+            )
+
+    latest = kept[0] if kept else Latest()
+    return Ledger(models, tickets, keep_model, keep_ticket, latest, keep_latest)
 
 
 def _written(seen: Seen) -> str:
@@ -69,6 +78,7 @@ def _written(seen: Seen) -> str:
             "sets": [sorted(item) for item in seen.sets],
             "answered": seen.answered,
             "failed": seen.failed,
+            "evaluated": seen.evaluated,
         }
     )
 
@@ -80,4 +90,26 @@ def _read(text: str) -> Seen:
         tuple(frozenset(map(str, item)) for item in found["sets"]),
         bool(found["answered"]),
         bool(found["failed"]),
+        bool(found.get("evaluated")),
+    )
+
+
+def _written_latest(latest: Latest) -> str:
+    return json.dumps(
+        {
+            "trained": latest.trained.hex(),
+            "survivors": sorted(latest.survivors),
+            "awaited": latest.awaited.hex(),
+            "awaited_ms": latest.awaited_ms,
+        }
+    )
+
+
+def _read_latest(text: str) -> Latest:
+    found = json.loads(text)
+    return Latest(
+        bytes.fromhex(found["trained"]),
+        frozenset(map(str, found["survivors"])),
+        bytes.fromhex(found["awaited"]),
+        int(found["awaited_ms"]),
     )

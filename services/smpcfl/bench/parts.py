@@ -62,9 +62,7 @@ def quantiser(seconds: float) -> Figures:
     figures: Figures = []
     for width in WIDTHS:
         rule = Quantiser(width, clip=1.0, weight_cap=500, cohort=PEERS)
-        encode = partial(
-            encode_update, rule, given, trained, examples=500, loss=1.0, correct=250, rng=rng
-        )
+        encode = partial(encode_update, rule, given, trained, examples=500, rng=rng)
         addend = encode()
         figures.append(
             {

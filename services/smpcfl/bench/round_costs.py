@@ -225,13 +225,7 @@ class _Round:
         round_ = self.rounds[peer]
         with self._timed(peer, "upload"):
             addend = encode_update(
-                self.ticket.quantiser,
-                self.model,
-                trained,
-                examples=500,
-                loss=1.0,
-                correct=250,
-                rng=self.rng,
+                self.ticket.quantiser, self.model, trained, examples=500, rng=self.rng
             )
             round_.begin(model_digest(self.model), _CONFIG)
             masks, header = round_.masks(self.now)

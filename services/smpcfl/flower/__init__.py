@@ -2,7 +2,7 @@
 
 app = ClientApp(mods=[smpcfl.flower.secure_mod])
 
-strategy = smpcfl.flower.SecureStrategy(FedAvg(fraction_evaluate=0.0))
+strategy = smpcfl.flower.SecureStrategy(FedAvg())
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .client.mod import secure_mod as secure_mod
     from .server.strategy import SecureStrategy as SecureStrategy
+    from .server.strategy import secure as secure
 
-__all__ = ["SecureStrategy", "secure_mod"]
+__all__ = ["SecureStrategy", "secure", "secure_mod"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,8 +23,8 @@ def __getattr__(name: str) -> Any:
         from .client.mod import secure_mod
 
         return secure_mod
-    if name == "SecureStrategy":
-        from .server.strategy import SecureStrategy
+    if name in ("SecureStrategy", "secure"):
+        from .server import strategy
 
-        return SecureStrategy
+        return getattr(strategy, name)
     raise AttributeError(name)

@@ -25,6 +25,7 @@ from ..protocol.messages import (
     Upload,
 )
 from ..protocol.signing import SIGNATURE_BYTES
+from ..protocol.summed_metrics import MOST_NUMBERS, Metrics
 from ..protocol.ticket import (
     MAX_COHORT,
     Deadlines,
@@ -54,7 +55,7 @@ def ticket_to_proto(signed: SignedTicket) -> pb.SignedTicket:
     plain = {
         name.name: getattr(ticket, name.name)
         for name in pb.Ticket.DESCRIPTOR.fields
-        if name.name not in ("deadlines", "cohort")
+        if name.name not in ("deadlines", "cohort", "metrics")
     }
     deadlines = pb.Deadlines(
         **{
@@ -62,7 +63,9 @@ def ticket_to_proto(signed: SignedTicket) -> pb.SignedTicket:
             for field in pb.Deadlines.DESCRIPTOR.fields
         }
     )
-    message = pb.Ticket(**plain, cohort=ticket.cohort, deadlines=deadlines)
+    named = [pb.Metric(name=name, length=length) for name, length in ticket.metrics.named]
+    metrics = pb.Metrics(named=named, open=ticket.metrics.open)
+    message = pb.Ticket(**plain, cohort=ticket.cohort, deadlines=deadlines, metrics=metrics)
     return pb.SignedTicket(ticket=message, signature=signed.signature)
 
 
@@ -74,6 +77,9 @@ def ticket_from_proto(message: pb.SignedTicket) -> SignedTicket:
     }
     _at_most(MAX_COHORT, "cohort", source.cohort)
     values["cohort"] = tuple(source.cohort)
+    _at_most(MOST_NUMBERS, "metrics", source.metrics.named)
+    named = tuple((item.name, item.length) for item in source.metrics.named)
+    values["metrics"] = Metrics(named, source.metrics.open)
     try:
         values["deadlines"] = Deadlines(
             **{f.name: getattr(source.deadlines, f.name) for f in pb.Deadlines.DESCRIPTOR.fields}

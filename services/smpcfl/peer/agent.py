@@ -29,7 +29,7 @@ from ..protocol.phases import Phase
 from ..protocol.policy import Policy
 from ..protocol.release import Floor
 from ..protocol.signing import Keyring
-from ..protocol.ticket import ADDITIVE, SignedTicket
+from ..protocol.ticket import ADDITIVE, EVALUATE, TRAIN, SignedTicket
 
 log = logging.getLogger("smpcfl.peer")
 SPREAD_S = 0.5
@@ -91,7 +91,7 @@ class PeerAgent:
         self._work: set[asyncio.Future[Any]] = set()  # for others, while the round is open
         self.p2p_bytes = 0
         self.guarantee = ""  # of the last round that was opened
-        self.floor = Floor()
+        self.floors = {TRAIN: Floor(), EVALUATE: Floor()}
         self.start = os.urandom(8)  # tells this process from one before it
 
     def vouch(self, node: int) -> tuple[bytes, bytes]:
@@ -291,7 +291,8 @@ class PeerAgent:
             ):
                 break
         masks, header = round_.masks(self.now(), failed=failed)
-        self.floor.left(released_ms, round_.ticket.deadlines.training_ms)
+        ticket = round_.ticket
+        self.floors[ticket.task].left(released_ms, ticket.deadlines.training_ms)
         self.wake()
         return round_, masks, header
 

@@ -59,11 +59,11 @@ class AgentService(pb_grpc.AgentServicer):
         round_ = self._agent.take_ticket(wire.ticket_from_proto(request.ticket), spread=True)
         app = self._app_of(request.flower_run)
         digest = config_digest(request.content_digest, app)
-        train = round_.begin(request.model_digest, digest, self._agent.now())
+        run = round_.begin(request.model_digest, digest, self._agent.now())
         return pb.BeginReply(
             frozen=round_.frozen is not None,
-            train=train,
-            floor_ms=self._agent.floor.ms,
+            train=run,
+            floor_ms=self._agent.floors[round_.ticket.task].ms,
             given_seed=self._given_seed,
         )
 
@@ -94,6 +94,10 @@ class AgentService(pb_grpc.AgentServicer):
         try:
             if request.failure:
                 log.error("training failed, and a zero is sent: %s", request.failure)
+            if request.unreported:
+                log.warning(
+                    "no metrics are sent, so that nobody's are summed: %s", request.unreported
+                )
             round_, masks, header = await self._agent.masks(
                 request.ticket_digest, request.released_ms, failed=bool(request.failure)
             )

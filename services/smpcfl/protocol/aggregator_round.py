@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -93,9 +94,16 @@ class AggregatorRound:
 
     # -- agree ----------------------------------------------------------------------------------
 
-    def fix_survivors(self) -> list[str]:
-        """Fixes U and returns its peer ids. RemoteError(TOO_FEW_SURVIVORS) if the round is void."""
-        headers = {index: upload.header for index, upload in sorted(self._uploads.items())}
+    def fix_survivors(self, within: Collection[str] | None = None) -> list[str]:
+        """Fixes U and returns its peer ids. RemoteError(TOO_FEW_SURVIVORS) if the round is void.
+
+        `within`: the only peers that are to be in it; all if not given.
+        """
+        headers = {
+            index: upload.header
+            for index, upload in sorted(self._uploads.items())
+            if within is None or self.ticket.cohort[index] in within
+        }
         recovers = self.ticket.recovers
         self._chosen = choose_survivors(self.ticket, headers) if recovers else headers
         self._dropped = {

@@ -22,6 +22,7 @@ from .trailer import Trailer
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 _SPAN_LIMIT = 2**52  # beyond it float64 has no fraction left to round stochastically
+NO_WORDS: Elements = np.zeros(0, WIDE)
 _KINDS = {"f": "body", "i": "wide", "u": "wide", "b": "wide"}
 
 
@@ -98,9 +99,9 @@ class ModelShape:
                 )
         return cls(tuple((name, a.shape, a.dtype.str) for name, a in arrays.items()))
 
-    def layout(self, width: int) -> Layout:
-        """Ring layout: floats in the body, integers and the trailer in the wide part."""
-        counts = {"body": 0, "wide": trailers.LENGTH}
+    def layout(self, width: int, metrics: int = 0) -> Layout:
+        """Ring layout: floats in the body; integers, words of `metrics` and the trailer in the wide part."""
+        counts = {"body": 0, "wide": metrics + trailers.LENGTH}
         for _, shape, dtype in self.entries:
             counts[_KINDS[np.dtype(dtype).kind]] += int(np.prod(shape, dtype=np.int64))
         return Layout(width, counts["body"], counts["wide"])
@@ -125,11 +126,13 @@ def encode_update(
     trained: Arrays,
     *,
     examples: int,
-    loss: float,
-    correct: int,
     rng: np.random.Generator,
+    metrics: Elements = NO_WORDS,
+    reports: bool = True,
 ) -> RingVector:
-    """A peer's addend q_i: the update trained - given and the trailer, before any mask.
+    """A peer's addend q_i: the update trained - given, metrics and the trailer, before any mask.
+
+    `metrics`: its words of them, uint64, shape (w,); noise if it does not `report` any.
 
     LocalError for shapes that do not match, NaN, infinity, or counters out of range.
     """
@@ -137,8 +140,6 @@ def encode_update(
     shape.check(trained)
     if examples < 1:
         raise LocalError(f"number of examples must be at least 1, not {examples}")
-    if not 0 <= correct <= examples:
-        raise LocalError(f"{correct} correct predictions of {examples} examples")
     floats = [
         trained[name].astype(np.float64).ravel() - array.astype(np.float64).ravel()
         for name, array in given.items()
@@ -149,10 +150,9 @@ def encode_update(
     counters = Trailer(
         peers=1,
         contributors=1,
+        reporters=int(reports),
         weight=weight,
         examples=examples,
-        loss=trailers.fixed_point_loss(loss, examples),
-        correct=correct,
         clipped=int(clipped),
         roomy=int(roomy),
         capped=int(examples > quantiser.weight_cap),
@@ -162,7 +162,7 @@ def encode_update(
         for name, array in given.items()
         if array.dtype.kind != "f"
     ]
-    wide = np.concatenate([*integers, trailers.encode(counters, quantiser.cohort)])
+    wide = np.concatenate([*integers, metrics, trailers.encode(counters, quantiser.cohort)])
     return RingVector(body, wide)
 
 
@@ -190,13 +190,14 @@ def decode_update(
         if array.dtype.kind == "f":
             part = update[body : body + array.size].reshape(array.shape)
             body += array.size
-            result[name] = (array.astype(np.float64) + part).astype(array.dtype)
+            result[name] = np.asarray(array.astype(np.float64) + part).astype(array.dtype)
         else:
             total_change = integers[wide : wide + array.size]
             quotient, rest = np.divmod(total_change, counters.weight)
             mean = quotient + (rest >= counters.weight - rest)  # half up; no sum that could wrap
             wide += array.size
-            result[name] = (_to_int64(name, array) + mean.reshape(array.shape)).astype(array.dtype)
+            changed = np.asarray(_to_int64(name, array) + mean.reshape(array.shape))
+            result[name] = changed.astype(array.dtype)
     return result, counters
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 from . import trailer
 from .encoding import VERSION, canonical, digest
 from .errors import LocalError, Reason, RemoteError
-from .quantise import Quantiser
+from .quantise import Arrays, ModelShape, Quantiser
 from .ring import WIDTHS, Layout
 from .signing import AGGREGATOR, REGISTRY
+from .summed_metrics import MOST_NAME, Metrics
 
 SEEDED = "seeded"
 ADDITIVE = "additive"
@@ -36,6 +38,9 @@ MODES = {
     NORMAL: Mode(secure=False, recovers=True, tries=1, least_peers=2),
 }
 SECURE_MODES = tuple(name for name, mode in MODES.items() if mode.secure)
+
+TRAIN, EVALUATE = "train", "evaluate"
+"""What the ClientApps do: only a training brings a new model."""
 
 HOUR_MS = 3_600_000
 DIGEST_BYTES = 32
@@ -110,6 +115,10 @@ class Ticket:
     deadlines: Deadlines
     model_digest: bytes
     config_digest: bytes
+    task: str = TRAIN
+    weighted_by: str = "num-examples"
+    """The metric that says how many examples a peer has."""
+    metrics: Metrics = field(default_factory=Metrics)
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -132,7 +141,11 @@ class Ticket:
             "width": self.width in WIDTHS,
             "clip": math.isfinite(self.clip) and self.clip > 0,
             "weight_cap": 1 <= self.weight_cap < 2**32,
-            "vector": 0 <= self.body < 2**32 and trailer.LENGTH <= self.wide < 2**32,
+            "task": self.task in (TRAIN, EVALUATE),
+            "weighted_by": 0 < len(self.weighted_by) <= MOST_NAME,
+            "vector": 0 <= self.body < 2**32
+            and self.metrics.words + trailer.LENGTH <= self.wide < 2**32
+            and (self.task == TRAIN or self.layout == self.layout_of({})),
             "min_survivors": 2 <= self.min_survivors <= n,
             "model_digest": len(self.model_digest) == DIGEST_BYTES,
             "config_digest": len(self.config_digest) == DIGEST_BYTES,
@@ -153,7 +166,7 @@ class Ticket:
     @cached_property
     def signed_bytes(self) -> bytes:
         values = [getattr(self, item.name) for item in fields(self)]
-        return canonical("ticket", *(astuple(v) if isinstance(v, Deadlines) else v for v in values))
+        return canonical("ticket", *(_plain(value) for value in values))
 
     @cached_property
     def digest(self) -> bytes:
@@ -163,6 +176,11 @@ class Ticket:
     @property
     def layout(self) -> Layout:
         return Layout(self.width, self.body, self.wide)
+
+    def layout_of(self, model: Arrays) -> Layout:
+        """What the layout has to be for `model`: in an evaluation, none of it is uploaded."""
+        shape = ModelShape.of(model if self.task == TRAIN else {})
+        return shape.layout(self.width, self.metrics.words)
 
     @property
     def quantiser(self) -> Quantiser:
@@ -193,6 +211,12 @@ class Ticket:
     @cached_property
     def _places(self) -> dict[str, int]:
         return {peer: place for place, peer in enumerate(self.cohort)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Deadlines):
+        return astuple(value)
+    return value.canonical if isinstance(value, Metrics) else value
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
@@ -10,32 +9,25 @@ import numpy as np
 from .errors import LocalError, Reason, RemoteError
 from .ring import WIDE, Elements, signed
 
-LOSS_SCALE = 2**20
-
 
 @dataclass(frozen=True)
 class Trailer:
     """One peer's counters, or their sum.
 
     `peers` is 1 for each peer, `contributors` 1 for each whose training succeeded: for the others all that
-    follows is 0. `weight` is min(n_i, cap); `loss` is the fixed-point sum over examples (units of 2^-20);
+    follows is 0. `reporters` is 1 for each whose metrics are in the sum; `weight` is min(n_i, cap);
     `clipped` counts peers whose update was scaled down to the clip, `roomy` peers whose entries all stayed
     below half of it, `capped` peers with more examples than the cap.
     """
 
     peers: int
     contributors: int = 0
+    reporters: int = 0
     weight: int = 0
     examples: int = 0
-    loss: int = 0
-    correct: int = 0
     clipped: int = 0
     roomy: int = 0
     capped: int = 0
-
-    @property
-    def mean_loss(self) -> float:
-        return self.loss / LOSS_SCALE / self.examples if self.examples else math.nan
 
 
 LENGTH = len(fields(Trailer))
@@ -66,27 +58,13 @@ def decode(values: Elements, survivors: int) -> Trailer:
         )
     if not 0 <= trailer.contributors <= survivors:
         raise RemoteError(Reason.BAD_TRAILER, "contributors", found=trailer.contributors)
-    for name in ("clipped", "roomy", "capped"):
+    for name in ("reporters", "clipped", "roomy", "capped"):
         if not 0 <= getattr(trailer, name) <= trailer.contributors:
             raise RemoteError(Reason.BAD_TRAILER, name, found=getattr(trailer, name))
-    if not trailer.contributors <= trailer.weight <= trailer.examples or not (
-        0 <= trailer.correct <= trailer.examples
-    ):
-        raise RemoteError(Reason.BAD_TRAILER, "weight, examples or correct out of range")
+    if not trailer.contributors <= trailer.weight <= trailer.examples:
+        raise RemoteError(Reason.BAD_TRAILER, "weight or examples out of range")
     if not trailer.contributors:
         raise RemoteError(
             Reason.TOO_FEW_CONTRIBUTORS, "training failed on every peer", expected=">= 1", found=0
         )
     return trailer
-
-
-def fixed_point_loss(mean_loss: float, examples: int) -> int:
-    """Sum of the loss over the examples in units of 2^-20; LocalError unless finite."""
-    if not math.isfinite(mean_loss):
-        raise LocalError(f"the loss is {mean_loss}: training diverged")
-    total = mean_loss * examples * LOSS_SCALE
-    if not math.isfinite(total):
-        raise LocalError(
-            f"the loss is {mean_loss} over {examples} examples: too large to be summed"
-        )
-    return round(total)

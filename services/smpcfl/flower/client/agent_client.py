@@ -87,14 +87,18 @@ class AgentClient:
         return chunks[0].meta.SerializeToString(), b"".join(chunk.vector for chunk in chunks)
 
     def masks(
-        self, ticket_digest: bytes, released_ms: int, failure: str
+        self, ticket_digest: bytes, released_ms: int, failure: str, unreported: str
     ) -> tuple[SeededMasks | AdditiveMasks, bytes]:
         """The masks, and the serialised UploadMeta; waits until they may be given.
 
-        `released_ms`: after training began; `failure`: why there is only a zero.
+        `released_ms`: after training began; `failure`: why there is only a zero;
+        `unreported`: why there are no metrics.
         """
         request = pb.MasksRequest(
-            ticket_digest=ticket_digest, released_ms=released_ms, failure=failure
+            ticket_digest=ticket_digest,
+            released_ms=released_ms,
+            failure=failure,
+            unreported=unreported,
         )
         chunks = list(self._stub.Masks(request, timeout=_MASKS_S))
         first = chunks[0]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from flwr.app import Context, Message, Metadata, RecordDict
 
 from ...protocol.ticket import Ticket
-from ..shared.records import RECORD, to_record
+from ..shared.records import RECORD, with_arrays
 
 _TTL_S = 24 * 3600.0
 
@@ -21,19 +21,18 @@ def shown(
     context: Context,
     ticket: Ticket,
     peer: str,
-    model: str,
     given: dict[str, npt.NDArray[Any]],
 ) -> tuple[Message, Context]:
     """Copies with everything replaced that the aggregator could choose for each peer alone.
 
-    Numbers of nodes, runs and messages follow from peer and ticket, times from this peer's clock; the model,
-    the array record `model`, is serialised anew from `given`. The state is a copy: a training that is given
+    Numbers of nodes, runs and messages follow from peer and ticket, times from this peer's clock; the model
+    is serialised anew from `given`. The state is a copy: a training that is given
     up must not write into it later.
     """
     content = RecordDict(
         {
-            name: to_record(given) if name == model else record
-            for name, record in message.content.items()
+            name: record
+            for name, record in with_arrays(message.content, given).items()
             if name != RECORD
         }
     )

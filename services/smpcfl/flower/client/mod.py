@@ -7,50 +7,49 @@ outlasted its deadline is a masked zero, and why stays in this peer's log (docs/
 from __future__ import annotations
 
 import hashlib
+import os
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 
 from smpc.v1 import messages_pb2
 
 from ...net import wire
 from ...protocol.errors import LocalError, ProtocolError, Reason, RemoteError
-from ...protocol.quantise import ModelShape, encode_failure, encode_update, model_digest
+from ...protocol.quantise import encode_failure, encode_update, model_digest
 from ...protocol.release import release_ms
 from ...protocol.ring import RingVector
-from ...protocol.ticket import NORMAL, Ticket
+from ...protocol.summed_metrics import Value
+from ...protocol.ticket import NORMAL, TRAIN, Ticket
 from ..shared.records import (
     RECORD,
     VECTOR,
+    arrays_of,
     config_of,
     content_digest,
     message_bytes,
-    split_arrays,
-    to_numpy,
     vector_record,
 )
 from .agent_client import AgentClient
 from .app_view import shown
-from .training_worker import in_worker
+from .training_worker import bounded, in_worker
 
 ERROR_CODE = 17  # ours: Flower's own codes are below 10
-LOSS_KEYS = ("train_loss", "train-loss", "loss")
-CORRECT_KEYS = ("correct", "num-correct")
-ACCURACY_KEYS = ("train_acc", "train-accuracy", "accuracy")
 _OURS = {"ticket", "seed"}  # the keys of our record
 
 Arrays = dict[str, npt.NDArray[Any]]
+Work = tuple[RingVector, str, RecordDict]
 
 
 def secure_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Flower mod: `ClientApp(mods=[secure_mod])`. Without a valid ticket nothing is trained.
 
-    The app's reply needs one ArrayRecord, and one MetricRecord with `num-examples`; a loss
-    (`train_loss` or `loss`) and `correct` or an accuracy are summed with it if they are there.
+    The app's reply needs what plain Flower's needs: the model's arrays, unless it evaluates, and one
+    MetricRecord with `num-examples` or what else the strategy weighs by. All numbers in it are summed.
     """
     try:
         received = message_bytes(message)
@@ -77,7 +76,7 @@ def _handle(
             raise LocalError(
                 f"this peer takes part in mode {'/'.join(own.modes)} only, and this"
                 f" {message.metadata.message_type} message has no ticket: nothing leaves it in the"
-                " clear (use SecureStrategy; for evaluation, set fraction_evaluate=0)"
+                " clear (the ServerApp has to use SecureStrategy, or smpcfl.flower.secure)"
             )
         return call_next(message, context)
     return _train(agent, own.peer, ours, message, context, call_next)
@@ -96,10 +95,13 @@ def _train(
         raise RemoteError(Reason.MALFORMED, "unknown fields beside the ticket", found=unknown)
     proto = wire.parse(messages_pb2.SignedTicket, bytes(ours["ticket"]))  # type: ignore[arg-type]
     ticket = wire.ticket_from_proto(proto).ticket
-    name, record = split_arrays(message.content)
-    given = to_numpy(record)
-    if ModelShape.of(given).layout(ticket.width) != ticket.layout:
+    given = arrays_of(message.content)
+    if ticket.layout_of(given) != ticket.layout:
         raise LocalError("the model has another number of entries than the ticket says")
+    if message.metadata.message_type.partition(".")[0] != ticket.task:
+        raise LocalError(
+            f"a {message.metadata.message_type} message with a ticket to {ticket.task}"
+        )
     content = content_digest(message.content, message.metadata.message_type, context.run_config)
     begun = agent.begin(proto, model_digest(given), content, context.run_id)
     if begun.frozen:
@@ -107,28 +109,26 @@ def _train(
     began = time.monotonic()
     latest_s = ticket.deadlines.training_ms / 1000
 
-    def work() -> tuple[RingVector, RecordDict]:
+    def work() -> Work:
         if not begun.train:
             raise LocalError("this ticket's training was started before, and did not end")
-        seen, own_context = shown(message, context, ticket, peer, name, given)
+        seen, own_context = shown(message, context, ticket, peer, given)
         reply = call_next(seen, own_context)
         if reply.has_error():
             raise LocalError(reply.error.reason)
-        trained = to_numpy(split_arrays(reply.content)[1])
         rng = _rounding(ours, ticket, context, begun.given_seed)
-        addend = encode_update(ticket.quantiser, given, trained, **_counters(reply), rng=rng)
-        return addend, own_context.state
+        return (*_addend(ticket, given, reply, rng), own_context.state)
 
     done, failure = in_worker(work, latest_s)
     training_ms = int((time.monotonic() - began) * 1000)
     if done is None:
-        addend = encode_failure(ticket.layout, len(ticket.cohort))
+        addend, unreported = encode_failure(ticket.layout, len(ticket.cohort)), ""
     else:
-        addend, context.state = done
+        addend, unreported, context.state = done
     # Until then nobody is informed, not even the agent: its metrics are scraped.
     wait_s = min(release_ms(training_ms, begun.floor_ms) / 1000, latest_s)
     time.sleep(max(began + wait_s - time.monotonic(), 0.0))
-    masks, meta = agent.masks(ticket.digest, round(wait_s * 1000), failure)
+    masks, meta = agent.masks(ticket.digest, round(wait_s * 1000), failure, unreported)
     start = time.perf_counter()
     vector = masks.apply(addend).tobytes()
     p2p_bytes = agent.freeze(ticket.digest, vector)
@@ -146,28 +146,43 @@ def _upload_reply(message: Message, meta: bytes, vector: bytes, p2p_bytes: int) 
     return Message(content, reply_to=message)
 
 
-def _counters(reply: Message) -> dict[str, Any]:
-    """Examples, loss and correct predictions from the app's one MetricRecord."""
+def _addend(
+    ticket: Ticket, given: Arrays, reply: Message, rng: np.random.Generator
+) -> tuple[RingVector, str]:
+    """What this peer adds to the sum, and why there are no metrics in it, if there are none."""
+    values, examples = _reported(reply, ticket.weighted_by)
+    trained: Arrays = {}
+    if ticket.task == TRAIN:
+        trained = arrays_of(reply.content)
+    else:
+        given = {}
+    unreported = ""
+    try:
+        metrics = ticket.metrics.encode(values, examples, len(ticket.cohort))
+    except LocalError as error:
+        metrics, unreported = ticket.metrics.noise(os.urandom), bounded(str(error))
+    addend = encode_update(
+        ticket.quantiser,
+        given,
+        trained,
+        examples=examples,
+        metrics=metrics,
+        reports=not unreported,
+        rng=rng,
+    )
+    return addend, unreported
+
+
+def _reported(reply: Message, weighted_by: str) -> tuple[dict[str, Value], int]:
+    """The metrics of the app's one MetricRecord, and its number of examples."""
     records = list(reply.content.metric_records.values())
-    if len(records) != 1 or "num-examples" not in records[0]:
-        raise LocalError("the ClientApp's reply needs one MetricRecord with 'num-examples'")
-    metrics = records[0]
-    examples = int(_number(metrics, ("num-examples",)))
-    correct = _number(metrics, CORRECT_KEYS)
-    if not correct:
-        correct = _number(metrics, ACCURACY_KEYS) * examples
-    if not np.isfinite(correct):
-        raise LocalError(f"the accuracy is {correct}")
-    return {
-        "examples": examples,
-        "loss": float(_number(metrics, LOSS_KEYS)),
-        "correct": min(max(round(correct), 0), examples),
-    }
-
-
-def _number(metrics: MetricRecord, keys: tuple[str, ...]) -> float:
-    value = next((metrics[key] for key in keys if key in metrics), 0.0)
-    return float(value) if isinstance(value, int | float) else 0.0
+    if len(records) != 1 or weighted_by not in records[0]:
+        raise LocalError(f"the ClientApp's reply needs one MetricRecord with {weighted_by!r}")
+    values = dict(records[0])
+    examples = values.pop(weighted_by)
+    if not isinstance(examples, int | float) or not examples >= 1:
+        raise LocalError(f"{weighted_by} is {examples!r}: at least 1 is needed")
+    return cast(dict[str, Value], values), int(examples)
 
 
 def _rounding(

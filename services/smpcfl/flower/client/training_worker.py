@@ -38,4 +38,8 @@ def _text(error: BaseException) -> str:
         text = f"{kind}: {error}"
     except Exception:  # its own __str__ fails
         text = kind
+    return bounded(text)
+
+
+def bounded(text: str) -> str:
     return text[:_LONGEST].encode("ascii", "backslashreplace").decode()

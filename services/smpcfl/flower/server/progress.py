@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 from flwr.app import ArrayRecord
@@ -16,8 +17,12 @@ from ...aggregator import current_run
 from ...aggregator.checkpoint import Checkpoint, Checkpoints
 from ...base.state import State
 from ...protocol.errors import LocalError
+from ...reports.report import RoundRecord
 from ..shared.records import to_numpy, to_record
 from .clipping import Clipping
+
+if TYPE_CHECKING:
+    from .secure_grid import SecureGrid
 
 log = logging.getLogger("smpcfl.flower")
 _LAST_TRIES = 60
@@ -80,9 +85,11 @@ class Progress:
         return found
 
     def keep(
-        self, number: int, arrays: ArrayRecord, clipping: Clipping, first_try: int, record: str
+        self, grid: SecureGrid, arrays: ArrayRecord, strategy: bytes, record: RoundRecord
     ) -> None:
-        """After a round. Logs a warning if it cannot be written, and training goes on.
+        """After a round; `strategy`: what the strategy remembers.
+
+        Logs a warning if it cannot be written, and training goes on.
 
         After the last round there is nothing to go on with: it waits for room, up to ten minutes.
         LocalError if another Flower run has taken over: this one ends.
@@ -90,7 +97,12 @@ class Progress:
         current = current_run.load(self._training)
         if current is None or current.flower_run != self._flower_run:
             raise LocalError("another Flower run carries this training now: this one ends")
-        checkpoint = self._checkpoint(number, arrays, clipping, first_try, record)
+        number = record.round
+        checkpoint = replace(
+            self._checkpoint(number, arrays, grid.clipping, grid.first_try, record.to_json()),
+            metrics={task: list(m.named) for task, m in grid.metrics.items() if not m.open},
+            strategy=strategy,
+        )
         for _ in range(_LAST_TRIES if number == self._rounds else 1):
             try:
                 self._checkpoints.save(checkpoint)
@@ -121,7 +133,7 @@ class Progress:
         )
 
 
-def arrays_of(checkpoint: Checkpoint) -> ArrayRecord:
+def arrays_of_checkpoint(checkpoint: Checkpoint) -> ArrayRecord:
     return to_record(dict(checkpoint.arrays))
 
 

@@ -8,7 +8,7 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -21,18 +21,21 @@ from ...base.state import State
 from ...net import wire
 from ...protocol.aggregator_round import AggregatorRound
 from ...protocol.digests import config_digest
-from ...protocol.errors import ProtocolError, Reason, RemoteError
+from ...protocol.errors import LocalError, ProtocolError, Reason, RemoteError
 from ...protocol.guarantee import withstands
 from ...protocol.policy import Policy
 from ...protocol.quantise import ModelShape, decode_update, model_digest
+from ...protocol.ring import RingVector
+from ...protocol.summed_metrics import Metrics, Value
 from ...protocol.ticket import (
+    TRAIN,
     Deadlines,
     SignedTicket,
     Ticket,
     default_min_survivors,
     default_threshold,
 )
-from ...protocol.trailer import Trailer
+from ...protocol.trailer import LENGTH, Trailer
 from ..shared.records import RECORD, message_bytes, upload_of
 from .clipping import Clipping
 from .replies import Lost, ask_all
@@ -51,6 +54,8 @@ class Outcome:
 
     replies: list[Message] = field(default_factory=list)
     model: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    metrics: dict[str, Value] = field(default_factory=dict)
+    """The weighted means of what all contributors reported; none if one of them did not."""
     trailer: Trailer | None = None
     reason: str = ""
     cohort: int = 0
@@ -68,13 +73,15 @@ class Outcome:
 class SecureRound:
     """Builds the ticket of one round and sees it through.
 
-    `content_digest`: of the messages and the run's configuration; `app`: SHA-256 of the app's bundle.
+    `content_digest`: of the messages and the run's configuration; `app`: SHA-256 of the app's bundle;
+    `metrics`: which ones are summed; `within`: the only peers that are to survive, if not all.
     """
 
     def __init__(
         self,
         server: Server,
         *,
+        task: str,
         mode: str,
         number: int,
         peers: Mapping[int, str],
@@ -84,6 +91,9 @@ class SecureRound:
         width: int,
         clipping: Clipping,
         deadlines: Deadlines,
+        metrics: Metrics,
+        weighted_by: str,
+        within: Collection[str] | None = None,
     ) -> None:
         assert server.own is not None
         self._server = server
@@ -93,7 +103,8 @@ class SecureRound:
         cohort = tuple(sorted(peers.values()))
         degree = len(cohort) - 1
         threshold = default_threshold(degree)
-        layout = ModelShape.of(given).layout(width)
+        self._within = within
+        layout = ModelShape.of(given if task == TRAIN else {}).layout(width, metrics.words)
         ticket = Ticket(
             run=server.run,
             round=number,
@@ -111,6 +122,9 @@ class SecureRound:
             deadlines=deadlines,
             model_digest=model_digest(given),
             config_digest=config_digest(content_digest, app),
+            task=task,
+            weighted_by=weighted_by,
+            metrics=metrics,
         )
         self.signed = SignedTicket(ticket, self._own.signer(ticket.signed_bytes))
         self.silent: set[int] = set()  # nodes that did not reply
@@ -148,7 +162,7 @@ class SecureRound:
                 ask_all, grid, messages, ticket.deadlines.upload / 1000, grace_s, lost
             )
             self.silent = {m.metadata.dst_node_id for m in messages} - replies.keys()
-            outcome.phase_seconds["train"] = time.monotonic() - start
+            outcome.phase_seconds[ticket.task] = time.monotonic() - start
             if await before:
                 await unmasking.refresh()
             state = AggregatorRound(self.signed, self._own.signer, unmasking.directory.members)
@@ -167,7 +181,7 @@ class SecureRound:
         outcome = self._outcome
         for node, reply in replies.items():
             self._take(state, self._peers[node], reply)
-        survivors = state.fix_survivors()
+        survivors = state.fix_survivors(self._within)
         if state.ticket.recovers:
             indices = [state.ticket.index(peer) for peer in survivors]
             self._server.ledger.agree(state.ticket, indices, Policy())
@@ -183,10 +197,12 @@ class SecureRound:
                 outcome.bytes_p2p = outcome.cohort * fmean(unmasking.p2p_bytes.values())
         start = time.monotonic()
         total = state.total()
+        model = self._given if state.ticket.task == TRAIN else {}
         outcome.model, outcome.trailer = decode_update(
-            state.ticket.quantiser, self._given, total, len(survivors)
+            state.ticket.quantiser, model, total, len(survivors)
         )
         outcome.contributors = outcome.trailer.contributors
+        outcome.metrics = _metrics(state.ticket, total, outcome.trailer)
         outcome.phase_seconds["sum"] = time.monotonic() - start
         return outcome
 
@@ -209,3 +225,20 @@ class SecureRound:
             log.warning("the upload of %s is left out: %s", peer, error)
             if isinstance(error, RemoteError):
                 self._server.refused(error)
+
+
+def _metrics(ticket: Ticket, total: RingVector, counted: Trailer) -> dict[str, Value]:
+    """None, with a warning, where somebody's are missing."""
+    if counted.reporters < counted.contributors:
+        log.warning(
+            "no metrics in this round: %d of %d peers had none, or one that was missing, NaN or too large",
+            counted.contributors - counted.reporters,
+            counted.contributors,
+        )
+        return {}
+    words = total.wide[-LENGTH - ticket.metrics.words : -LENGTH]
+    try:
+        return ticket.metrics.decode(words, counted.reporters, counted.examples)
+    except LocalError as error:
+        log.warning("no metrics in this round: %s", error)
+        return {}

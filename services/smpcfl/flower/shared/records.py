@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -22,30 +23,49 @@ VECTOR = "smpcfl-vector"
 ENVELOPE_BYTES = 500  # Flower's HTTP envelope of one message, as measured
 
 
-def split_arrays(content: RecordDict) -> tuple[str, ArrayRecord]:
-    """The one model record of a message; LocalError if there is not exactly one."""
-    if len(content.array_records) != 1:
-        raise LocalError(
-            f"{len(content.array_records)} ArrayRecords in the message: exactly one model is needed"
-        )
-    return next(iter(content.array_records.items()))
+def arrays_of(content: RecordDict) -> dict[str, npt.NDArray[Any]]:
+    """The model in a message, in C order, whatever order it came in: digests know no other.
+
+    Of several ArrayRecords the arrays are named RECORD/ARRAY. LocalError if there is none.
+    """
+    records = content.array_records
+    if not records:
+        raise LocalError("no ArrayRecord in the message: a model is needed")
+    return {
+        name if len(records) == 1 else f"{key}/{name}": np.asarray(array.numpy(), order="C")
+        for key, record in records.items()
+        for name, array in record.items()
+    }
+
+
+def with_arrays(content: RecordDict, model: Mapping[str, npt.NDArray[Any]]) -> RecordDict:
+    """A copy of the message with `model`, named as `arrays_of` names it, in place of its own."""
+    single = len(content.array_records) == 1
+    return RecordDict(
+        {
+            key: to_record({name: model[name if single else f"{key}/{name}"] for name in record})
+            if isinstance(record, ArrayRecord)
+            else record
+            for key, record in content.items()
+        }
+    )
 
 
 def to_numpy(record: ArrayRecord) -> dict[str, npt.NDArray[Any]]:
-    """In C order, whatever order they came in: digests know no other."""
+    """In C order."""
     return {name: np.asarray(array.numpy(), order="C") for name, array in record.items()}
 
 
-def to_record(arrays: dict[str, npt.NDArray[Any]]) -> ArrayRecord:
+def to_record(arrays: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
     return ArrayRecord({name: Array(array) for name, array in arrays.items()})
 
 
 def content_digest(content: RecordDict, message_type: str, run_config: UserConfig) -> bytes:
     """SHA-256 over all that a ClientApp can see but its model's contents and itself, 32 bytes.
 
-    That is the message's type, its records in order, each with name, kind and contents (of the model
-    the name alone: it has a digest of its own), and the run's configuration as the node was given it.
-    Our own record is left out: the mod takes it away.
+    That is the message's type, its records in order, each with name, kind and contents (of the model the
+    names of its arrays alone: it has a digest of its own), and the run's configuration as the node was given
+    it. Our own record is left out: the mod takes it away.
     """
     return digest(
         "content",
@@ -61,7 +81,7 @@ def content_digest(content: RecordDict, message_type: str, run_config: UserConfi
 
 def _contents(record: ArrayRecord | ConfigRecord | MetricRecord) -> list[Any]:
     if isinstance(record, ArrayRecord):
-        return []
+        return list(record)
     return [[key, _plain(value)] for key, value in record.items()]
 
 

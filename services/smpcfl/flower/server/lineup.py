@@ -1,0 +1,96 @@
+"""Who takes part in a round: the peers that are there, and over whom a sum may be taken."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections.abc import Collection
+
+from flwr.serverapp import Grid
+
+from ...protocol.policy import Policy
+from .nodes import PeerNodes
+from .service_link import Server
+
+log = logging.getLogger("smpcfl.flower")
+_SAY_EVERY_S = 10.0
+
+
+class Lineup:
+    """`secure`: nodes have to show which peers they are; `recovers`: a sum can be over fewer than all."""
+
+    def __init__(self, grid: Grid, server: Server, least: int, *, recovers: bool) -> None:
+        self._grid = grid
+        self._server = server
+        self._least = least
+        self._recovers = recovers
+        self._nodes = PeerNodes(server.own.ca) if server.own is not None else None
+        self._raised = False
+
+    def present(self) -> dict[int, str]:
+        """Peer ids by node id, once there are enough; in `normal`, nobody has to say who it is."""
+        logged = -math.inf
+        while True:
+            if self._nodes is None:
+                found = dict.fromkeys(self._grid.get_node_ids(), "")
+            else:
+                found = self._nodes.present(self._grid, self._server.probe)
+            if len(found) >= self._least:
+                return found
+            if time.monotonic() - logged >= _SAY_EVERY_S:
+                log.info("waiting for peers: %d of %d are there", len(found), self._least)
+                logged = time.monotonic()
+            time.sleep(0.5)
+
+    def to_train(self, sampled: Collection[int], model_digest: bytes) -> dict[int, str]:
+        """Peer ids by node id: of the nodes that the strategy sampled, and more where those are too few.
+
+        Over a model that was summed before, only peers whose new sum tells nobody's update by subtraction.
+        """
+        present = self.present()
+        found = {node: present[node] for node in sampled if node in present}
+        if (missing := self._least - len(found)) > 0:
+            if not self._raised and len(sampled) < self._least:
+                log.warning(
+                    "the strategy samples %d clients: raised to min_peers, which is %d, in every round",
+                    len(sampled),
+                    self._least,
+                )
+                self._raised = True
+            others = sorted(present.keys() - found.keys())
+            found |= {node: present[node] for node in random.sample(others, missing)}
+        if not self._recovers:
+            return found
+        allowed = self._server.ledger.apart(model_digest, found.values(), Policy())
+        if len(allowed) < self._least:
+            found = present
+            allowed = self._server.ledger.apart(model_digest, found.values(), Policy())
+        if len(allowed) < len(found):
+            log.warning(
+                "%d of %d peers sit out: over this model a sum was agreed to before, and another one has"
+                " to be over the same peers, or differ by %d",
+                len(found) - len(allowed),
+                len(found),
+                Policy().min_difference,
+            )
+        return {node: peer for node, peer in found.items() if peer in allowed}
+
+    def to_evaluate(self) -> tuple[dict[int, str], frozenset[str]]:
+        """Peer ids by node id, and the peers over whom metrics may be summed, which may be none."""
+        present = self.present()
+        if not self._recovers:
+            return present, frozenset(present.values())
+        return present, self._server.ledger.evaluators(present.values(), Policy())
+
+    def lost(self, missing: set[int], late: bool) -> bool:
+        """Asked while replies are awaited: new nodes can say who they are in time for the next round."""
+        assert self._nodes is not None
+        self._nodes.ask(self._grid)
+        return late and self._nodes.lost(missing, self._server.probe)
+
+    def missed(self, silent: set[int]) -> None:
+        """These nodes did not reply in the round that ended."""
+        if self._nodes is not None:
+            self._nodes.missed(silent)

@@ -1,0 +1,69 @@
+"""What is recorded of a round, and under which names apps report accuracy and loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...reports.report import RoundRecord
+from .secure_round import Outcome
+
+# The first that an app reports; otherwise a name that ends so.
+_ACCURACY = ("accuracy", "acc")
+_LOSS = ("loss",)
+
+
+@dataclass
+class OpenRound:
+    """A round from its start until nothing more is to be known of it."""
+
+    number: int
+    started: float  # time.monotonic()
+    seconds: float = 0.0
+    outcome: Outcome = field(default_factory=Outcome)
+    evaluated: Mapping[str, Any] = field(default_factory=dict)
+    """The global model's metrics: the server's, or the peers' weighted mean."""
+
+    def add(self, evaluation: Outcome, seconds: float) -> None:
+        """An evaluation by the peers, which is part of the round."""
+        self.seconds += seconds
+        self.outcome.bytes_up += evaluation.bytes_up
+        self.outcome.bytes_down += evaluation.bytes_down
+        self.outcome.bytes_p2p += evaluation.bytes_p2p
+        self.evaluated = evaluation.metrics
+
+    def record(self, run: int, mode: str) -> RoundRecord:
+        outcome, cohort = self.outcome, max(self.outcome.cohort, 1)
+        return RoundRecord(
+            run=run,
+            round=self.number,
+            mode=mode,
+            outcome="complete" if outcome.replies else "void",
+            reason=outcome.reason,
+            cohort=outcome.cohort,
+            survivors=outcome.survivors,
+            contributors=outcome.contributors,
+            withstood=outcome.withstood,
+            dropouts=outcome.cohort - outcome.survivors,
+            accuracy=_named(self.evaluated, _ACCURACY),
+            loss=_named(self.evaluated, _LOSS),
+            train_loss=_named(outcome.metrics, _LOSS),
+            bytes_up=outcome.bytes_up / cohort,
+            bytes_down=outcome.bytes_down / cohort,
+            bytes_p2p=outcome.bytes_p2p / cohort,
+            seconds=self.seconds,
+            phase_seconds=outcome.phase_seconds,
+        )
+
+
+def _named(metrics: Mapping[str, Any], endings: tuple[str, ...]) -> float | None:
+    """The metric that is named so, or whose name ends so; None if there is none."""
+    for ending in endings:
+        names = [ending, *(name for name in metrics if name.lower().endswith(ending))]
+        for name in names:
+            value = metrics.get(name)
+            if isinstance(value, int | float) and math.isfinite(value):
+                return float(value)
+    return None

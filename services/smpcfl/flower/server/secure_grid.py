@@ -1,0 +1,384 @@
+"""The Grid that a strategy sends through: what goes out is one secure round, what comes back is its mean.
+
+A strategy that needs only averages notices nothing: its own loop runs, and each message that would bring a
+client's update in the clear takes part in a round of the cohort instead (docs/protocol.md, section 5).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.common.config import get_fused_config
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
+from flwr.supercore.run import Run
+
+from ...protocol.errors import LocalError, RemoteError
+from ...protocol.quantise import model_digest
+from ...protocol.summed_metrics import Metrics
+from ...protocol.ticket import EVALUATE, MODES, SEEDED, TRAIN, Deadlines
+from ...protocol.trailer import Trailer
+from ...reports.report import RoundRecord
+from ..shared.records import arrays_of, content_digest, message_bytes, with_arrays
+from .clipping import Clipping
+from .lineup import Lineup
+from .replies import ask_all
+from .round_record import OpenRound
+from .secure_round import Outcome, SecureRound
+from .service_link import Server
+
+log = logging.getLogger("smpcfl.flower")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `SecureStrategy` and `secure` take beside the strategy or the grid.
+
+    `mode`: the deployment's (`SMPCFL_MODE`) unless given. `min_peers`: fewest to start a round with.
+    `width`: bits of a ring element. `grace_s`: how long the last replies of a round are waited for.
+    `seed`: makes the rounding reproducible, where the peers' operators allow that. `clipping`: where clip and
+    weight cap start. LocalError for a value that cannot work.
+    """
+
+    mode: str = field(default_factory=lambda: os.environ.get("SMPCFL_MODE", SEEDED))
+    min_peers: int = 5
+    width: int = 16
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    grace_s: float = 20.0
+    seed: int | None = None
+    clipping: Clipping = field(default_factory=Clipping)
+    weighted_by: str = "num-examples"
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise LocalError(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
+        least = MODES[self.mode].least_peers
+        if self.secure and self.min_peers < least:
+            raise LocalError(
+                f"min_peers is {self.min_peers}: a sum of two is no secret, at least {least}"
+            )
+
+    @property
+    def secure(self) -> bool:
+        return MODES[self.mode].secure
+
+    @property
+    def recovers(self) -> bool:
+        return self.secure and MODES[self.mode].recovers
+
+
+class SecureGrid(Grid):
+    """Wraps Flower's Grid for one ServerApp. In mode `normal` replies come in the clear, as they are.
+
+    After a void round, where nobody replies, the next one sends what the first one over that model did: peers
+    take one configuration a model.
+    """
+
+    def __init__(self, grid: Grid, settings: Settings) -> None:
+        self._grid = grid
+        self.settings = settings
+        self.server = Server.load(settings.mode, str(grid.run.run_id))
+        self.clipping = settings.clipping
+        self.number = 0  # of the last round
+        self.first_try = 1  # the round that first trained on the model as it stands
+        self.records: list[RoundRecord] = []
+        self.evaluated_later = (
+            False  # the server evaluates after the clients: a record waits for it
+        )
+        self.on_record: Callable[[RoundRecord], None] = lambda record: None
+        self.metrics = {kind: Metrics(open=True) for kind in (TRAIN, EVALUATE)}
+        self._lineup = Lineup(grid, self.server, settings.min_peers, recovers=settings.recovers)
+        self._dtypes: dict[str, np.dtype[Any]] = {}  # of the first model
+        self._model = b""  # digest of the one trained on last
+        self._first: RecordDict | None = None  # the message of its first round
+        self._trailer: Trailer | None = None  # of the last sum, until limits follow from it
+        self._open: OpenRound | None = None
+
+    # -- Flower's Grid --------------------------------------------------------------------------
+
+    def set_run(self, run: Run) -> None:
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        return self._grid.run
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        return self._grid.create_message(*args, **kwargs)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Of the peers that are there; waits until they are `min_peers`."""
+        return list(self._lineup.present())
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        if self.settings.secure:
+            raise LocalError(
+                "push_messages() would bring single replies in the clear: use send_and_receive()"
+            )
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """One round. No replies: it is void, or there was nothing to send."""
+        sent = list(messages)
+        if not sent:
+            if not self.evaluated_later:
+                self.flush()
+            return []
+        kinds = {message.metadata.message_type for message in sent}
+        if len(kinds) > 1:
+            raise LocalError(f"messages of different types in one round: {sorted(kinds)}")
+        kind = kinds.pop().partition(".")[0]
+        if kind == TRAIN:
+            return self._train(sent, timeout)
+        if kind == EVALUATE:
+            return self._evaluate(sent, timeout)
+        if self.settings.secure:
+            raise LocalError(
+                f"a {kind} message would bring single replies in the clear: only train and evaluate are"
+                " summed"
+            )
+        return self._grid.send_and_receive(sent, timeout=timeout)
+
+    # -- rounds ---------------------------------------------------------------------------------
+
+    def _train(self, messages: list[Message], timeout: float | None) -> list[Message]:
+        self.flush()
+        self.number += 1
+        opened = self._open = OpenRound(self.number, time.monotonic())
+        if not self.settings.secure:
+            opened.outcome = self._in_the_clear(messages, timeout)
+        else:
+            content = self._content(messages)
+            tries = MODES[self.settings.mode].tries
+            while not opened.outcome.replies and tries:
+                opened.outcome = self._sum(TRAIN, messages, content)
+                if opened.outcome.wait_s and not opened.outcome.replies:
+                    self._wait(opened.outcome.wait_s)
+                    continue
+                tries -= 1
+                if tries and not opened.outcome.replies:
+                    log.warning("round %d is run again with who is there", self.number)
+        self._trailer = opened.outcome.trailer
+        opened.seconds = time.monotonic() - opened.started
+        return opened.outcome.replies
+
+    def _wait(self, seconds: float) -> None:
+        # Not a try: it would be the same for all rounds of the next hour.
+        log.warning(
+            "peers take no more tickets in this hour (their SMPCFL_TICKETS_PER_HOUR): round %d is run again"
+            " in %.0f s",
+            self.number,
+            seconds,
+        )
+        time.sleep(seconds)
+
+    def _evaluate(self, messages: list[Message], timeout: float | None) -> list[Message]:
+        """A round of metrics alone. Where it is void there are none, and training goes on."""
+        started = time.monotonic()
+        if self.settings.secure:
+            outcome = self._sum(EVALUATE, messages, _same(messages))
+        else:
+            outcome = self._in_the_clear(messages, timeout)
+        if self._open is not None:
+            self._open.add(outcome, time.monotonic() - started)
+            if not self.evaluated_later:
+                self.flush()
+        return outcome.replies
+
+    def evaluated(self, metrics: MetricRecord | None) -> None:
+        """The server has evaluated the global model, after the clients."""
+        if self._open is not None and metrics is not None:
+            self._open.evaluated = metrics
+        self.flush()
+
+    def flush(self) -> None:
+        """The last round is over: nothing more will be known of it."""
+        if (opened := self._open) is None:
+            return
+        self._open = None
+        record = opened.record(self.server.run, self.settings.mode)
+        self.on_record(record)
+        self.records.append(record)
+        self.server.record(record)
+
+    def _content(self, messages: list[Message]) -> RecordDict:
+        """What all get: dtypes as they came in first, and one configuration a model."""
+        content = _same(messages)
+        content = with_arrays(content, self._as_they_came_in(arrays_of(content)))
+        self._settle(content, self.number)
+        if self._first is None:
+            self._first = content
+        return self._first
+
+    def _as_they_came_in(self, model: dict[str, Any]) -> dict[str, Any]:
+        """Some strategies calculate in float64, and means of integers are no integers."""
+        if not self._dtypes:
+            self._dtypes = {name: array.dtype for name, array in model.items()}
+        return {name: _cast(array, self._dtypes.get(name)) for name, array in model.items()}
+
+    def resume(
+        self,
+        done: int,
+        clipping: Clipping,
+        first_try: int,
+        metrics: Mapping[str, Sequence[tuple[str, int]]],
+        arrays: ArrayRecord,
+    ) -> None:
+        """Goes on after round `done`, with `arrays` as the model, as a checkpoint has it."""
+        self.number, self.clipping, self.first_try = done, clipping, first_try
+        for task, named in metrics.items():
+            self.metrics[task] = Metrics(tuple((name, length) for name, length in named))
+        self._model = model_digest(self._as_they_came_in(arrays_of(RecordDict({"arrays": arrays}))))
+
+    def settle(self, arrays: ArrayRecord) -> None:
+        """The strategy has made `arrays` of the last round: what the next one trains on."""
+        self._settle(RecordDict({"arrays": arrays}), self.number + 1)
+
+    def _settle(self, content: RecordDict, first_try: int) -> None:
+        """A new model has new limits. Over one that stays as it was peers take no others."""
+        digest = model_digest(self._as_they_came_in(arrays_of(content)))
+        if digest == self._model:
+            return
+        if self._trailer is not None:
+            self.clipping, self._trailer = self.clipping.after(self._trailer), None
+        self._model, self._first, self.first_try = digest, None, first_try
+
+    def _sum(self, task: str, messages: list[Message], content: RecordDict) -> Outcome:
+        """One secure round over `content`. No replies: it is void."""
+        given, least = arrays_of(content), self.settings.min_peers
+        within: frozenset[str] | None = None
+        if task == TRAIN:
+            sampled = [message.metadata.dst_node_id for message in messages]
+            peers = self._lineup.to_train(sampled, model_digest(given))
+            enough = len(peers)
+        else:
+            peers, within = self._lineup.to_evaluate()
+            enough = len(within)
+        if enough < min(least, len(peers) if task == EVALUATE else least):
+            return Outcome(reason=f"{enough} peers, at least {least} are needed", cohort=enough)
+        kind = messages[0].metadata.message_type
+        try:
+            round_ = SecureRound(
+                self.server,
+                task=task,
+                mode=self.settings.mode,
+                number=max(self.number, 1),
+                peers=peers,
+                given=given,
+                content_digest=content_digest(content, kind, get_fused_config(self.run)),
+                app=bytes.fromhex(self.run.fab_hash),
+                width=self.settings.width,
+                clipping=self.clipping,
+                deadlines=self.settings.deadlines,
+                metrics=self.metrics[task],
+                weighted_by=self.settings.weighted_by,
+                within=within,
+            )
+        except RemoteError as error:
+            return self._void(task, Outcome(reason=str(error), cohort=len(peers)), error)
+        try:
+            outcome = round_.run(
+                self._grid,
+                [_message(messages[0], content, node) for node in peers],
+                self.settings.seed,
+                self.settings.grace_s,
+                self._lineup.lost,
+            )
+        except RemoteError as error:
+            return self._void(task, round_.void(str(error)), error)
+        finally:
+            self._lineup.missed(round_.silent)
+        if self.metrics[task].open and outcome.metrics:
+            self.metrics[task] = Metrics.of(outcome.metrics)
+            log.info("%s metrics: %s", task, ", ".join(outcome.metrics))
+        outcome.replies = [_reply(task, content, outcome, self.settings.weighted_by)]
+        return outcome
+
+    def _void(self, task: str, outcome: Outcome, error: RemoteError) -> Outcome:
+        what = f"round {self.number}" if task == TRAIN else "the evaluation"
+        log.warning("%s is void: %s", what, error)
+        self.server.refused(error)
+        return outcome
+
+    def _in_the_clear(self, messages: list[Message], timeout: float | None) -> Outcome:
+        """Plain Flower: every update arrives as it is."""
+        down = sum(message_bytes(message) for message in messages)
+        replies = ask_all(self._grid, messages, timeout or math.inf, self.settings.grace_s)
+        good = [reply for reply in replies.values() if not reply.has_error()]
+        for reply in replies.values():
+            if reply.has_error():
+                log.warning("a peer failed: %s", reply.error.reason)
+        return Outcome(
+            replies=good,
+            metrics=_mean([reply.content for reply in good], self.settings.weighted_by),
+            reason="" if good else "no peer replied",
+            cohort=len(messages),
+            survivors=len(good),
+            contributors=len(good),
+            bytes_up=sum(message_bytes(reply) for reply in replies.values()),
+            bytes_down=down,
+        )
+
+
+def _same(messages: list[Message]) -> RecordDict:
+    """What all messages hold. LocalError if they differ: their digest is one for all."""
+    content, kind = messages[0].content, messages[0].metadata.message_type
+    for message in messages[1:]:
+        if message.content is content:
+            continue
+        same = content_digest(message.content, kind, {}) == content_digest(content, kind, {})
+        if not same or model_digest(arrays_of(message.content)) != model_digest(arrays_of(content)):
+            raise LocalError(
+                "the strategy's messages differ from client to client: in a secure round all get the same"
+            )
+    return content
+
+
+def _message(template: Message, content: RecordDict, node: int) -> Message:
+    about = template.metadata
+    return Message(
+        RecordDict(dict(content)),
+        node,
+        about.message_type,
+        ttl=about.ttl,
+        group_id=about.group_id,
+    )
+
+
+def _reply(task: str, content: RecordDict, outcome: Outcome, weighted_by: str) -> Message:
+    """The survivors as one client."""
+    assert outcome.trailer is not None
+    records: dict[str, Any] = {}
+    if task == TRAIN:
+        trained = with_arrays(content, outcome.model)
+        records = {key: value for key, value in trained.items() if key in trained.array_records}
+    records["metrics"] = MetricRecord({weighted_by: outcome.trailer.examples, **outcome.metrics})
+    return Message(RecordDict(records), 0, task)
+
+
+def _cast(array: npt.NDArray[Any], dtype: np.dtype[Any] | None) -> npt.NDArray[Any]:
+    if dtype is None or array.dtype == dtype:
+        return array
+    return (array if dtype.kind == "f" else np.rint(array)).astype(dtype)
+
+
+def _mean(contents: list[RecordDict], weighted_by: str) -> dict[str, Any]:
+    """As plain Flower does it, for the record; none where the replies are not alike."""
+    try:
+        return dict(aggregate_metricrecords(contents, weighted_by))
+    except Exception:
+        return {}
