@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.ledger import Ledger, Seen, configuration
+from smpcfl.protocol.ledger import Latest, Ledger, Seen, configuration
 from smpcfl.protocol.policy import Policy
-from smpcfl.protocol.ticket import HOUR_MS, Ticket
+from smpcfl.protocol.summed_metrics import Metrics
+from smpcfl.protocol.ticket import EVALUATE, HOUR_MS, Ticket
 from support.network import make_ticket, peer_ids
 
 BASE = make_ticket(10).ticket
@@ -44,6 +45,8 @@ CONFIGURATIONS = [
     {"clip": 2.0},
     {"weight_cap": 101},
     {"width": 32},
+    {"weighted_by": "batches"},
+    {"metrics": Metrics((("loss", 0),)), "wide": 10},
 ]
 
 
@@ -230,3 +233,127 @@ def test_tickets_of_an_earlier_process_count() -> None:
     policy = replace(POLICY, tickets_per_hour=2)
     ledger = Ledger(tickets=[NOW_MS - HOUR_MS - 1, NOW_MS - 5, NOW_MS - 4])
     assert reason_of(lambda: ledger.check(BASE, policy, NOW_MS)) is Reason.TOO_MANY_TICKETS
+
+
+# -- evaluations: one a model, of models that are trained on ------------------------------------------------
+
+EVALUATION = changed(task=EVALUATE, body=0)
+
+
+def model(number: int, base: Ticket = BASE) -> Ticket:
+    return replace(base, model_digest=bytes([number]) * 32)
+
+
+def evaluated(ledger: Ledger, number: int, at_ms: int = NOW_MS) -> Reason | None:
+    """A whole evaluation of this model, over all."""
+    ticket = model(number, EVALUATION)
+
+    def act() -> None:
+        ledger.check(ticket, POLICY, at_ms)
+        ledger.accept(ticket, at_ms)
+        ledger.agree(ticket, ALL, POLICY)
+        ledger.answer(ticket, 0)
+
+    return reason_of(act)
+
+
+def trained(ledger: Ledger, number: int, survivors: Iterable[int] = ALL) -> Reason | None:
+    ticket = model(number)
+
+    def act() -> None:
+        ledger.check(ticket, POLICY, NOW_MS)
+        ledger.accept(ticket, NOW_MS)
+        ledger.agree(ticket, tuple(survivors), POLICY)
+        ledger.answer(ticket, 0)
+
+    return reason_of(act)
+
+
+def test_an_honest_run_evaluates_each_model_before_it_trains_on_it() -> None:
+    ledger = Ledger()
+    assert trained(ledger, 1) is None
+    for number in range(2, 8):
+        assert evaluated(ledger, number) is None
+        assert trained(ledger, number) is None
+
+
+def test_a_model_is_evaluated_once() -> None:
+    ledger = Ledger()
+    assert evaluated(ledger, 1) is None
+    assert evaluated(ledger, 1) is Reason.SECOND_EVALUATION
+    assert trained(ledger, 1) is None
+    assert evaluated(ledger, 1) is Reason.SECOND_EVALUATION
+
+
+def test_a_model_that_nobody_trains_on_is_the_last_one_evaluated_for_an_hour() -> None:
+    """Else a record could be asked for, bit by bit, by the counts on crafted models."""
+    ledger = Ledger()
+    assert trained(ledger, 1) is None
+    assert evaluated(ledger, 2) is None
+    assert evaluated(ledger, 3) is Reason.SECOND_EVALUATION
+    assert evaluated(ledger, 1) is None  # the one trained on last
+    assert trained(ledger, 4) is None
+    assert evaluated(ledger, 3, NOW_MS + HOUR_MS - 1) is Reason.SECOND_EVALUATION
+    assert evaluated(ledger, 3, NOW_MS + HOUR_MS) is None
+
+
+@pytest.mark.parametrize(
+    ("survivors", "reason"),
+    [
+        (ALL, None),
+        (ALL[1:], Reason.CONFLICTING_SURVIVORS),
+        (ALL[2:], Reason.CONFLICTING_SURVIVORS),
+        (ALL[3:], None),
+        (ALL[4:], Reason.CONFLICTING_SURVIVORS),
+    ],
+)
+def test_an_evaluation_is_over_the_training_before_it(
+    survivors: tuple[int, ...], reason: Reason | None
+) -> None:
+    ledger = Ledger()
+    assert trained(ledger, 1) is None
+    assert agrees(ledger, survivors, model(2, EVALUATION)) is reason
+
+
+def test_an_evaluation_does_not_bind_the_training_after_it() -> None:
+    ledger = Ledger()
+    assert evaluated(ledger, 1) is None
+    assert trained(ledger, 1, ALL[1:]) is None
+    assert trained(ledger, 2) is None
+
+
+def test_an_evaluation_that_was_void_can_be_asked_for_again() -> None:
+    ledger = Ledger()
+    ledger.accept(model(2, EVALUATION), NOW_MS)
+    assert evaluated(ledger, 2) is None
+
+
+def test_evaluations_count_as_tickets() -> None:
+    ledger, one = Ledger(), replace(POLICY, tickets_per_hour=1)
+    ledger.accept(EVALUATION, NOW_MS)
+    assert reason_of(lambda: ledger.check(BASE, one, NOW_MS)) is Reason.TOO_MANY_TICKETS
+
+
+def test_what_evaluations_are_measured_by_is_kept_first() -> None:
+    kept: list[Latest] = []
+    ledger = Ledger(keep_latest=kept.append)
+    assert trained(ledger, 1) is None
+    assert kept[-1].trained == bytes([1]) * 32
+    assert kept[-1].survivors == frozenset(BASE.cohort)
+    assert evaluated(ledger, 2) is None
+    assert (kept[-1].awaited, kept[-1].awaited_ms) == (bytes([2]) * 32, NOW_MS)
+    again = Ledger(latest=kept[-1])
+    assert evaluated(again, 3) is Reason.SECOND_EVALUATION
+    assert trained(again, 2) is None
+    assert evaluated(again, 3) is None
+
+
+@pytest.mark.parametrize(("peers", "expected"), [(10, 10), (9, 0), (8, 0), (7, 7), (6, 0)])
+def test_who_may_evaluate_follows_from_the_training_before(peers: int, expected: int) -> None:
+    ledger = Ledger()
+    assert len(ledger.evaluators(BASE.cohort[:peers], POLICY)) == peers
+    assert trained(ledger, 1) is None
+    found = ledger.evaluators(BASE.cohort[:peers], POLICY)
+    assert len(found) == expected
+    newcomers = (*BASE.cohort, "peer-x")
+    assert ledger.evaluators(newcomers, POLICY) == frozenset(BASE.cohort)

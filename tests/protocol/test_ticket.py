@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from smpcfl.protocol.admission import Admission
 from smpcfl.protocol.errors import LocalError, Reason, RemoteError
 from smpcfl.protocol.policy import Policy
+from smpcfl.protocol.summed_metrics import Metrics
 from smpcfl.protocol.ticket import (
     ADDITIVE,
+    EVALUATE,
     HOUR_MS,
     MAX_COHORT,
     SEEDED,
@@ -84,6 +86,11 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("model_digest", bytes(31)),
     ("model_digest", b""),
     ("config_digest", bytes(33)),
+    ("task", "query"),
+    ("task", EVALUATE),  # with a model's entries in its vector
+    ("weighted_by", ""),
+    ("weighted_by", "n" * 65),
+    ("metrics", Metrics((("loss", 0),))),  # and no room for it
 ]
 
 
@@ -156,12 +163,16 @@ def test_the_digest_binds_every_field(name: str) -> None:
         "weight_cap": 101,
         "body": 11,
         "wide": 10,
+        "task": EVALUATE,
+        "weighted_by": "batches",
+        "metrics": Metrics((("loss", 0),)),
         "min_survivors": 7,
         "deadlines": Deadlines(exchange=20_001),
         "model_digest": b"\x01" * 32,
         "config_digest": b"\x01" * 32,
     }
-    assert replace(BASE, **{name: changes[name]}).digest != BASE.digest
+    base = {"task": replace(BASE, body=0), "metrics": replace(BASE, wide=10)}.get(name, BASE)
+    assert replace(base, **{name: changes[name]}).digest != base.digest
 
 
 @pytest.mark.parametrize(
@@ -216,7 +227,7 @@ def test_two_thirds_of_the_degree_is_not_enough(k: int) -> None:
         ({"weight_caps": (16, 99)}, {}, Reason.POLICY_RANGE),
         ({"weight_caps": (101, 200)}, {}, Reason.POLICY_RANGE),
         ({"members": frozenset(BASE.cohort[1:])}, {}, Reason.POLICY_MEMBERS),
-        ({"max_vector_bytes": 91}, {}, Reason.POLICY_RANGE),
+        ({"max_vector_bytes": 83}, {}, Reason.POLICY_RANGE),
         ({"max_deadline_ms": 159_999}, {}, Reason.POLICY_RANGE),
     ],
 )

@@ -41,7 +41,7 @@ def constant_update(width: int, body: int) -> RingVector:
     values = np.random.default_rng(1).normal(0, 300, body).astype(np.int64)
     return RingVector(
         values.astype(np.uint64).astype(np.dtype(f"<u{width // 8}")),
-        trailer.encode(trailer.Trailer(1, 1, 10, 10, 2**20, 9, 0, 1, 0), 10),
+        trailer.encode(trailer.Trailer(1, 1, 1, 10, 10, 0, 1, 0), 10),
     )
 
 

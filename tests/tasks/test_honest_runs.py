@@ -52,7 +52,7 @@ def summed(parts: list[data.Examples], seed: int, failing: int | None = None) ->
         quantiser = Quantiser(16, clipping.clip, clipping.weight_cap, len(parts))
         total: RingVector | None = None
         for index, part in enumerate(parts):
-            trained, loss, correct = train(state, part, number)
+            trained, _, _ = train(state, part, number)
             vector = encode_update(
                 quantiser,
                 state,
