@@ -34,14 +34,15 @@ from flwr.supercore.task_identity import TaskIdentity
 from smpcfl.flower.client import mod, training_worker
 from smpcfl.flower.client.agent_client import VARIABLE, AgentClient
 from smpcfl.flower.shared import records
-from smpcfl.flower.shared.records import RECORD, content_digest, split_arrays, to_numpy
+from smpcfl.flower.shared.records import RECORD, arrays_of, content_digest, to_numpy
 from smpcfl.flower.shared.records import upload_of as parts_of
 from smpcfl.net import wire
 from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.quantise import ModelShape, encode_update, model_digest
 from smpcfl.protocol.ring import RingVector
-from smpcfl.protocol.ticket import Deadlines, SignedTicket, Ticket
+from smpcfl.protocol.summed_metrics import Metrics
+from smpcfl.protocol.ticket import TRAIN, Deadlines, SignedTicket, Ticket
 from support.deployed import LONG_S, Deployed
 from support.deployed_peer import APPS
 
@@ -227,11 +228,10 @@ class Mods:
         **changes: Any,
     ) -> SignedTicket:
         """A fresh one that digests this model, the records beside it, and the run's configuration."""
-        width = changes.get("width", 16)
-        layout = ModelShape.of(model).layout(width)
-        content = content_digest(
-            self._content(None, model, beside), MessageType.TRAIN, dict(run_config or {})
-        )
+        width, task = changes.get("width", 16), changes.get("task", TRAIN)
+        words = changes.get("metrics", Metrics()).words
+        layout = ModelShape.of(model if task == TRAIN else {}).layout(width, words)
+        content = content_digest(self._content(None, model, beside), task, dict(run_config or {}))
         given = {
             "model_digest": model_digest(model),
             "config_digest": config_digest(content, APPS[RUN]),
@@ -329,22 +329,17 @@ def trains_first(
 ) -> Message:
     """The mod as it was: trains, then has the digests checked, and says in the clear which failed."""
     ticket, proto = _ticket_of(ours)
-    _, record = split_arrays(message.content)
-    given = to_numpy(record)
+    given = arrays_of(message.content)
     content = content_digest(message.content, message.metadata.message_type, context.run_config)
     try:
         reply = call_next(message, context)
-        addend = mod.encode_update(
-            ticket.quantiser,
-            given,
-            to_numpy(split_arrays(reply.content)[1]),
-            **mod._counters(reply),
-            rng=np.random.default_rng(),
-        )
+        addend, unreported = mod._addend(ticket, given, reply, np.random.default_rng())
+        if unreported:
+            raise LocalError(unreported)
     except Exception as error:
         raise LocalError("training failed on this peer: the reason is in its own log") from error
     agent.begin(proto, model_digest(given), content, context.run_id)
-    masks, meta = agent.masks(ticket.digest, 1000, "")
+    masks, meta = agent.masks(ticket.digest, 1000, "", "")
     vector = masks.apply(addend).tobytes()
     return mod._upload_reply(message, meta, vector, agent.freeze(ticket.digest, vector))
 
