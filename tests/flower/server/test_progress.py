@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +19,7 @@ from flwr.app import (
     MetricRecord,
     RecordDict,
 )
-from flwr.serverapp.strategy import FedAvg, Result
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, Result, Strategy
 from flwr.supercore.task_identity import TaskIdentity
 
 from smpc.v1 import local_pb2 as pb
@@ -29,12 +30,14 @@ from smpcfl.base.ledger_file import open_ledger
 from smpcfl.base.state import State
 from smpcfl.flower import SecureStrategy
 from smpcfl.flower.server import progress
+from smpcfl.flower.server import strategy as strategy_module
+from smpcfl.flower.server.secure_grid import SecureGrid
 from smpcfl.flower.server.secure_round import Outcome
 from smpcfl.flower.server.service_link import Server
-from smpcfl.flower.server.strategy import to_numpy
+from smpcfl.flower.shared.records import to_numpy
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.trailer import Trailer
-from support.disk import SmallDisk, small_disk
+from support.disk import small_disk
 
 ROUNDS = 6
 RUN = 77
@@ -44,20 +47,20 @@ class Killed(Exception):
     pass
 
 
-class Scripted(SecureStrategy):
-    """Rounds whose model follows from everything that a round is given; `kill_in` ends the process."""
+class Scripted(SecureGrid):
+    """Rounds whose model follows from everything that a round is given; `before` runs before each."""
 
-    kill_in = 0
+    before = staticmethod(lambda number: None)
 
-    def _round(self, server: Any, grid: Any, number: int, arrays: Any, *_: Any) -> Outcome:
-        if number == self.kill_in:
-            raise Killed
+    def _in_the_clear(self, messages: list[Message], timeout: float | None) -> Outcome:
+        number = self.number
+        Scripted.before(number)
         if number == 3:
             return Outcome(reason="too_few_survivors", cohort=3)
-        given = to_numpy(arrays)["w"]
-        rng = np.random.default_rng((number, self.seed or 0))
+        given = to_numpy(messages[0].content.array_records["arrays"])["w"]
+        rng = np.random.default_rng((number, self.settings.seed or 0))
         step = rng.random(given.shape) * self.clipping.clip / self.clipping.weight_cap
-        trailer = Trailer(3, 3, 30, 30, 0, 0, clipped=number % 2, roomy=0, capped=0)
+        trailer = Trailer(3, 3, 3, 30, 30, clipped=number % 2, roomy=0, capped=0)
         content = RecordDict(
             {
                 "arrays": ArrayRecord({"w": Array((given + step).astype(np.float32))}),
@@ -85,13 +88,25 @@ class Aggregator:
         )
 
     def start(
-        self, kill_in: int = 0, seed: int = 1, shape: tuple[int, ...] = (4,), strategy: Any = None
+        self,
+        kill_in: int = 0,
+        seed: int = 1,
+        shape: tuple[int, ...] = (4,),
+        before: Callable[[int], None] = lambda number: None,
+        inner: Strategy | None = None,
     ) -> Result:
-        """One ServerApp, from its first line on."""
-        strategy = strategy or Scripted(FedAvg(fraction_evaluate=0.0), mode="normal", seed=seed)
-        strategy.kill_in = kill_in
+        """One ServerApp, from its first line on. `before` is called before each round."""
+
+        def each(number: int) -> None:
+            before(number)
+            if number == kill_in:
+                raise Killed
+
+        strategy = SecureStrategy(inner or FedAvg(fraction_evaluate=0.0), mode="normal", seed=seed)
+        Scripted.before = staticmethod(each)
         initial = ArrayRecord({"w": Array(np.ones(shape, np.float32))})
-        grid = cast(Any, SimpleNamespace(run=SimpleNamespace(run_id=int(self.flower_run))))
+        run = SimpleNamespace(run_id=int(self.flower_run))
+        grid = cast(Any, SimpleNamespace(run=run, get_node_ids=lambda: range(1, 6)))
         config = ConfigRecord({"lr": 0.1})
         return strategy.start(grid, initial, num_rounds=ROUNDS, train_config=config)
 
@@ -112,6 +127,7 @@ class Aggregator:
 @pytest.fixture
 def aggregator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Aggregator:
     monkeypatch.setattr(progress, "_started", set())
+    monkeypatch.setattr(strategy_module, "SecureGrid", Scripted)
     monkeypatch.setattr(logging.getLogger("smpcfl"), "handlers", [])
     for name in ("_run_id", "_node_id", "_task_id"):  # else Flower makes no messages
         monkeypatch.setattr(TaskIdentity, name, 1)
@@ -143,6 +159,24 @@ def test_killed_in_any_round_it_ends_with_the_same_model(
     again = [(RUN, kill_in - 1)] if kill_in > 1 else []
     rounds = [(RUN, number) for number in range(1, ROUNDS + 1)]
     assert aggregator.recorded == rounds[: kill_in - 1] + again + rounds[kill_in - 1 :]
+
+
+@pytest.mark.parametrize("kill_in", [2, 4, 5])
+@pytest.mark.parametrize(
+    "make", [lambda: FedAvgM(server_momentum=0.9), lambda: FedAdam(beta_1=0.9, beta_2=0.99)]
+)
+def test_what_the_strategy_remembers_is_there_again(
+    make: Callable[[], Strategy], kill_in: int, aggregator: Aggregator
+) -> None:
+    aggregator.submit("1")
+    undisturbed = bits(aggregator.start(inner=make()))
+    for path in aggregator.checkpoints.folder.iterdir():
+        path.unlink()
+    aggregator.submit("2")
+    with pytest.raises(Killed):
+        aggregator.start(kill_in, inner=make())
+    aggregator.submit("3")
+    assert bits(aggregator.start(inner=make())) == undisturbed
 
 
 def test_after_the_last_round_nothing_is_trained_again(aggregator: Aggregator) -> None:
@@ -179,23 +213,19 @@ def test_another_model_is_refused_and_another_seed_is_said(aggregator: Aggregato
 def test_one_that_was_given_up_for_another_ends(aggregator: Aggregator) -> None:
     """Its process may have outlived the SuperLink."""
     aggregator.submit("1")
-    strategy = Scripted(FedAvg(fraction_evaluate=0.0), mode="normal", seed=1)
     aggregator.submit("2")
     aggregator.flower_run = "1"
     aggregator.start(kill_in=0)  # not one of ours any more: no checkpoints
     assert not aggregator.checkpoints.folder.exists()
 
     aggregator.submit("3")
-    taken_over = strategy._round
 
-    def taking_over(server: Any, grid: Any, number: int, *rest: Any) -> Outcome:
+    def taking_over(number: int) -> None:
         if number == 2:
             aggregator.submit("4")
-        return taken_over(server, grid, number, *rest)
 
-    strategy._round = taking_over  # type: ignore[method-assign]
     with pytest.raises(LocalError, match="another Flower run carries this training now"):
-        aggregator.start(strategy=strategy)
+        aggregator.start(before=taking_over)
     assert aggregator.checkpoints.newest_round(RUN) == 1
 
 
@@ -217,17 +247,6 @@ def test_a_run_that_ended_lends_its_checkpoints_to_no_other(aggregator: Aggregat
         aggregator.start(kill_in=1)
 
 
-def full(disk: SmallDisk, strategy: SecureStrategy) -> None:
-    plain = strategy._round
-
-    def filling(server: Any, grid: Any, number: int, *rest: Any) -> Outcome:
-        if number == 2:
-            disk.fill()
-        return plain(server, grid, number, *rest)
-
-    strategy._round = filling  # type: ignore[method-assign]
-
-
 def test_a_disk_that_fills_up_is_said_loudly_and_training_goes_on(
     aggregator: Aggregator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,10 +255,13 @@ def test_a_disk_that_fills_up_is_said_loudly_and_training_goes_on(
     with small_disk(tmp_path / "disk", monkeypatch) as disk:
         small = Aggregator(disk.folder, monkeypatch)
         small.submit("2")
-        strategy = Scripted(FedAvg(fraction_evaluate=0.0), mode="normal", seed=1)
-        full(disk, strategy)
+
+        def filling(number: int) -> None:
+            if number == 2:
+                disk.fill()
+
         monkeypatch.setattr(progress.time, "sleep", lambda _: disk.make_room())
-        assert bits(small.start(strategy=strategy)) == undisturbed
+        assert bits(small.start(before=filling)) == undisturbed
         said = small.said
         assert sum("NO CHECKPOINT of round" in text for text in said) == ROUNDS - 1
         # The last model is not let go of before there is room for it.

@@ -80,6 +80,8 @@ class SecureStrategy(Strategy):
                 **more,
             )
             secure.flush()
+        if run.done and not result.arrays:
+            result.arrays = run.arrays  # no round since has made another one
         return result
 
     def _check(self) -> None:
@@ -144,13 +146,13 @@ class _Run:
         self.progress = progress
         self.done = 0
         self._remembered = Remembered(strategy)
-        self._arrays = ArrayRecord()
+        self.arrays = ArrayRecord()
         self._first_try = 0  # the round that trained on this model in vain, before the interruption
 
     def resume(self, initial: ArrayRecord, rounds: int, config: ConfigRecord) -> ArrayRecord:
         """The global model to go on with."""
         grid, settings, server = self.grid, self.grid.settings, self.grid.server
-        self._arrays = initial
+        self.arrays = initial
         if self.progress is None:
             server.announce(rounds, 0)
             return initial
@@ -161,9 +163,9 @@ class _Run:
             "config": content_digest(RecordDict({"config": config}), MessageType.TRAIN, {}).hex(),
         }
         kept = self.progress.resume(initial, grid.clipping, rounds, setup)
-        self.done, self._arrays = kept.round, arrays_of_checkpoint(kept)
+        self.done, self.arrays = kept.round, arrays_of_checkpoint(kept)
         self._first_try = kept.first_try if kept.first_try <= kept.round else 0
-        grid.resume(kept.round, clipping_of(kept), kept.first_try, kept.metrics, self._arrays)
+        grid.resume(kept.round, clipping_of(kept), kept.first_try, kept.metrics, self.arrays)
         self._remembered.restore(kept.strategy)
         server.announce(rounds, kept.round)
         if kept.record:
@@ -174,7 +176,7 @@ class _Run:
             log.info(
                 "goes on after round %d of %d: Flower's log counts from there", self.done, rounds
             )
-        return self._arrays
+        return self.arrays
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -190,7 +192,7 @@ class _Run:
         def aggregate_train(server_round: int, replies: Iterable[Message]) -> Any:
             found = aggregate(server_round + self.done, replies)
             if found[0] is not None:
-                self._arrays, self._first_try = found[0], 0
+                self.arrays, self._first_try = found[0], 0
                 self.grid.settle(found[0])
             return found
 
@@ -229,4 +231,4 @@ class _Run:
     def _keep(self, record: RoundRecord) -> None:
         # Before the record goes out: one that is lost on the way is sent again from here.
         if self.progress is not None:
-            self.progress.keep(self.grid, self._arrays, self._remembered.keep(), record)
+            self.progress.keep(self.grid, self.arrays, self._remembered.keep(), record)
