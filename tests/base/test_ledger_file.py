@@ -51,7 +51,7 @@ def test_all_that_was_kept_is_there_after_a_restart(tmp_path: Path) -> None:
         with pytest.raises(RemoteError) as error:
             act()
         assert error.value.reason is reason
-    again.agree(TICKET, EVERYONE[3:], POLICY)
+    again.agree(TICKET, EVERYONE[4:], POLICY)
     assert len(open_ledger(path)._models[TICKET.model_digest].sets) == 2
 
 

@@ -465,8 +465,10 @@ def test_another_model_or_configuration_is_not_trained_on_gets_no_masks_and_spen
     with pytest.raises(RemoteError) as error:
         peer.masks(network.now)
     assert refused(error, Reason.WRONG_PHASE)
-    assert peer.begin(MODEL, CONFIG)
-    assert not peer.begin(MODEL, CONFIG), "trained once under one ticket"
+    peer.begin(MODEL, CONFIG)
+    with pytest.raises(RemoteError) as error:
+        peer.begin(MODEL, CONFIG)
+    assert error.value.reason is Reason.SECOND_TRAINING
     peer.masks(network.now)
 
 
@@ -548,5 +550,6 @@ def test_training_begins_before_the_ready_deadline_or_not_at_all(network: Networ
     with pytest.raises(RemoteError) as error:
         peer.begin(MODEL, CONFIG, network.ticket.deadlines.ready / 1000)
     assert error.value.reason is Reason.DEADLINE
-    assert peer.begin(MODEL, CONFIG, network.ticket.deadlines.ready / 1000 - 0.001)
-    assert not peer.begin(MODEL, CONFIG, network.ticket.deadlines.train / 1000), "begun before"
+    peer.begin(MODEL, CONFIG, network.ticket.deadlines.ready / 1000 - 0.001)
+    peer._frozen = b"its upload"
+    peer.begin(MODEL, CONFIG, network.ticket.deadlines.train / 1000)  # to send that once more

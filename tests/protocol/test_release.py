@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smpcfl.protocol.release import DECAY, FIRST_MS, Floor, release_ms
+from smpcfl.protocol.release import DECAY, FIRST_MS, Floor, last_step_ms, release_ms
+from smpcfl.protocol.ticket import Deadlines
 
 DAY_MS = 24 * 3_600_000
 times = st.integers(0, DAY_MS)
@@ -48,27 +50,39 @@ def test_one_that_fails_at_once_leaves_when_the_last_one_would() -> None:
 def test_the_floor_follows_from_when_uploads_left_alone() -> None:
     """Two peers whose uploads leave at the same times have the same floor, whoever of them failed."""
     floor = Floor()
-    floor.left(8_000, 100_000)
+    floor.left(8_000)
     assert floor.ms == 8_000
-    floor.left(2_000, 100_000)
+    floor.left(2_000)
     assert floor.ms == 8_000
-    floor.left(16_000, 100_000)
+    floor.left(16_000)
     assert floor.ms == 16_000
 
 
-def test_one_that_was_cut_off_moves_nothing() -> None:
+def test_an_upload_that_left_at_the_last_step_counts_like_any_other() -> None:
+    """Else a time to train below the floor would keep it down for good."""
     floor = Floor(4_000)
-    floor.left(100_000, 100_000)
-    assert floor.ms == 4_000
+    floor.left(90_510)
+    assert floor.ms == 90_510
+
+
+@pytest.mark.parametrize(
+    ("limit_ms", "expected"),
+    [(0, 0), (1_999, 0), (2_000, 2_000), (2_827, 2_000), (10_500, 8_000), (100_000, 90_510)],
+)
+def test_a_deadline_between_two_steps_is_the_earlier_one(limit_ms: int, expected: int) -> None:
+    assert last_step_ms(limit_ms) == expected
+    assert (
+        Deadlines(1, 2, 2 + max(limit_ms, 1), 10**7, 10**7 + 1, 10**7 + 2).training_ms == expected
+    )
 
 
 def test_the_floor_comes_down_by_a_step_after_many_that_left_no_later() -> None:
     floor = Floor()
-    floor.left(8_000, 100_000)
+    floor.left(8_000)
     for _ in range(DECAY - 1):
-        floor.left(8_000, 100_000)
+        floor.left(8_000)
         assert floor.ms == 8_000
-    floor.left(8_000, 100_000)
+    floor.left(8_000)
     assert release_ms(0, floor.ms) == 5_657
-    floor.left(8_000, 100_000)
+    floor.left(8_000)
     assert floor.ms == 8_000, "it takes as long as before"

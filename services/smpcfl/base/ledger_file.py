@@ -7,7 +7,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from ..protocol.ledger import Latest, Ledger, Seen
+from ..protocol.ledger import Cohort, Latest, Ledger, Seen
 from ..protocol.ticket import HOUR_MS
 from .files import StorageError
 
@@ -76,6 +76,7 @@ def _written(seen: Seen) -> str:
         {
             "configurations": [item.hex() for item in seen.configurations],
             "sets": [sorted(item) for item in seen.sets],
+            "cohorts": [[sorted(c.peers), c.threshold, c.colluders] for c in seen.cohorts],
             "answered": seen.answered,
             "failed": seen.failed,
             "evaluated": seen.evaluated,
@@ -88,6 +89,10 @@ def _read(text: str) -> Seen:
     return Seen(
         tuple(bytes.fromhex(item) for item in found["configurations"]),
         tuple(frozenset(map(str, item)) for item in found["sets"]),
+        tuple(
+            Cohort(frozenset(map(str, peers)), int(threshold), int(colluders))
+            for peers, threshold, colluders in found.get("cohorts", ())
+        ),
         bool(found["answered"]),
         bool(found["failed"]),
         bool(found.get("evaluated")),

@@ -62,6 +62,10 @@ class State:
         return self.path / "peer-id"
 
     @property
+    def floors(self) -> Path:
+        return self.path / "floors.json"
+
+    @property
     def node_key(self) -> Path:
         return self.flower / "node-key"
 

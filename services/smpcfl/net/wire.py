@@ -178,6 +178,7 @@ def agreement_to_proto(item: Agreement) -> pb.Agreement:
         peer=item.peer,
         signature=item.signature,
         failure_sum=item.failure_sum,
+        earlier=item.earlier,
     )
 
 
@@ -188,6 +189,7 @@ def agreement_from_proto(message: pb.Agreement, ticket_digest: bytes) -> Agreeme
         message.peer,
         message.signature,
         message.failure_sum if message.HasField("failure_sum") else None,
+        message.earlier,
     )
 
 

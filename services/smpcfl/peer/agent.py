@@ -27,9 +27,9 @@ from ..protocol.messages import Answer, Call, Header, PeerMessage, Survivors, no
 from ..protocol.peer_round import PeerRound
 from ..protocol.phases import Phase
 from ..protocol.policy import Policy
-from ..protocol.release import Floor
 from ..protocol.signing import Keyring
-from ..protocol.ticket import ADDITIVE, EVALUATE, TRAIN, SignedTicket
+from ..protocol.ticket import ADDITIVE, SignedTicket
+from .floors import Floors
 
 log = logging.getLogger("smpcfl.peer")
 SPREAD_S = 0.5
@@ -71,6 +71,7 @@ class PeerAgent:
         send: Send,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        floors: Floors | None = None,
     ) -> None:
         self.name = own.name
         self._own = own
@@ -91,7 +92,7 @@ class PeerAgent:
         self._work: set[asyncio.Future[Any]] = set()  # for others, while the round is open
         self.p2p_bytes = 0
         self.guarantee = ""  # of the last round that was opened
-        self.floors = {TRAIN: Floor(), EVALUATE: Floor()}
+        self.floors = floors or Floors()
         self.start = os.urandom(8)  # tells this process from one before it
 
     def vouch(self, node: int) -> tuple[bytes, bytes]:
@@ -291,8 +292,7 @@ class PeerAgent:
             ):
                 break
         masks, header = round_.masks(self.now(), failed=failed)
-        ticket = round_.ticket
-        self.floors[ticket.task].left(released_ms, ticket.deadlines.training_ms)
+        self.floors.left(round_.ticket.task, released_ms)
         self.wake()
         return round_, masks, header
 

@@ -59,11 +59,10 @@ class AgentService(pb_grpc.AgentServicer):
         round_ = self._agent.take_ticket(wire.ticket_from_proto(request.ticket), spread=True)
         app = self._app_of(request.flower_run)
         digest = config_digest(request.content_digest, app)
-        run = round_.begin(request.model_digest, digest, self._agent.now())
+        round_.begin(request.model_digest, digest, self._agent.now())
         return pb.BeginReply(
             frozen=round_.frozen is not None,
-            train=run,
-            floor_ms=self._agent.floors[round_.ticket.task].ms,
+            floor_ms=self._agent.floors.ms(round_.ticket.task),
             given_seed=self._given_seed,
         )
 

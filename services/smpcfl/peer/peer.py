@@ -20,6 +20,7 @@ from ..net.directory import Directory
 from ..protocol.policy import Policy
 from .agent import PeerAgent, SerialStore
 from .agent_service import AgentService
+from .floors import Floors
 from .peer_link import PeerLink
 from .peer_service import PeerService
 
@@ -51,7 +52,15 @@ class Peer:
         self.link = PeerLink(own, self.directory, metrics)
         serials, ledger = SerialStore(paths.serial), open_ledger(paths.ledger)
         self.agent = PeerAgent(
-            own, policy, self.members, serials, ledger, self.link.send, metrics, clock
+            own,
+            policy,
+            self.members,
+            serials,
+            ledger,
+            self.link.send,
+            metrics,
+            clock,
+            Floors(paths.floors),
         )
         self.service = PeerService(own, self.agent, self.members, metrics, callers)
         self.server = rpc.new_server()

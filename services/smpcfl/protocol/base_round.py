@@ -68,12 +68,13 @@ class Member:
 
     # -- the upload -------------------------------------------------------------------------------
 
-    def begin(self, model_digest: bytes, config_digest: bytes, now: float = 0.0) -> bool:
-        """Whether training may run now: once under one ticket, and only for what the ticket digests.
+    def begin(self, model_digest: bytes, config_digest: bytes, now: float = 0.0) -> None:
+        """Training may run now, or an upload is frozen: once under one ticket, for what the ticket digests.
 
         RemoteError(MODEL_MISMATCH or CONFIG_MISMATCH) for anything else, and nothing has run. DEADLINE
         after the ready deadline: then there would be less time to train than others have, and who sends the
-        message late could choose whose training fails.
+        message late could choose whose training fails. SECOND_TRAINING where a training began and no upload
+        is frozen: a zero now would let whoever ends ClientApps, and asks again, choose who contributes.
         """
         if model_digest != self.ticket.model_digest:
             raise RemoteError(Reason.MODEL_MISMATCH, "the model is not the one in the ticket")
@@ -89,8 +90,11 @@ class Member:
                 expected=f"< {self.ticket.deadlines.ready} ms",
                 found=int(now * 1000),
             )
-        first, self._begun = not self._begun, True
-        return first
+        if self._begun and self._frozen is None:
+            raise RemoteError(
+                Reason.SECOND_TRAINING, "a training under this ticket began before, and did not end"
+            )
+        self._begun = True
 
     def masks_available(self, now: float) -> bool:
         """Whether `masks` may be called. RemoteError(TOO_FEW_COUNTING) once they never will be."""

@@ -29,6 +29,8 @@ class Reason(StrEnum):
     POLICY_MEMBERS = "policy_members"
     TOO_MANY_TICKETS = "too_many_tickets"
     SECOND_CONFIGURATION = "second_configuration"
+    CONFLICTING_COHORTS = "conflicting_cohorts"
+    SECOND_TRAINING = "second_training"
     SECOND_EVALUATION = "second_evaluation"
     MODEL_MISMATCH = "model_mismatch"
     CONFIG_MISMATCH = "config_mismatch"

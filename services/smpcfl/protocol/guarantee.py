@@ -11,10 +11,15 @@ def withstands(ticket: Ticket) -> int:
     Two sets of survivors, each with t agreements, must share an honest peer: c < 2t − k, of which
     n >= 3c + 2 is enough at the default threshold. And of a sum's contributors two must be honest.
     """
-    n, k, t = len(ticket.cohort), ticket.degree, ticket.threshold
+    n = len(ticket.cohort)
     if not ticket.recovers:
         return n - 2
-    return max(min((n - 2) // 3, 2 * t - k - 1, ticket.min_survivors - 2), 0)
+    return most_colluders(n, ticket.threshold, ticket.min_survivors)
+
+
+def most_colluders(peers: int, threshold: int, min_survivors: int) -> int:
+    """`withstands`, of a cohort that recovers lost peers."""
+    return max(min((peers - 2) // 3, 2 * threshold - peers, min_survivors - 2), 0)
 
 
 def guarantee(colluders: int, peers: int) -> str:

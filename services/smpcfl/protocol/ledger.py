@@ -1,10 +1,11 @@
 """What a peer remembers of each model: under which configuration it trained, and over whom it was summed.
 
-Two sums over one model whose survivors differ by one peer give that peer by subtraction, and so do three
+Two sums over one model whose survivors differ by one peer give that peer by subtraction, and so do four
 sets that differ pairwise by three: (S1 − S2) + (S1 − S3) − (S1 − S4). So over one model a peer agrees to
-two different sets at most, far enough apart, whatever the aggregator says became of the earlier round. And
-each has more than two thirds of the other, so that of any three some honest peer would have to agree to all:
-else v + A + B, then A, then B would give v, and nobody would see more than two of them.
+two different sets at most, whatever the aggregator says became of the earlier round, and they differ by
+two peers more than may collude. An agreement names the other set, so that peers hear of one that they have
+not seen themselves, and cohorts over one model are so alike that of those who agree in two rounds, or
+answer, some are the same honest peers.
 """
 
 from __future__ import annotations
@@ -14,22 +15,61 @@ from dataclasses import dataclass, replace
 
 from .encoding import digest
 from .errors import Reason, RemoteError
+from .guarantee import most_colluders, withstands
 from .policy import Policy
-from .ticket import EVALUATE, HOUR_MS, Ticket
+from .ticket import (
+    EVALUATE,
+    HOUR_MS,
+    SEEDED,
+    Ticket,
+    default_min_survivors,
+    default_threshold,
+)
 
 MAX_SETS = 2
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Whose round one was; `colluders`: how many it withstands."""
+
+    peers: frozenset[str]
+    threshold: int
+    colluders: int
+
+    @classmethod
+    def of(cls, ticket: Ticket) -> Cohort:
+        return cls(frozenset(ticket.cohort), ticket.threshold, withstands(ticket))
+
+    @classmethod
+    def by_default(cls, peers: Collection[str]) -> Cohort:
+        """As the aggregator makes them up."""
+        threshold = default_threshold(len(peers) - 1)
+        survivors = default_min_survivors(SEEDED, len(peers), threshold)
+        return cls(frozenset(peers), threshold, most_colluders(len(peers), threshold, survivors))
+
+    def beside(self, other: Cohort) -> bool:
+        """Whether two rounds over one model may have these cohorts.
+
+        Of t + 1 who agree in either at least one honest peer is the same, and those who did not answer in the
+        first are too few to answer in the second.
+        """
+        most = self.threshold + other.threshold - max(self.colluders, other.colluders)
+        return len(self.peers | other.peers) <= most
 
 
 @dataclass(frozen=True)
 class Seen:
     """What was done over one model; `configurations`: digests of 32 bytes, `sets`: of peer ids.
 
+    `cohorts`: of the rounds in which this peer agreed to them.
     `answered`: whether an unmask was, and `failed`: whether training had failed on some of its survivors.
     `evaluated`: whether this peer agreed to survivors of an evaluation of this model.
     """
 
     configurations: tuple[bytes, ...] = ()
     sets: tuple[frozenset[str], ...] = ()
+    cohorts: tuple[Cohort, ...] = ()
     answered: bool = False
     failed: bool = False
     evaluated: bool = False
@@ -62,10 +102,14 @@ def configuration(ticket: Ticket) -> bytes:
     )
 
 
-def compatible(one: Set[str], other: Set[str], policy: Policy) -> bool:
-    """Whether a peer agrees to both of these different sets, of peer ids, over one model."""
-    common, larger = len(one & other), max(len(one), len(other))
-    return len(one ^ other) >= policy.min_difference and 3 * common > 2 * larger
+def set_digest(peers: Collection[str]) -> bytes:
+    """Names a set of peers in an agreement, 32 bytes."""
+    return digest("survivor set", *sorted(peers))
+
+
+def difference(policy: Policy, colluders: int) -> int:
+    """In how many peers two sets over one model differ at least: two of those are honest."""
+    return max(policy.min_difference, colluders + 2)
 
 
 class Ledger:
@@ -101,9 +145,15 @@ class Ledger:
                 found=len(recent) + 1,
             )
         if ticket.task == EVALUATE:
-            self._check_evaluation(ticket, now_ms)
+            self.check_evaluation(ticket, now_ms)
             return
-        known = self._seen(ticket).configurations
+        own, seen = Cohort.of(ticket), self._seen(ticket)
+        if ticket.recovers and not all(own.beside(earlier) for earlier in seen.cohorts):
+            raise RemoteError(
+                Reason.CONFLICTING_COHORTS,
+                "another cohort than in an earlier round over this model: too many are in one of them alone",
+            )
+        known = seen.configurations
         if configuration(ticket) not in known and len(known) >= policy.max_configurations:
             raise RemoteError(
                 Reason.SECOND_CONFIGURATION,
@@ -113,8 +163,11 @@ class Ledger:
                 found=len(known) + 1,
             )
 
-    def _check_evaluation(self, ticket: Ticket, now_ms: int) -> None:
-        """One a model, and of no more models than are trained on: metrics of crafted models are an oracle."""
+    def check_evaluation(self, ticket: Ticket, now_ms: int) -> None:
+        """RemoteError(SECOND_EVALUATION) unless this model may be evaluated.
+
+        One a model, and of no more models than are trained on: metrics of crafted models are an oracle.
+        """
         latest = self._latest
         if self._seen(ticket).evaluated:
             raise RemoteError(Reason.SECOND_EVALUATION, "this very model was evaluated before")
@@ -131,6 +184,8 @@ class Ledger:
         self._tickets = [at for at in self._tickets if at > now_ms - HOUR_MS] + [now_ms]
         latest, model = self._latest, ticket.model_digest
         if ticket.task == EVALUATE:
+            if not ticket.recovers:  # nobody will agree to survivors
+                self._keep(ticket, replace(self._seen(ticket), evaluated=True))
             if model not in (latest.trained, latest.awaited):
                 self._keep_latest(replace(latest, awaited=model, awaited_ms=now_ms))
             return
@@ -140,16 +195,24 @@ class Ledger:
         if asked not in seen.configurations:
             self._keep(ticket, replace(seen, configurations=(*seen.configurations, asked)))
 
-    def agree(self, ticket: Ticket, survivors: Sequence[int], policy: Policy) -> None:
-        """Keeps that this peer agrees to `survivors` (cohort indices); RemoteError if it must not."""
+    def agree(self, ticket: Ticket, survivors: Sequence[int], policy: Policy) -> bytes:
+        """Keeps that this peer agrees to `survivors` (cohort indices); RemoteError if it must not.
+
+        The digest of the other set over this model that it agreed to, empty if there is none.
+        """
         chosen = frozenset(ticket.cohort[index] for index in survivors)
         seen = self._seen(ticket)
         if ticket.task == EVALUATE:
             self._agree_to_evaluation(ticket, chosen, policy)
-            return
+            return b""
+        others = [item for item in seen.sets if item != chosen]
+        earlier = set_digest(others[0]) if others else b""
+        if (own := Cohort.of(ticket)) not in seen.cohorts:
+            seen = replace(seen, cohorts=(*seen.cohorts, own))
         if chosen in seen.sets:
+            self._keep(ticket, seen)
             self._trained(ticket, chosen)
-            return
+            return earlier
         if len(seen.sets) >= MAX_SETS:
             raise RemoteError(
                 Reason.CONFLICTING_SURVIVORS,
@@ -157,30 +220,18 @@ class Ledger:
                 expected=f"<= {MAX_SETS}",
                 found=len(seen.sets) + 1,
             )
-        for other in seen.sets:
-            if not compatible(chosen, other, policy):
-                raise RemoteError(
-                    Reason.CONFLICTING_SURVIVORS,
-                    "differ too little from an earlier set over this model, or share too little with it",
-                    expected=f">= {policy.min_difference} apart, > 2/3 in common",
-                    found=f"{len(chosen ^ other)} apart, {len(chosen & other)} in common",
-                )
+        _check_apart(chosen, seen.sets, difference(policy, withstands(ticket)))
         self._keep(ticket, replace(seen, sets=(*seen.sets, chosen)))
         self._trained(ticket, chosen)
+        return earlier
 
     def _trained(self, ticket: Ticket, chosen: frozenset[str]) -> None:
         self._keep_latest(replace(self._latest, trained=ticket.model_digest, survivors=chosen))
 
     def _agree_to_evaluation(self, ticket: Ticket, chosen: frozenset[str], policy: Policy) -> None:
         """Metrics of nearly one model are compared with those of the training before: so are their peers."""
-        before = self._latest.survivors
-        if before and chosen != before and not compatible(chosen, before, policy):
-            raise RemoteError(
-                Reason.CONFLICTING_SURVIVORS,
-                "an evaluation, and the training before it",
-                expected=f"equal, or >= {policy.min_difference} apart, > 2/3 in common",
-                found=f"{len(chosen ^ before)} apart, {len(chosen & before)} in common",
-            )
+        if before := self._latest.survivors:
+            _check_apart(chosen, [before], difference(policy, withstands(ticket)))
         self._keep(ticket, replace(self._seen(ticket), evaluated=True))
 
     def answer(self, ticket: Ticket, failed: int) -> None:
@@ -199,26 +250,30 @@ class Ledger:
             )
         self._keep(ticket, replace(seen, answered=True, failed=bool(failed)))
 
+    # -- for the aggregator, which asks itself what peers will agree to ---------------------------------
+
     def apart(self, model_digest: bytes, peers: Collection[str], policy: Policy) -> frozenset[str]:
-        """The most of `peers` that may be a survivor set over this model; none if there is no such set."""
-        sets = self._models.get(model_digest, Seen()).sets
-        found = [earlier for earlier in sets if earlier <= set(peers)]
-        if len(sets) < MAX_SETS:
-            rest = set(peers)
-            for earlier in sets:
-                close = policy.min_difference - len(rest ^ earlier)
-                rest -= set(sorted(rest & earlier)[: max(close, 0)])
-            if all(compatible(rest, earlier, policy) for earlier in sets):
-                found.append(frozenset(rest))
+        """The most of `peers` that may be a cohort and survive, over this model; or none."""
+        seen, rest = self._models.get(model_digest, Seen()), frozenset(peers)
+        for earlier in seen.cohorts:
+            if not Cohort.by_default(rest).beside(earlier):
+                rest &= earlier.peers
+        found = [earlier for earlier in seen.sets if earlier <= rest]
+        if len(seen.sets) < MAX_SETS:
+            for other in seen.sets:
+                least = difference(policy, Cohort.by_default(rest).colluders)
+                rest -= frozenset(sorted(rest & other)[: max(least - len(rest ^ other), 0)])
+            if _may_survive(rest, seen, policy):
+                found.append(rest)
         return max(found, key=len, default=frozenset())
 
     def evaluators(self, peers: Collection[str], policy: Policy) -> frozenset[str]:
         """The most of `peers` that may be survivors of an evaluation; none if there is no such set."""
-        before = self._latest.survivors
-        if not before or before <= set(peers):
-            return before or frozenset(peers)
-        found = frozenset(peers)
-        return found if compatible(found, before, policy) else frozenset()
+        before, found = self._latest.survivors, frozenset(peers)
+        if not before or before <= found:
+            return before or found
+        least = difference(policy, Cohort.by_default(peers).colluders)
+        return found if len(found ^ before) >= least else frozenset()
 
     def _keep_latest(self, latest: Latest) -> None:
         self._write_latest(latest)
@@ -230,3 +285,24 @@ class Ledger:
     def _keep(self, ticket: Ticket, seen: Seen) -> None:
         self._keep_model(ticket.model_digest, seen)
         self._models[ticket.model_digest] = seen
+
+
+def _check_apart(chosen: Set[str], others: Collection[Set[str]], least: int) -> None:
+    for other in others:
+        if chosen != other and len(chosen ^ other) < least:
+            raise RemoteError(
+                Reason.CONFLICTING_SURVIVORS,
+                "differ too little from an earlier set",
+                expected=f"equal, or >= {least} apart",
+                found=f"{len(chosen ^ other)} apart",
+            )
+
+
+def _may_survive(chosen: frozenset[str], seen: Seen, policy: Policy) -> bool:
+    if len(chosen) < 2:
+        return False
+    own = Cohort.by_default(chosen)
+    least = difference(policy, own.colluders)
+    return all(len(chosen ^ other) >= least for other in seen.sets) and all(
+        own.beside(earlier) for earlier in seen.cohorts
+    )

@@ -302,11 +302,15 @@ def node_bytes(node: int, start: bytes) -> bytes:
 
 
 def agreement_bytes(
-    ticket_digest: bytes, survivors_digest: bytes, peer: int, failure_sum: int | None
+    ticket_digest: bytes,
+    survivors_digest: bytes,
+    peer: int,
+    failure_sum: int | None,
+    earlier: bytes = b"",
 ) -> bytes:
     """Names the ticket: who keeps it early does not know yet what the survivors digest is of."""
     found = -1 if failure_sum is None else failure_sum
-    return canonical("agreement", ticket_digest, survivors_digest, peer, found)
+    return canonical("agreement", ticket_digest, survivors_digest, peer, found, earlier)
 
 
 @dataclass(frozen=True)
@@ -314,6 +318,7 @@ class Agreement:
     """One peer's signature under one survivor set; anyone may relay it.
 
     `failure_sum`: of the shares of r_i that it holds over the survivors; None if it does not hold all.
+    `earlier`: `set_digest` of the other set over this model that it agreed to; empty if there is none.
     """
 
     ticket_digest: bytes
@@ -321,6 +326,7 @@ class Agreement:
     peer: int
     signature: bytes
     failure_sum: int | None = None
+    earlier: bytes = b""
 
     def __post_init__(self) -> None:
         if self.failure_sum is not None:
@@ -331,8 +337,8 @@ class Agreement:
         _index(self.peer, "peer")
 
     def says_the_same(self, other: Agreement) -> bool:
-        mine = (self.survivors_digest, self.failure_sum)
-        return mine == (other.survivors_digest, other.failure_sum)
+        mine = (self.survivors_digest, self.failure_sum, self.earlier)
+        return mine == (other.survivors_digest, other.failure_sum, other.earlier)
 
 
 @dataclass(frozen=True)

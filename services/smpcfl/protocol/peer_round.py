@@ -38,7 +38,13 @@ from .phases import Event, Phase, step
 from .policy import Policy
 from .retry import LONGEST_S
 from .signing import Keyring, Signer
-from .survivors import check_contributors, check_origin, check_survivors, count_failures
+from .survivors import (
+    check_contributors,
+    check_earlier,
+    check_origin,
+    check_survivors,
+    count_failures,
+)
 from .ticket import SignedTicket
 
 OFFER_AFTER_S = 3.0  # a lower id that has not called by then may not have the ticket
@@ -232,13 +238,13 @@ class PeerRound(Member):
         if self.me in message.survivors and self._frozen is None:
             raise RemoteError(Reason.WRONG_PHASE, "counted as a survivor without an upload")
         phase = step(self.phase, Event.SURVIVORS)
-        self._ledger.agree(self.ticket, message.survivors, self._policy)
+        earlier = self._ledger.agree(self.ticket, message.survivors, self._policy)
         self.phase = phase
         self._survivors = message
         total = self._failure_sum(message.survivors)
         digest = self.ticket.digest
-        signed = agreement_bytes(digest, found, self.me, total)
-        self._agreement = Agreement(digest, found, self.me, self._signer(signed), total)
+        signed = agreement_bytes(digest, found, self.me, total, earlier)
+        self._agreement = Agreement(digest, found, self.me, self._signer(signed), total, earlier)
 
     def _failure_sum(self, survivors: tuple[int, ...]) -> int | None:
         """Of the shares of r_i over the survivors; None where one is missing."""
@@ -254,7 +260,11 @@ class PeerRound(Member):
             raise RemoteError(Reason.NOT_A_NEIGHBOUR, "agreement", found=message.peer)
         peer = self._id(message.peer)
         signed = agreement_bytes(
-            self.ticket.digest, message.survivors_digest, message.peer, message.failure_sum
+            self.ticket.digest,
+            message.survivors_digest,
+            message.peer,
+            message.failure_sum,
+            message.earlier,
         )
         check_signature(self._keyring, peer, signed, message.signature, "agreement")
         first = self._of[message.peer].agreement
@@ -285,6 +295,7 @@ class PeerRound(Member):
                     found=len(agreed),
                 )
             return None
+        check_earlier((self._agreement, *agreed))
         failed = count_failures(self.ticket, self._survivors, sums)
         check_contributors(self.ticket, self._policy, self._survivors, failed)
         self._ledger.answer(self.ticket, failed)

@@ -7,7 +7,9 @@ fails at once then leaves when one that succeeds would.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, takewhile
 
 FIRST_MS = 2_000
 DECAY = 10
@@ -15,11 +17,20 @@ DECAY = 10
 
 def release_ms(training_ms: int, floor_ms: int = 0) -> int:
     """The first step that is not before either time; all in milliseconds after training began."""
-    latest, step, number = max(training_ms, floor_ms), FIRST_MS, 0
-    while step < latest:
-        number += 1
-        step = round(FIRST_MS * 2 ** (number / 2))
-    return step
+    latest = max(training_ms, floor_ms)
+    return next(step for step in _steps() if step >= latest)
+
+
+def last_step_ms(limit_ms: int) -> int:
+    """The last step that is not after `limit_ms`; 0 if none is.
+
+    A deadline between two steps would be one more, wherever the aggregator wants to look.
+    """
+    return max(takewhile(lambda step: step <= limit_ms, _steps()), default=0)
+
+
+def _steps() -> Iterator[int]:
+    return (round(FIRST_MS * 2 ** (number / 2)) for number in count())
 
 
 @dataclass
@@ -31,18 +42,13 @@ class Floor:
     """
 
     ms: int = 0
-    _since: int = 0
+    since: int = 0
 
-    def left(self, released_ms: int, training_ms: int) -> None:
-        """An upload left so long after training began; `training_ms`: when the latest do.
-
-        One that leaves then is seen to have been cut off: it says nothing of how long training takes.
-        """
-        if released_ms >= training_ms:
-            return
+    def left(self, released_ms: int) -> None:
+        """An upload left so long after training began."""
         if released_ms > self.ms:
-            self.ms, self._since = released_ms, 0
+            self.ms, self.since = released_ms, 0
             return
-        self._since += 1
-        if self._since == DECAY:
-            self.ms, self._since = round(self.ms / 2**0.5), 0
+        self.since += 1
+        if self.since == DECAY:
+            self.ms, self.since = round(self.ms / 2**0.5), 0

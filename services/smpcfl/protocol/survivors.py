@@ -6,12 +6,13 @@ each survivor needs t mutual neighbours within U, or a poor U would isolate it (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from . import failures
 from .encoding import digest
 from .errors import Reason, RemoteError
-from .messages import Header, Survivors, check_signature, headers_digest, survivors_bytes
+from .ledger import MAX_SETS
+from .messages import Agreement, Header, Survivors, check_signature, headers_digest, survivors_bytes
 from .policy import Policy
 from .signing import AGGREGATOR, Keyring
 from .ticket import Ticket
@@ -145,6 +146,21 @@ def check_survivors(
     return survivors_digest(ticket, message)
 
 
+def check_earlier(agreements: Iterable[Agreement]) -> None:
+    """RemoteError(CONFLICTING_SURVIVORS) where those who agree know of two other sets over this model.
+
+    Any two sets that were agreed to have an honest peer in common, any three need not.
+    """
+    earlier = {item.earlier for item in agreements} - {b""}
+    if len(earlier) >= MAX_SETS:
+        raise RemoteError(
+            Reason.CONFLICTING_SURVIVORS,
+            "peers agreed to other sets over this model",
+            expected=f"< {MAX_SETS}",
+            found=len(earlier),
+        )
+
+
 def count_failures(ticket: Ticket, message: Survivors, sums: Mapping[int, int]) -> int:
     """On how many survivors training failed; any number if somebody lied.
 
@@ -160,7 +176,8 @@ def check_contributors(ticket: Ticket, policy: Policy, message: Survivors, faile
     if failed > size:
         raise RemoteError(Reason.TOO_FEW_CONTRIBUTORS, "the count of failed trainings is none")
     if size - failed < floor:
-        raise RemoteError(Reason.TOO_FEW_CONTRIBUTORS, expected=f">= {floor}", found=size - failed)
+        # Not how many: who hears this has no sum.
+        raise RemoteError(Reason.TOO_FEW_CONTRIBUTORS, expected=f">= {floor}")
 
 
 def _check_complete(ticket: Ticket, message: Survivors, headers: Mapping[int, Header]) -> None:

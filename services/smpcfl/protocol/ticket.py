@@ -13,6 +13,7 @@ from . import trailer
 from .encoding import VERSION, canonical, digest
 from .errors import LocalError, Reason, RemoteError
 from .quantise import Arrays, ModelShape, Quantiser
+from .release import last_step_ms
 from .ring import WIDTHS, Layout
 from .signing import AGGREGATOR, REGISTRY
 from .summed_metrics import MOST_NAME, Metrics
@@ -76,9 +77,10 @@ class Deadlines:
     def training_ms(self) -> int:
         """How long each peer may train from when it begins, which is before the ready deadline.
 
-        Whoever takes longer uploads a zero. It is the same for all, whenever their messages come.
+        Whoever takes longer uploads a zero. It is the same for all, whenever their messages come, and one of
+        the steps at which uploads leave.
         """
-        return self.train - self.ready
+        return last_step_ms(self.train - self.ready)
 
     @property
     def in_order(self) -> tuple[int, ...]:

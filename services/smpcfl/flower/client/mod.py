@@ -110,8 +110,6 @@ def _train(
     latest_s = ticket.deadlines.training_ms / 1000
 
     def work() -> Work:
-        if not begun.train:
-            raise LocalError("this ticket's training was started before, and did not end")
         seen, own_context = shown(message, context, ticket, peer, given)
         reply = call_next(seen, own_context)
         if reply.has_error():

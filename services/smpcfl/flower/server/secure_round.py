@@ -28,6 +28,7 @@ from ...protocol.quantise import ModelShape, decode_update, model_digest
 from ...protocol.ring import RingVector
 from ...protocol.summed_metrics import Metrics, Value
 from ...protocol.ticket import (
+    EVALUATE,
     TRAIN,
     Deadlines,
     SignedTicket,
@@ -126,6 +127,10 @@ class SecureRound:
             weighted_by=weighted_by,
             metrics=metrics,
         )
+        now_ms = int(time.time() * 1000)
+        if task == EVALUATE:
+            server.ledger.check_evaluation(ticket, now_ms)
+        server.ledger.accept(ticket, now_ms)
         self.signed = SignedTicket(ticket, self._own.signer(ticket.signed_bytes))
         self.silent: set[int] = set()  # nodes that did not reply
         self._refusals: dict[str, str] = {}
