@@ -27,12 +27,22 @@ from flwr.supercore.task_identity import TaskIdentity
 from smpc.v1 import local_pb2
 from smpcfl.flower.client import mod
 from smpcfl.flower.server.secure_round import Outcome, SecureRound
-from smpcfl.flower.shared.records import RECORD, VECTOR, content_digest, identity_of, upload_of
+from smpcfl.flower.shared.records import (
+    RECORD,
+    VECTOR,
+    arrays_of,
+    content_digest,
+    identity_of,
+    to_record,
+    upload_of,
+)
 from smpcfl.net import wire
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.quantise import encode_failure, model_digest
-from smpcfl.protocol.ring import RingVector
-from smpcfl.protocol.ticket import Deadlines
+from smpcfl.protocol.quantise import ModelShape, decode_update, encode_failure, model_digest
+from smpcfl.protocol.ring import RingVector, signed
+from smpcfl.protocol.summed_metrics import Metrics
+from smpcfl.protocol.ticket import EVALUATE, Deadlines, SignedTicket
+from smpcfl.protocol.trailer import LENGTH, Trailer
 from support.enrolled import Deployment
 from support.network import make_ticket
 
@@ -46,9 +56,10 @@ class Agent:
     """An agent that admits every ticket; it hears what stays on the peer. Its masks are none."""
 
     def __init__(self) -> None:
-        self.reply = local_pb2.BeginReply(train=True)
+        self.reply = local_pb2.BeginReply()
         self.begun: list[tuple[Any, ...]] = []
         self.trained: list[tuple[int, str]] = []  # how long it took, why it failed
+        self.unreported: list[str] = []  # why there are no metrics
         self.vectors: list[bytes] = []
 
     def __call__(self) -> Agent:
@@ -70,8 +81,11 @@ class Agent:
     def frozen(self, ticket_digest: bytes) -> tuple[bytes, bytes]:
         return b"meta", b"frozen"
 
-    def masks(self, ticket_digest: bytes, training_ms: int, failure: str) -> tuple[Agent, bytes]:
+    def masks(
+        self, ticket_digest: bytes, training_ms: int, failure: str, unreported: str
+    ) -> tuple[Agent, bytes]:
         self.trained.append((training_ms, failure))
+        self.unreported.append(unreported)
         return self, b"meta"
 
     def apply(self, addend: RingVector) -> RingVector:
@@ -176,16 +190,10 @@ APPS: dict[str, tuple[App, str]] = {
     "own error": (lambda m, _: Message(Error(99, "ward 7"), reply_to=m), "ward 7"),
     "another shape": (another_shape, "'w' has shape"),
     "diverged": (lambda m, _: reply_with(m, float("nan"), **{"num-examples": 5}), "nan at entry"),
-    "no metrics": (lambda m, _: Message(RecordDict(), reply_to=m), "0 ArrayRecords"),
-    "no examples": (lambda m, _: reply_with(m, **{"num-examples": 0}), "not 0"),
-    "loss too large": (
-        lambda m, _: reply_with(m, **{"num-examples": 500, "loss": 1e304}),
-        "1e+304",
-    ),
-    "accuracy NaN": (
-        lambda m, _: reply_with(m, **{"num-examples": 500, "accuracy": float("nan")}),
-        "nan",
-    ),
+    "nothing": (lambda m, _: Message(RecordDict(), reply_to=m), "one MetricRecord with"),
+    "no weight": (lambda m, _: reply_with(m, examples=5), "one MetricRecord with 'num-examples'"),
+    "no examples": (lambda m, _: reply_with(m, **{"num-examples": 0}), "num-examples is 0"),
+    "NaN examples": (lambda m, _: reply_with(m, **{"num-examples": np.nan}), "num-examples is nan"),
 }
 
 
@@ -287,14 +295,6 @@ def test_what_is_frozen_is_sent_again_and_nothing_trained(message: Message, agen
     assert not agent.trained
 
 
-def test_a_training_that_began_before_is_not_begun_again(message: Message, agent: Agent) -> None:
-    ran = []
-    agent.reply = local_pb2.BeginReply(train=False)
-    mod.secure_mod(message, new_context(), lambda m, c: ran.append(m) or trains(m, c))  # type: ignore[func-returns-value]
-    assert not ran
-    assert agent.vectors == [encode_failure(TICKET.layout, 3).tobytes()]
-
-
 def test_a_record_of_ours_with_more_than_the_ticket_is_refused(
     message: Message, agent: Agent
 ) -> None:
@@ -302,6 +302,171 @@ def test_a_record_of_ours_with_more_than_the_ticket_is_refused(
     reply = mod.secure_mod(message, new_context(), never)
     assert "malformed" in str(reply.error.reason)
     assert not agent.begun
+
+
+# -- metrics ------------------------------------------------------------------------------------------------
+
+NAMED = Metrics((("loss", 0), ("recall", 2)))
+VALUES = {"loss": 0.5, "recall": [0.25, 0.75]}
+
+
+def message_with(
+    ticket: SignedTicket, model: dict[str, Any] = MODEL, kind: str = MessageType.TRAIN
+) -> Message:
+    ours = ConfigRecord({"ticket": wire.ticket_to_proto(ticket).SerializeToString()})
+    content = RecordDict({RECORD: ours, "arrays": to_record(model), "config": ConfigRecord()})
+    return Message(content, dst_node_id=1, message_type=kind)
+
+
+def ticket_for(metrics: Metrics, **changes: Any) -> SignedTicket:
+    changes = {"body": ENTRIES, "wide": metrics.words + LENGTH, "metrics": metrics, **changes}
+    return make_ticket(3, **changes)
+
+
+def added(agent: Agent, ticket: SignedTicket) -> tuple[RingVector, Trailer]:
+    """What the peer sent, and its own trailer."""
+    vector = ticket.ticket.layout.parse(agent.vectors[-1], "a")
+    return vector, Trailer(*signed(vector.wide[-LENGTH:]).tolist())
+
+
+@pytest.mark.parametrize("metrics", [NAMED, Metrics(open=True)])
+def test_every_number_that_the_app_reports_is_in_the_sum(metrics: Metrics, agent: Agent) -> None:
+    ticket = ticket_for(metrics)
+    reported: Any = {"num-examples": 20, **VALUES}
+    mod.secure_mod(message_with(ticket), new_context(), lambda m, _: reply_with(m, **reported))
+    vector, trailer = added(agent, ticket)
+    assert (trailer.contributors, trailer.reporters, trailer.examples) == (1, 1, 20)
+    assert metrics.decode(vector.wide[: metrics.words], 1, 20) == VALUES
+    assert agent.unreported == [""]
+
+
+@pytest.mark.parametrize(
+    ("reported", "why"),
+    [
+        ({}, "metric 'loss' is missing"),
+        ({**VALUES, "loss": float("nan")}, "metric 'loss' is nan"),
+        ({**VALUES, "recall": [0.1]}, "metric 'recall' has another length"),
+        ({**VALUES, "loss": 1e300}, "too large"),
+    ],
+)
+def test_a_metric_that_is_none_hides_them_all_and_not_the_update(
+    reported: dict[str, Any], why: str, agent: Agent
+) -> None:
+    ticket = ticket_for(NAMED)
+    given = {"num-examples": 20, **reported}
+    for _ in range(2):
+        reply = mod.secure_mod(
+            message_with(ticket), new_context(), lambda m, _: reply_with(m, **given)
+        )
+        assert form_of(reply)
+    assert why in agent.unreported[-1]
+    assert agent.trained[-1][1] == "", "the training did not fail"
+    one, other = (ticket.ticket.layout.parse(item, "a") for item in agent.vectors)
+    vector, trailer = added(agent, ticket)
+    assert (trailer.contributors, trailer.reporters) == (1, 0)
+    assert vector.body.any()
+    words = slice(0, NAMED.words)
+    assert not np.array_equal(one.wide[words], other.wide[words]), "noise"
+
+
+@pytest.mark.parametrize("key", ["num-examples", "batches"])
+def test_what_weighs_an_update_is_what_the_ticket_says(key: str, agent: Agent) -> None:
+    ticket = ticket_for(Metrics(), weighted_by=key)
+    given: Any = {"num-examples": 20, "batches": 3}
+    mod.secure_mod(message_with(ticket), new_context(), lambda m, _: reply_with(m, **given))
+    assert added(agent, ticket)[1].examples == given[key]
+
+
+# -- evaluation ---------------------------------------------------------------------------------------------
+
+EVALUATION = ticket_for(NAMED, task=EVALUATE, body=0)
+
+
+def evaluates(message: Message, _: Context) -> Message:
+    assert message.metadata.message_type == MessageType.EVALUATE
+    assert np.array_equal(arrays_of(message.content)["w"], MODEL["w"])
+    metrics: Any = {"num-examples": 20, **VALUES}
+    return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+
+
+def test_an_evaluation_uploads_metrics_alone(agent: Agent) -> None:
+    message = message_with(EVALUATION, kind=MessageType.EVALUATE)
+    mod.secure_mod(message, new_context(), evaluates)
+    vector, trailer = added(agent, EVALUATION)
+    assert vector.body.size == 0
+    assert (trailer.contributors, trailer.reporters, trailer.examples) == (1, 1, 20)
+    assert NAMED.decode(vector.wide[: NAMED.words], 1, 20) == VALUES
+
+
+def test_an_evaluation_that_fails_is_a_masked_zero(agent: Agent) -> None:
+    message = message_with(EVALUATION, kind=MessageType.EVALUATE)
+    mod.secure_mod(message, new_context(), crash)
+    assert agent.vectors == [encode_failure(EVALUATION.ticket.layout, 3).tobytes()]
+
+
+@pytest.mark.parametrize(
+    ("ticket", "kind"),
+    [
+        (EVALUATION, MessageType.TRAIN),
+        (ticket_for(NAMED), MessageType.EVALUATE),
+        (EVALUATION, MessageType.QUERY),
+    ],
+)
+def test_a_ticket_is_for_one_task(ticket: SignedTicket, kind: str, agent: Agent) -> None:
+    reply = mod.secure_mod(message_with(ticket, kind=kind), new_context(), never)
+    assert f"with a ticket to {ticket.ticket.task}" in str(reply.error.reason)
+    assert not agent.begun
+
+
+# -- any model ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"w": np.array(1.5, np.float32), "steps": np.array(7, np.int64)},
+        {"w": np.zeros((0, 3), np.float32), "half": np.ones(3, np.float16)},
+        {"double": np.ones(2), "mask": np.array([True, False])},
+    ],
+    ids=["0-d", "empty", "others"],
+)
+def test_arrays_of_any_shape_and_number_are_trained(model: dict[str, Any], agent: Agent) -> None:
+    layout = ModelShape.of(model).layout(16)
+    ticket = make_ticket(3, body=layout.body, wide=layout.wide)
+
+    def app(message: Message, _: Context) -> Message:
+        given = arrays_of(message.content)
+        assert {name: (a.dtype, a.shape) for name, a in given.items()} == {
+            name: (a.dtype, a.shape) for name, a in model.items()
+        }
+        content = {"arrays": to_record(given), "metrics": MetricRecord({"num-examples": 5})}
+        return Message(RecordDict(content), reply_to=message)
+
+    mod.secure_mod(message_with(ticket, model), new_context(), app)
+    assert agent.trained[0][1] == ""
+    total = ticket.ticket.layout.parse(agent.vectors[0], "a")
+    found, _ = decode_update(ticket.ticket.quantiser, model, total, 1)
+    for name, array in model.items():
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
+        assert isinstance(found[name], np.ndarray)
+
+
+def test_several_array_records_are_one_model(agent: Agent) -> None:
+    given = {"arrays/w": np.ones(4, np.float32), "control/w": np.zeros(4, np.float32)}
+    layout = ModelShape.of(given).layout(16)
+    ticket = make_ticket(3, body=layout.body, wide=layout.wide)
+    message = message_with(ticket, {"w": given["arrays/w"]})
+    message.content["control"] = to_record({"w": given["control/w"]})
+
+    def app(message: Message, _: Context) -> Message:
+        assert list(message.content.array_records) == ["arrays", "control"]
+        content = RecordDict(dict(message.content.array_records))
+        content["metrics"] = MetricRecord({"num-examples": 5})
+        return Message(content, reply_to=message)
+
+    mod.secure_mod(message, new_context(), app)
+    assert agent.trained[0][1] == ""
+    assert agent.begun[0][0] == model_digest(given)
 
 
 # -- what the app is shown ----------------------------------------------------------------------------------
@@ -354,7 +519,7 @@ def test_the_app_sees_nothing_that_the_aggregator_could_choose_for_it_alone(
     [
         ({}, 2.0),
         ({"floor_ms": 40_000}, 45.255),  # that failed at once, and leaves as if it had not
-        ({"floor_ms": 99_000}, 60.0),  # the ticket's deadline
+        ({"floor_ms": 99_000}, 45.255),  # the last step within the ticket's 60 s
     ],
 )
 def test_an_upload_leaves_at_a_step_and_nobody_is_told_before(
@@ -367,7 +532,7 @@ def test_an_upload_leaves_at_a_step_and_nobody_is_told_before(
         told.append(len(agent.trained))
 
     clock.sleep = sleep  # type: ignore[method-assign]
-    agent.reply = local_pb2.BeginReply(train=True, **begun)
+    agent.reply = local_pb2.BeginReply(**begun)
     for app in (trains, crash):
         mod.secure_mod(message, new_context(), app)
     assert clock.slept == pytest.approx([wait_s, wait_s])
@@ -394,7 +559,7 @@ def test_the_aggregator_gives_the_seed_only_where_the_operator_lets_it(
     allowed: bool, message: Message, agent: Agent
 ) -> None:
     cast(ConfigRecord, message.content[RECORD])["seed"] = 5
-    agent.reply = local_pb2.BeginReply(train=True, given_seed=allowed)
+    agent.reply = local_pb2.BeginReply(given_seed=allowed)
     for _ in range(2):
         mod.secure_mod(message, new_context(), trains)
     assert (agent.vectors[0] == agent.vectors[1]) is allowed

@@ -141,5 +141,6 @@ def clipping_of(checkpoint: Checkpoint) -> Clipping:
     return Clipping(checkpoint.clip, checkpoint.weight_cap)
 
 
-def _shape(arrays: Mapping[str, npt.NDArray[Any]]) -> list[tuple[str, str, tuple[int, ...]]]:
-    return [(name, array.dtype.str, array.shape) for name, array in arrays.items()]
+def _shape(arrays: Mapping[str, npt.NDArray[Any]]) -> list[tuple[str, tuple[int, ...]]]:
+    """Without dtypes: some strategies calculate in others than the model came in."""
+    return [(name, array.shape) for name, array in arrays.items()]

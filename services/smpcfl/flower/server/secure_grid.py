@@ -28,7 +28,7 @@ from ...protocol.summed_metrics import Metrics
 from ...protocol.ticket import EVALUATE, MODES, SEEDED, TRAIN, Deadlines
 from ...protocol.trailer import Trailer
 from ...reports.report import RoundRecord
-from ..shared.records import arrays_of, content_digest, message_bytes, with_arrays
+from ..shared.records import arrays_of, content_digest, message_bytes, to_numpy, with_arrays
 from .clipping import Clipping
 from .lineup import Lineup
 from .replies import ask_all
@@ -236,13 +236,15 @@ class SecureGrid(Grid):
         clipping: Clipping,
         first_try: int,
         metrics: Mapping[str, Sequence[tuple[str, int]]],
+        initial: ArrayRecord,
         arrays: ArrayRecord,
     ) -> None:
         """Goes on after round `done`, with `arrays` as the model, as a checkpoint has it."""
+        self._as_they_came_in(to_numpy(initial))
         self.number, self.clipping, self.first_try = done, clipping, first_try
         for task, named in metrics.items():
             self.metrics[task] = Metrics(tuple((name, length) for name, length in named))
-        self._model = model_digest(self._as_they_came_in(arrays_of(RecordDict({"arrays": arrays}))))
+        self._model = model_digest(self._as_they_came_in(to_numpy(arrays)))
 
     def settle(self, arrays: ArrayRecord) -> None:
         """The strategy has made `arrays` of the last round: what the next one trains on."""

@@ -165,7 +165,9 @@ class _Run:
         kept = self.progress.resume(initial, grid.clipping, rounds, setup)
         self.done, self.arrays = kept.round, arrays_of_checkpoint(kept)
         self._first_try = kept.first_try if kept.first_try <= kept.round else 0
-        grid.resume(kept.round, clipping_of(kept), kept.first_try, kept.metrics, self.arrays)
+        grid.resume(
+            kept.round, clipping_of(kept), kept.first_try, kept.metrics, initial, self.arrays
+        )
         self._remembered.restore(kept.strategy)
         server.announce(rounds, kept.round)
         if kept.record:
