@@ -9,13 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, Error, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from smpc.v1 import local_pb2, messages_pb2
 from smpcfl.base.state import State
-from smpcfl.flower.client.mod import ERROR_CODE
+from smpcfl.flower.client.mod import ERROR_CODE, Arrays
 from smpcfl.flower.shared.records import (
     RECORD,
     VECTOR,
@@ -23,6 +23,7 @@ from smpcfl.flower.shared.records import (
     content_digest,
     split_arrays,
     to_numpy,
+    to_record,
     vector_record,
 )
 from smpcfl.net import certificates, wire
@@ -48,7 +49,8 @@ class FlowerPeers(Grid):
     """`count` peers of a deployment in `folder`, on the nodes 1, 2, ... Scripts go in the attributes.
 
     `lost[peer]` is the phase (of `Network`) at which the peer vanishes from the next round; `altered[peer]`
-    changes its reply on the way. Training adds `steps[peer]` to each float, on `examples[peer]` examples.
+    changes its reply on the way. Training adds `steps[peer]` to each float, on `examples[peer]` examples, and
+    fails on the `failing`. A message without a ticket is answered as plain Flower does.
     """
 
     def __init__(self, count: int, folder: Path) -> None:
@@ -60,6 +62,7 @@ class FlowerPeers(Grid):
         self.altered: dict[str, Callable[[Message], Message]] = {}
         self.steps: dict[str, float] = {}
         self.examples: dict[str, int] = {}
+        self.failing: set[str] = set()
         self.policy = Policy(modes=(SEEDED, ADDITIVE))
         self.ledgers: dict[str, Ledger] = {}
         self.now_ms = int(time.time() * 1000)
@@ -107,9 +110,9 @@ class FlowerPeers(Grid):
                 training[self.nodes[message.metadata.dst_node_id]] = message
         if training:
             self.asked += training.values()
-            for peer, message in training.items():
-                assert content_of(message) == content_of(next(iter(training.values()))), peer
-            for peer, reply in self._train(training).items():
+            plain = config_of(next(iter(training.values())).content) is None
+            answer = self._train_plainly if plain else self._train
+            for peer, reply in answer(training).items():
                 self._replies[training[peer].metadata.message_id] = reply
         return keys
 
@@ -150,8 +153,19 @@ class FlowerPeers(Grid):
     def _signer_of(self, name: str) -> Signer:
         return signer(self.deployment.key(name))
 
+    def _train_plainly(self, messages: dict[str, Message]) -> dict[str, Message]:
+        replies = {}
+        for peer, message in messages.items():
+            name, record = split_arrays(message.content)
+            metrics = MetricRecord({"num-examples": self.examples.get(peer, EXAMPLES)})
+            content = {name: to_record(self._trained(peer, to_numpy(record))), "metrics": metrics}
+            replies[peer] = Message(RecordDict(content), reply_to=message)
+        return self._sent(replies)
+
     def _train(self, messages: dict[str, Message]) -> dict[str, Message]:
         """The replies, by peer, of those that give one."""
+        for message in messages.values():
+            assert content_of(message) == content_of(next(iter(messages.values())))
         round_ = self._network(ticket_of(next(iter(messages.values()))))
         self.rounds.append(round_)
         for peer in round_.lost:
@@ -160,7 +174,7 @@ class FlowerPeers(Grid):
         round_.alive &= round_.rounds.keys()  # whoever refuses is missing to the others
         round_.exchange()
         round_.ready()
-        for peer in round_.rounds:
+        for peer in round_.rounds.keys() - round_.failing:
             round_.addends[peer] = self._addend(round_, peer, messages[peer])
         round_.upload()
         replies = {
@@ -174,13 +188,23 @@ class FlowerPeers(Grid):
                 ours = {"meta": meta.SerializeToString(), "p2p-bytes": P2P_BYTES}
                 content = {RECORD: ConfigRecord(ours), VECTOR: vector_record(upload.vector)}
                 replies[peer] = Message(RecordDict(content), reply_to=messages[peer])
+        return self._sent(replies)
+
+    def _sent(self, replies: dict[str, Message]) -> dict[str, Message]:
         altered, self.altered = self.altered, {}
-        return {peer: altered.get(peer, lambda same: same)(r) for peer, r in replies.items()}
+        for peer, alter in altered.items():
+            replies[peer] = alter(replies[peer])
+        return replies
 
     def _network(self, signed: SignedTicket) -> Remembering:
         lost, self.lost = self.lost, {}
         round_ = Remembering(
-            signed, lost=lost, policy=self.policy, ledgers=self.ledgers, now_ms=self.now_ms
+            signed,
+            lost=lost,
+            failing=self.failing & set(signed.ticket.cohort),
+            policy=self.policy,
+            ledgers=self.ledgers,
+            now_ms=self.now_ms,
         )
         names = (*signed.ticket.cohort, AGGREGATOR)
         round_.keyring = KeyTable({name: self.deployment.key(name).public_key() for name in names})
@@ -201,12 +225,16 @@ class FlowerPeers(Grid):
         return encode_update(
             ticket.quantiser,
             given,
-            trained,
+            self._trained(peer, given),
             examples=self.examples.get(peer, EXAMPLES),
             loss=1.0,
             correct=3,
             rng=np.random.default_rng(ticket.index(peer)),
         )
+
+    def _trained(self, peer: str, given: Arrays) -> Arrays:
+        step = self.steps.get(peer, 0.0)
+        return {k: a + a.dtype.type(step) if a.dtype.kind == "f" else a for k, a in given.items()}
 
     # -- agree and unmask -----------------------------------------------------------------------
 

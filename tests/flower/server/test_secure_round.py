@@ -167,6 +167,22 @@ def test_one_peer_more_than_is_tolerated_voids_the_round(bench: Bench) -> None:
     assert bench.last.silent == {1, 2}
 
 
+def test_a_peer_whose_training_fails_survives_and_weighs_nothing(bench: Bench) -> None:
+    failing, *others = peer_ids(5)
+    bench.peers.failing = {failing}
+    outcome = bench.run()
+    assert_mean(bench, outcome, *others)
+    assert (outcome.survivors, outcome.contributors) == (5, 4)
+
+
+def test_where_training_fails_on_nearly_all_nobody_answers(bench: Bench) -> None:
+    """Else the sum would be one peer's update."""
+    bench.peers.failing = set(peer_ids(5)[1:])
+    with pytest.raises(RemoteError) as error:
+        bench.run()
+    assert error.value.reason is Reason.TOO_FEW_ANSWERS
+
+
 def test_too_few_answers_void_the_round(bench: Bench) -> None:
     bench.peers.lost = dict.fromkeys(peer_ids(5)[:3], "agree")
     with pytest.raises(RemoteError) as error:
