@@ -63,12 +63,14 @@ class FlowerPeers(Grid):
         self.steps: dict[str, float] = {}
         self.examples: dict[str, int] = {}
         self.failing: set[str] = set()
+        self.deny: set[str] = set()  # they do not say who they are
         self.policy = Policy(modes=(SEEDED, ADDITIVE))
         self.ledgers: dict[str, Ledger] = {}
         self.now_ms = int(time.time() * 1000)
         self.slept: list[float] = []
         self.rounds: list[Remembering] = []
         self.asked: list[Message] = []  # the train messages
+        self.asked_rounds: list[int] = []  # `server-round` in their configuration, once a try
         self.told: list[local_pb2.RunEvent] = []  # by the ServerApp, to the aggregator's service
         self._certificates: dict[str, bytes] = {}
         self._replies: dict[str, Message] = {}
@@ -110,6 +112,8 @@ class FlowerPeers(Grid):
                 training[self.nodes[message.metadata.dst_node_id]] = message
         if training:
             self.asked += training.values()
+            configs = next(iter(training.values())).content.config_records
+            self.asked_rounds.append(configs["config"].get("server-round", 0))  # type: ignore[arg-type]
             plain = config_of(next(iter(training.values())).content) is None
             answer = self._train_plainly if plain else self._train
             for peer, reply in answer(training).items():
@@ -142,6 +146,8 @@ class FlowerPeers(Grid):
     def _identity(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
         peer = self.nodes[node]
+        if peer in self.deny:
+            return Message(Error(ERROR_CODE, "no agent"), reply_to=message)
         start = self.agents.get(peer, b"1")
         answer = {
             "start": start,
@@ -218,10 +224,6 @@ class FlowerPeers(Grid):
         content = content_digest(message.content, MessageType.TRAIN, {})
         assert ticket.model_digest == model_digest(given)
         assert ticket.config_digest == config_digest(content, bytes.fromhex(APP))
-        step = self.steps.get(peer, 0.0)
-        trained = {
-            k: a + a.dtype.type(step) if a.dtype.kind == "f" else a for k, a in given.items()
-        }
         return encode_update(
             ticket.quantiser,
             given,
