@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,7 @@ from flwr.app import (
 from flwr.serverapp.strategy import FedAvg, FedAvgM, FedMedian, Krum, Result, Strategy
 
 from smpcfl.flower import SecureStrategy
+from smpcfl.flower.server import strategy
 from smpcfl.flower.server.clipping import Clipping
 from smpcfl.flower.shared.records import to_numpy
 from smpcfl.protocol.errors import LocalError
@@ -339,13 +341,15 @@ def test_a_run_waits_until_enough_peers_are_there(
 ) -> None:
     caplog.set_level(logging.INFO)
     peers = training(make_peers(4))
+    waits = iter(range(3))
 
     def sleep(seconds: float) -> None:
         assert not peers.asked, "nothing is sent before"
-        if len(peers.nodes) < 5:
+        if next(waits) == 2:
             peers.join("peer-late")
 
     monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr(strategy, "_SAY_EVERY_S", math.inf)
     run = Run(peers, mode=mode, rounds=1)
     assert [(r.outcome, r.cohort) for r in run.strategy.records] == [("complete", 5)]
     assert caplog.text.count("waiting for peers: 4 of 5 are there") == 1
