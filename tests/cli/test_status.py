@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,16 @@ async def test_before_a_round_the_aggregator_says_so(
 ) -> None:
     assert await status.show(registry.settings(Role.AGGREGATOR, AGGREGATOR)) == 0
     assert capsys.readouterr().out.splitlines()[-2:] == ["no round yet", "no secure round yet"]
+
+
+async def test_in_normal_there_is_nothing_in_force(
+    registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = registry.settings(Role.AGGREGATOR, AGGREGATOR)
+    plain = replace(RECORD, mode="normal", withstood=None)
+    State(settings.state).records.write_text(plain.to_json() + "\n")
+    assert await status.show(settings) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "no secure round yet"
 
 
 async def test_a_peer_whose_service_is_down_still_sees_the_roster(

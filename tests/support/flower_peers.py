@@ -69,6 +69,7 @@ class FlowerPeers(Grid):
         self.now_ms = int(time.time() * 1000)
         self.slept: list[float] = []
         self.rounds: list[Remembering] = []
+        self.probed: list[list[str]] = []
         self.asked: list[Message] = []  # the train messages
         self.asked_rounds: list[int] = []  # `server-round` in their configuration, once a try
         self.told: list[local_pb2.RunEvent] = []  # by the ServerApp, to the aggregator's service
@@ -135,7 +136,8 @@ class FlowerPeers(Grid):
     # -- the peers ------------------------------------------------------------------------------
 
     def probe(self, peers: Iterable[str]) -> dict[str, bytes]:
-        return {peer: self.agents[peer] for peer in peers if peer in self.agents}
+        self.probed.append(list(peers))
+        return {peer: self.agents[peer] for peer in self.probed[-1] if peer in self.agents}
 
     def sleep(self, seconds: float) -> None:
         """In place of `time.sleep`: time passes for the peers alone."""

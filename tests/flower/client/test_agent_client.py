@@ -1,4 +1,4 @@
-"""The ClientApp's calls to its agent, over a Unix socket: what it gets, and what it says where it does not."""
+"""The ClientApp's calls to its agent, over a Unix socket: what it gets, or says where it gets nothing."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ from support.network import peer_ids
 ROUNDS = 2
 STEP = 0.5
 FIVE = peer_ids(5)
+PATIENT_S = 100.0  # for the last replies: nothing here may have to wait for it
 
 
 @pytest.fixture
@@ -176,19 +177,34 @@ def test_a_seed_goes_to_the_peers_with_the_ticket(five: FlowerPeers) -> None:
 def test_a_lost_peer_is_left_out_and_is_not_in_the_next_round(five: FlowerPeers) -> None:
     five.join("peer-9")
     five.lost = {FIVE[0]: "train"}
-    run = Run(five)
+    run = Run(five, grace_s=PATIENT_S)
     assert run.outcomes == ["complete"] * 2
     assert [(r.cohort, r.survivors, r.dropouts) for r in run.strategy.records] == [
         (6, 5, 1),
         (5, 5, 0),
     ]
     assert [FIVE[0] in ticket.cohort for ticket in run.tickets] == [True, False]
+    while_missing = [asked for asked in five.probed if asked == [FIVE[0]]]
+    assert len(while_missing) >= 2, "its agent is asked, and once more before it is given up"
+
+
+def test_a_silent_peer_that_no_probe_reaches_is_left_out_of_the_next_round(
+    five: FlowerPeers,
+) -> None:
+    """As behind a firewall: that its agent does not answer says nothing, that it sent no upload does."""
+    del five.agents[FIVE[0]]
+    five.lost = {FIVE[0]: "train"}
+    five.policy = Policy(min_cohort=4)
+    # Four of five are two thirds, and three are not: waiting ends once the other four have replied.
+    run = Run(five, min_peers=4, grace_s=0.0)
+    assert run.outcomes == ["complete"] * 2
+    assert [ticket.cohort for ticket in run.tickets] == [FIVE, FIVE[1:]]
 
 
 def test_in_additive_a_round_is_run_again_without_the_lost(five: FlowerPeers) -> None:
     five.join("peer-9")
     five.lost = {FIVE[0]: "train"}
-    run = Run(five, mode=ADDITIVE, rounds=1)
+    run = Run(five, mode=ADDITIVE, rounds=1, grace_s=PATIENT_S)
     assert [len(ticket.cohort) for ticket in run.tickets] == [6, 5]
     assert [ticket.round for ticket in run.tickets] == [1, 1]
     assert [(r.outcome, r.cohort) for r in run.strategy.records] == [("complete", 5)]
