@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import time
 from pathlib import Path
 
 import pytest
 
 from smpcfl.base import files
-from smpcfl.base.state import State
-from smpcfl.flower.server import serial
-from smpcfl.flower.server.serial import next_serial
 from support.disk import small_disk
 
 
@@ -33,19 +27,3 @@ def test_a_disk_that_is_full_or_small_is_named_with_the_remedy(
 def test_a_folder_that_cannot_be_made_is_named() -> None:
     with pytest.raises(files.StorageError, match="cannot write to the state folder /proc/no"):
         files.check(Path("/proc/no"), 1)
-
-
-def test_a_full_disk_voids_no_round_for_want_of_a_serial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = State(tmp_path).serial
-    first = next_serial(path)
-
-    def no_room(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    later = time.time() + 1
-    monkeypatch.setattr(time, "time", lambda: later)
-    monkeypatch.setattr(serial, "write_private", no_room)
-    assert next_serial(path) > first
-    assert "is not kept" in caplog.text

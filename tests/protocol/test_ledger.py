@@ -11,7 +11,6 @@ import pytest
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Cohort, Latest, Ledger, Seen, configuration, set_digest
 from smpcfl.protocol.policy import Policy
-from smpcfl.protocol.summed_metrics import Metrics
 from smpcfl.protocol.ticket import EVALUATE, HOUR_MS, Ticket, default_threshold
 from support.network import make_ticket, peer_ids
 
@@ -47,7 +46,6 @@ CONFIGURATIONS = [
     {"weight_cap": 101},
     {"width": 32},
     {"weighted_by": "batches"},
-    {"metrics": Metrics((("loss", 0),)), "wide": 10},
 ]
 
 

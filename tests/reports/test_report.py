@@ -281,6 +281,34 @@ def test_whatever_is_inserted_is_escaped(tmp_path: Path) -> None:
     assert html.count("<title>") == 1 + (1 + 2) + (1 + 2)  # the page, and each known point
 
 
+def test_a_sentence_wraps_and_a_number_does_not(tmp_path: Path) -> None:
+    """Else the columns beside "who learns what" are out of sight."""
+    modes = three_modes()
+    html = html_of(modes, {}, tmp_path)
+    cells = re.findall(r"<td([^>]*)>([^<]+)</td>", html)
+    wrapping = {text for attributes, text in cells if attributes == ' class="prose"'}
+    sentences = set(dict(report.comparison(modes)[1])["who learns what"])
+    assert all(len(text.split()) > 5 for text in sentences)
+    assert wrapping == sentences
+    assert "td.prose{white-space:normal" in html
+
+
+def test_facts_are_written_plainly(tmp_path: Path) -> None:
+    facts = {
+        "final_accuracy": {"normal": [0.91338, 0.9], "seeded": [0.9]},
+        "repeat": 2,
+        "quick": True,
+        "seed": None,
+    }
+    shown = re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", html_of(three_modes(), facts, tmp_path))
+    assert shown == [
+        ("final accuracy", "normal 0.913, 0.900; seeded 0.900"),
+        ("repeat", "2"),
+        ("quick", "true"),
+        ("seed", "-"),
+    ]
+
+
 def polylines(html: str, chart: str) -> list[list[tuple[float, float]]]:
     """The lines of one chart, as points; the chart must be well-formed XML."""
     svg = re.search(rf'<svg [^>]*aria-labelledby="{chart}-t.*?</svg>', html, re.DOTALL)

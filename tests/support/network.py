@@ -284,8 +284,12 @@ class Network:
     def unmask(self) -> RingVector:
         """Agree and unmask; the sum, or RemoteError where the round is void."""
         self.survivors = self.aggregator.fix_survivors()
-        if self.ticket.mode == ADDITIVE:
-            return self.aggregator.total()
+        if self.ticket.mode == SEEDED:
+            self.answer()
+        return self.aggregator.total()
+
+    def answer(self) -> None:
+        """Agree over the survivors that the aggregator fixed, and what each peer answers."""
         self._lose("agree")
         for peer in sorted(self.alive & self.rounds.keys()):
             try:
@@ -306,7 +310,6 @@ class Network:
                 continue
             if answer is not None:
                 self.take_answer(peer, answer)
-        return self.aggregator.total()
 
     def shown(self, peer: str) -> Survivors:
         """The survivor set as the aggregator sends it to `peer`."""

@@ -8,6 +8,7 @@ from smpcfl.protocol.admission import Admission
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.policy import Policy
+from smpcfl.protocol.ticket import SEEDED
 from support.network import Network, Round
 
 NOW_MS = 10**12
@@ -19,6 +20,7 @@ class Remembering(Network):
 
     policy: Policy = field(default_factory=Policy)
     ledgers: dict[str, Ledger] = field(default_factory=dict)
+    now_ms: int = NOW_MS
 
     def start(self) -> None:
         for peer in sorted(self.alive):
@@ -30,9 +32,11 @@ class Remembering(Network):
     def _round(self, peer: str, **options: float | None) -> Round:
         ledger = self.ledgers.setdefault(peer, Ledger())
         admission = Admission(peer, self.policy, self.keyring, ledger)
-        admission.check(self.signed, highest_serial=0, running=None, now_ms=NOW_MS)
-        ledger.accept(self.ticket, NOW_MS)
-        return super()._round(peer, ledger=ledger, **options)  # type: ignore[arg-type]
+        admission.check(self.signed, highest_serial=0, running=None, now_ms=self.now_ms)
+        ledger.accept(self.ticket, self.now_ms)
+        if self.ticket.mode == SEEDED:
+            return super()._round(peer, ledger=ledger, **options)  # type: ignore[arg-type]
+        return super()._round(peer, **options)
 
     @property
     def refusals(self) -> list[Reason]:

@@ -98,7 +98,6 @@ def configuration(ticket: Ticket) -> bytes:
         ticket.weight_cap,
         ticket.width,
         ticket.weighted_by,
-        ticket.metrics.canonical,
     )
 
 
@@ -266,6 +265,11 @@ class Ledger:
             if _may_survive(rest, seen, policy):
                 found.append(rest)
         return max(found, key=len, default=frozenset())
+
+    def missing(self, model_digest: bytes, peers: Collection[str]) -> list[str]:
+        """Who of the last set over this model is not among `peers`."""
+        sets = self._models.get(model_digest, Seen()).sets
+        return sorted(sets[-1] - set(peers)) if sets else []
 
     def evaluators(self, peers: Collection[str], policy: Policy) -> frozenset[str]:
         """The most of `peers` that may be survivors of an evaluation; none if there is no such set."""

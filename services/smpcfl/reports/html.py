@@ -17,6 +17,7 @@ Comparison = tuple[list[str], list[tuple[str, list[str]]]]
 ABSENT = "-"
 
 _CHANNELS = {"bytes_up": "up", "bytes_down": "down", "bytes_p2p": "peer to peer"}
+_LONGEST_NUMBER = 24  # characters: `999.9 kB (x1234.56)`
 _STYLES = 4
 _WIDTH, _HEIGHT = 480, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 42
@@ -40,7 +41,7 @@ def decimal(value: float | None) -> str:
 def page(modes: Mapping[str, Series], comparison: Comparison, meta: Mapping[str, Any]) -> str:
     """The whole document. All text that comes in is escaped."""
     facts = "".join(
-        f"<div><dt>{escape(str(key))}</dt><dd>{escape(_plain(value))}</dd></div>"
+        f"<div><dt>{escape(_title(key))}</dt><dd>{escape(_plain(value))}</dd></div>"
         for key, value in meta.items()
     )
     details = "".join(_rounds_table(mode, series) for mode, series in modes.items())
@@ -76,8 +77,19 @@ Bytes are counted on the wire, as the mean of one peer in one round.</p>
 """
 
 
+def _title(key: object) -> str:
+    return str(key).replace("_", " ")
+
+
 def _plain(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """A value of JSON as one would write it: `normal 0.913, 0.915; seeded 0.910`."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    if value is None or isinstance(value, float):
+        return decimal(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _comparison_table(comparison: Comparison) -> str:
@@ -86,9 +98,7 @@ def _comparison_table(comparison: Comparison) -> str:
         f'<th scope="col">{_key(index)}{escape(name)}</th>' for index, name in enumerate(names)
     )
     body = "".join(
-        f'<tr><th scope="row">{escape(label)}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        + "</tr>"
+        f'<tr><th scope="row">{escape(label)}</th>' + "".join(map(_cell, cells)) + "</tr>"
         for label, cells in rows
     )
     note = "In brackets: relative to normal. " if "normal" in names and len(names) > 1 else ""
@@ -98,6 +108,12 @@ def _comparison_table(comparison: Comparison) -> str:
         "seconds are means over all rounds, void ones included.</caption>"
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _cell(text: str) -> str:
+    """A number stays on one line; a sentence would push the columns after it out of sight."""
+    kind = ' class="prose"' if len(text) > _LONGEST_NUMBER else ""
+    return f"<td{kind}>{escape(text)}</td>"
 
 
 def _rounds_table(mode: str, series: Series) -> str:
@@ -291,6 +307,7 @@ dt{color:var(--soft);font-size:.8rem}dd{margin:0;overflow-wrap:anywhere}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;min-width:60%}
 caption{caption-side:bottom;text-align:left;color:var(--soft);font-size:.8rem;padding-top:.5rem}
 th,td{text-align:right;padding:.35rem .75rem;border-bottom:1px solid var(--rule);white-space:nowrap}
+td.prose{white-space:normal;min-width:9rem}
 th{font-weight:600}tbody th{font-weight:400;color:var(--soft)}
 th:first-child,td:first-child{text-align:left;padding-left:0}
 .pair{display:grid;gap:1.5rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr))}

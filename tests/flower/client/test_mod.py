@@ -26,7 +26,6 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from smpc.v1 import local_pb2
 from smpcfl.flower.client import mod
-from smpcfl.flower.server.secure_round import Outcome, SecureRound
 from smpcfl.flower.shared.records import (
     RECORD,
     VECTOR,
@@ -618,12 +617,3 @@ def test_a_node_that_is_no_peer_is_refused(fields: dict[str, Any], tmp_path: Pat
     with pytest.raises(RemoteError) as error:
         identity_of(upload(fields), 1, Deployment(tmp_path).ca)
     assert error.value.reason in (Reason.MALFORMED, Reason.BAD_SIGNATURE)
-
-
-def test_an_upload_that_is_none_is_left_out_and_reported() -> None:
-    reported: list[RemoteError] = []
-    round_ = SecureRound.__new__(SecureRound)
-    round_._server = cast(Any, SimpleNamespace(refused=reported.append))
-    round_._outcome = Outcome()
-    round_._take(cast(Any, None), "peer-1", upload({"meta": 3, "p2p-bytes": 7}))
-    assert [error.reason for error in reported] == [Reason.MALFORMED]

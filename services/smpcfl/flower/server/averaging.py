@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any, cast
 
 import numpy as np
@@ -68,15 +69,16 @@ def _flowers(kind: type, method: str) -> Any:
 
 
 def _check_aggregation(layer: Strategy, theirs: Any) -> None:
-    name = type(layer).__name__
+    name, key = type(layer).__name__, weighted_by(layer)
     rng = np.random.default_rng(1)
     updates = [rng.normal(size=(3, 4)) * 10.0**power for power in range(len(_EXAMPLES))]
     mean = np.average(updates, axis=0, weights=_EXAMPLES)
     try:
         with _alone():
-            single = _aggregated(layer, theirs, [_reply(mean, sum(_EXAMPLES), _mean_value())])
+            single = _aggregated(layer, theirs, [_reply(mean, sum(_EXAMPLES), _mean_value(), key)])
         with _alone():
-            each = _aggregated(layer, theirs, list(map(_reply, updates, _EXAMPLES, _VALUES)))
+            replies = map(_reply, updates, _EXAMPLES, _VALUES, repeat(key))
+            each = _aggregated(layer, theirs, list(replies))
     except Exception as error:
         raise LocalError(
             f"{name} does not take means of numbers ({type(error).__name__}: {error}): {_INSTEAD}"
@@ -95,7 +97,9 @@ def _aggregated(
     """What Flower's code makes of these replies: the model, and numbers that it remembers."""
     trial: Any = copy.deepcopy(layer)
     if isinstance(getattr(trial, "strategy", None), Strategy):
-        trial.strategy = FedAvg()  # the one inside is tried out by itself
+        trial.strategy = FedAvg(
+            weighted_by_key=weighted_by(layer)
+        )  # the one inside has a trial of its own
     arrays = ArrayRecord({"model": Array(np.zeros((3, 4), np.float32))})
     least = (getattr(trial, f"min_{what}_nodes", 0) for what in ("available", "train"))
     grid = cast(Grid, _Nodes(max(4, *least)))
@@ -113,7 +117,7 @@ def _aggregated(
 def _check_metrics(layer: Strategy, name: str) -> None:
     """A function that averages by the number of examples gives of the mean what it gives of all."""
     function = getattr(layer, name, None)
-    key = getattr(layer, "weighted_by_key", "num-examples")
+    key = weighted_by(layer)
     if function is None:
         return
     update = np.zeros((3, 4))
@@ -141,13 +145,17 @@ def _check_metrics(layer: Strategy, name: str) -> None:
         )
 
 
+def weighted_by(layer: Strategy) -> str:
+    """What the innermost strategy weighs by."""
+    found = [getattr(item, "weighted_by_key", "") for item in _layers(layer)]
+    return next((str(key) for key in found if key), "num-examples")
+
+
 def _mean_value() -> float:
     return float(np.average(_VALUES, weights=_EXAMPLES))
 
 
-def _reply(
-    update: npt.NDArray[Any], examples: int, value: float, key: str = "num-examples"
-) -> Message:
+def _reply(update: npt.NDArray[Any], examples: int, value: float, key: str) -> Message:
     arrays = ArrayRecord({"model": Array(update.astype(np.float32))})
     metrics = _Anything({key: examples, "loss": value}, value)
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), 0, TRAIN)

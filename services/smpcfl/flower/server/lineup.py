@@ -6,7 +6,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from flwr.serverapp import Grid
 
@@ -63,19 +63,28 @@ class Lineup:
             found |= {node: present[node] for node in random.sample(others, missing)}
         if not self._recovers:
             return found
-        allowed = self._server.ledger.apart(model_digest, found.values(), Policy())
-        if len(allowed) < self._least:
-            found = present
-            allowed = self._server.ledger.apart(model_digest, found.values(), Policy())
+        allowed, logged = self._apart(model_digest, found), -math.inf
+        while len(allowed) < self._least:
+            found = self.present()
+            allowed = self._apart(model_digest, found)
+            if len(allowed) < self._least and time.monotonic() - logged >= _SAY_EVERY_S:
+                log.warning(
+                    "a sum over this model was agreed to, and came to nothing; peers take part in another one"
+                    " over the same peers, or over others enough: waiting for %s",
+                    ", ".join(self._server.ledger.missing(model_digest, found.values())),
+                )
+                logged = time.monotonic()
+            time.sleep(0.5)
         if len(allowed) < len(found):
             log.warning(
-                "%d of %d peers sit out: over this model a sum was agreed to before, and another one has"
-                " to be over the same peers, or differ by %d",
+                "%d of %d peers sit out: over this model a sum was agreed to before",
                 len(found) - len(allowed),
                 len(found),
-                Policy().min_difference,
             )
         return {node: peer for node, peer in found.items() if peer in allowed}
+
+    def _apart(self, model_digest: bytes, found: Mapping[int, str]) -> frozenset[str]:
+        return self._server.ledger.apart(model_digest, found.values(), Policy())
 
     def to_evaluate(self) -> tuple[dict[int, str], frozenset[str]]:
         """Peer ids by node id, and the peers over whom metrics may be summed, which may be none."""

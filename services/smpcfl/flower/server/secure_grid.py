@@ -6,6 +6,7 @@ client's update in the clear takes part in a round of the cohort instead (docs/p
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -219,6 +220,9 @@ class SecureGrid(Grid):
         """What all get: dtypes as they came in first, and one configuration a model."""
         content = _same(messages)
         content = with_arrays(content, self._as_they_came_in(arrays_of(content)))
+        for name, record in content.items():
+            if not isinstance(record, ArrayRecord):  # strategies write the next round's into it
+                content[name] = copy.deepcopy(record)
         self._settle(content, self.number)
         if self._first is None:
             self._first = content

@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from ...reports.report import RoundRecord
 from ..shared.records import content_digest
-from .averaging import can_try, check_averages
+from .averaging import can_try, check_averages, weighted_by
 from .progress import Progress, arrays_of_checkpoint, clipping_of
 from .remembered import Remembered
 from .secure_grid import SecureGrid, Settings
@@ -36,9 +36,7 @@ class SecureStrategy(Strategy):
     """
 
     def __init__(self, strategy: Strategy, **options: Any) -> None:
-        weighted_by = getattr(strategy, "weighted_by_key", None)
-        if weighted_by is not None:
-            options.setdefault("weighted_by", weighted_by)
+        options.setdefault("weighted_by", weighted_by(strategy))
         self.inner = strategy
         self.settings = Settings(**options)
         self.records: list[RoundRecord] = []

@@ -1,0 +1,148 @@
+"""What a ServerApp finds of the aggregator's service, and what it tells it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from smpc.v1 import local_pb2 as pb
+from smpc.v1 import local_pb2_grpc as pb_grpc
+from smpcfl.base.files import socket_path
+from smpcfl.base.state import State
+from smpcfl.flower.server import probe
+from smpcfl.flower.server.service_link import REGISTRY_VARIABLE, STATE_VARIABLE, Server
+from smpcfl.net import certificates
+from smpcfl.net.certificates import Role
+from smpcfl.protocol.errors import LocalError, Reason, RemoteError
+from smpcfl.protocol.signing import AGGREGATOR
+from smpcfl.protocol.ticket import NORMAL, SEEDED
+from support.enrolled import Deployment
+
+
+class Rounds(pb_grpc.RoundsServicer):
+    """The aggregator's service on its socket in `state`."""
+
+    def __init__(self, state: Path) -> None:
+        self.events: list[pb.RunEvent] = []
+        self.server = grpc.server(futures.ThreadPoolExecutor(1))
+        pb_grpc.add_RoundsServicer_to_server(self, self.server)
+        self.server.add_insecure_port(f"unix:{socket_path(state, 'rounds')}")
+        self.server.start()
+
+    def Record(self, request: pb.RunEvent, context: Any) -> pb.ReportReply:
+        self.events.append(request)
+        return pb.ReportReply()
+
+    @property
+    def kinds(self) -> list[str | None]:
+        return [event.WhichOneof("event") for event in self.events]
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    return Deployment(tmp_path / "deployment")
+
+
+@pytest.fixture
+def state(tmp_path: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As the service leaves it."""
+    folder = tmp_path / "s"
+    folder.mkdir()
+    certificates.save(folder, deployment.identity(Role.AGGREGATOR, AGGREGATOR))
+    State(folder).ca.write_bytes(certificates.pem(deployment.ca))
+    monkeypatch.setenv(STATE_VARIABLE, str(folder))
+    monkeypatch.setenv(REGISTRY_VARIABLE, "registry.example:1")
+    monkeypatch.setattr(logging.getLogger("smpcfl"), "handlers", [])
+    return folder
+
+
+@pytest.fixture
+def rounds(state: Path) -> Iterator[Rounds]:
+    service = Rounds(state)
+    yield service
+    service.server.stop(None).wait()
+
+
+def test_it_has_the_services_identity_and_ledger(state: Path) -> None:
+    server = Server.load(SEEDED, "1")
+    assert server.own is not None
+    assert (server.own.role, server.own.name) == (Role.AGGREGATOR, AGGREGATOR)
+    assert server.registry == "registry.example:1"
+    assert State(state).ledger.exists()
+    assert Server.load(SEEDED, "1").run != server.run, "each run has a number of its own"
+
+
+def test_in_normal_no_certificate_is_needed(state: Path) -> None:
+    State(state).certificate.unlink()
+    assert Server.load(NORMAL, "1").own is None
+
+
+def test_without_the_service_it_says_how_to_start_it(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    State(state).certificate.unlink()
+    with pytest.raises(LocalError) as error:
+        Server.load(SEEDED, "1")
+    assert str(error.value) == (f"no valid certificate in {state}: start `smpcfl aggregator` again")
+    monkeypatch.delenv(STATE_VARIABLE)
+    with pytest.raises(LocalError) as error:
+        Server.load(SEEDED, "1")
+    assert str(error.value) == (
+        f"{STATE_VARIABLE} is not set: start the SuperLink with `smpcfl aggregator`"
+    )
+
+
+def test_what_it_logs_refuses_and_begins_reaches_the_service(rounds: Rounds) -> None:
+    server = Server.load(SEEDED, "1")
+    rounds.events.clear()
+    server.announce(5, 2)
+    server.refused(RemoteError(Reason.BAD_HEADER, peer="a"))
+    logging.getLogger("smpcfl.flower").warning("half a %s: \udce9", "character")
+    logging.getLogger("smpcfl.flower").debug("not this")
+    assert rounds.kinds == ["start", "refusal", "line"]
+    start, refusal, line = rounds.events
+    assert (start.start.run, start.start.rounds, start.start.done) == (server.run, 5, 2)
+    assert refusal.refusal.reason == "bad_header"
+    assert (line.line.level, line.line.text) == (logging.WARNING, "half a character: ?")
+
+
+def test_a_line_is_forwarded_once_however_often_a_strategy_starts(rounds: Rounds) -> None:
+    for _ in range(3):
+        Server.load(SEEDED, "1")
+    rounds.events.clear()
+    logging.getLogger("smpcfl.flower").info("once")
+    assert [event.line.text for event in rounds.events] == ["once"]
+
+
+def test_a_service_that_is_down_costs_its_news_and_nothing_else(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Server.load(SEEDED, "1").announce(5, 0)
+    assert "the aggregator's service does not take events" in capsys.readouterr().out
+
+
+def test_peers_are_probed_with_the_certificate_that_was_renewed(
+    state: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[bytes] = []
+
+    async def starts(own: Any, registry: str, folder: Path, peers: Any) -> dict[str, bytes]:
+        shown.append(certificates.der(own.certificate))
+        return dict.fromkeys(peers, b"1")
+
+    monkeypatch.setattr(probe, "starts", starts)
+    server = Server.load(SEEDED, "1")
+    assert server.probe(["a"]) == {"a": b"1"}
+    certificates.save(state, deployment.identity(Role.AGGREGATOR, AGGREGATOR))
+    server.probe(["a"])
+    State(state).certificate.unlink()
+    server.probe(["a"])
+    first, second, third = shown
+    assert first != second
+    assert second == third, "while there is none, the one before stands"
