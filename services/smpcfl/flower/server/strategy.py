@@ -43,9 +43,10 @@ class SecureStrategy(Strategy):
     starts afresh: FedAvg remembers nothing, FedAvgM and FedAdam their momentum. Only the first
     `start` of a ServerApp is kept, and its result holds the metrics since the interruption.
 
-    `min_peers`: fewest to start a round with; `seed`: makes the rounding reproducible, where the peers'
-    operators allow that; `width`: bits of a ring element. After a void round the inner strategy is asked
-    for the configuration of the same round again. LocalError for a strategy or a value that cannot work.
+    `min_peers`: fewest to start a round with (None: the aggregator's SMPCFL_MIN_PEERS, else 5); `seed`:
+    makes the rounding reproducible, where the peers' operators allow that; `width`: bits of a ring
+    element. After a void round the inner strategy is asked for the configuration of the same round again.
+    LocalError for a strategy or a value that cannot work.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class SecureStrategy(Strategy):
         strategy: Strategy,
         *,
         mode: str | None = None,
-        min_peers: int = 5,
+        min_peers: int | None = None,
         width: int = 16,
         deadlines: Deadlines | None = None,
         grace_s: float = 20.0,
@@ -62,6 +63,8 @@ class SecureStrategy(Strategy):
     ) -> None:
         self.inner = strategy
         self.mode = mode or os.environ.get("SMPCFL_MODE", SEEDED)
+        if min_peers is None:
+            min_peers = int(os.environ.get("SMPCFL_MIN_PEERS", 5))
         self.min_peers = min_peers
         self.width = width
         self.deadlines = deadlines or Deadlines()
