@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         service = commands.add_parser(name, help=f"service: {text}")
         config.add_options(service, name[0])
         service.set_defaults(run=_serve)
+    hashed = commands.add_parser(
+        "hash", help="the hash of a Flower app, by which peers allow it (SMPCFL_APPS)"
+    )
+    hashed.add_argument("app", type=Path, metavar="DIR", help="folder with pyproject.toml")
+    hashed.set_defaults(run=_hash)
     again = commands.add_parser("run", help="on the aggregator: start another training run")
     again.add_argument(
         "--rounds", type=_positive, default=None, help="number of rounds [default 5, or the app's]"
@@ -279,6 +284,13 @@ def _run(options: argparse.Namespace) -> int:
     given = {key: getattr(options, key) for key in ("state", "superlink_port")}
     settings = config.load(os.environ, given)
     return asyncio.run(run_and_follow(settings, options.rounds, options.seed, options.app))
+
+
+def _hash(options: argparse.Namespace) -> int:
+    from ..daemons.allowed_apps import hash_of
+
+    print(hash_of(options.app))
+    return 0
 
 
 def _status(options: argparse.Namespace) -> int:
