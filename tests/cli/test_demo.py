@@ -153,9 +153,9 @@ def test_seeds_are_one_apart_where_the_app_has_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = an_app(tmp_path, "[tool.flwr.app.config]\nseed = 40\nnum-server-rounds = 2\n")
-    rounds = ["complete"] * 2
-    asked = ran(tmp_path, monkeypatch, rounds, COMPLETED, app=app, repeat=3)
-    assert [item.config for item in asked] == [{}, {"seed": 41}, {"seed": 42}]
+    asked = ran(tmp_path, monkeypatch, ["complete"] * 2, COMPLETED, app=app, repeat=3)
+    rounds = {"num-server-rounds": 2}
+    assert [item.config for item in asked] == [rounds, rounds | {"seed": 41}, rounds | {"seed": 42}]
     assert (reported(tmp_path)["meta"]["seed"], reported(tmp_path)["meta"]["rounds"]) == (40, 2)
 
 

@@ -52,7 +52,10 @@ class Wanted:
     node_config: str = ""
 
     def config(self, offset: int) -> dict[str, int]:
-        """What to change in the app's own configuration, for the run with a seed `offset` further on."""
+        """The run's configuration where it is not the app's own, with a seed `offset` further on.
+
+        Its rounds are there in any case, if the app declares them: so it is seen when the last one is over.
+        """
         if self.app is None:
             return {
                 "num-rounds": _ROUNDS if self.rounds is None else self.rounds,
@@ -60,8 +63,10 @@ class Wanted:
                 "min-peers": self.peers,
                 "expected-peers": self.peers,
             }
-        seed = seed_of(declared(self.app)) if self.seed is None and offset else self.seed
-        return app_config(self.app, self.rounds, None if seed is None else seed + offset)
+        own = declared(self.app)
+        rounds = rounds_of(own) if self.rounds is None else self.rounds
+        seed = seed_of(own) if self.seed is None and offset else self.seed
+        return app_config(self.app, rounds, None if seed is None else seed + offset)
 
     @property
     def number(self) -> int | None:
