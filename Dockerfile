@@ -24,6 +24,11 @@ RUN backend="${TORCH_BACKEND#none}" \
  && uv pip install --no-cache --python /opt/demo/bin/python \
       ${backend:+--torch-backend=${backend}} -r /torch.txt \
  && uv pip install --no-cache --python /opt/demo/bin/python --no-deps -r /data.txt
+# What apps of one's own import, as pip takes it, with spaces in between; versions that we need stay.
+ARG PACKAGES=
+RUN set -f; backend="${TORCH_BACKEND#none}"; [ -z "${PACKAGES}" ] \
+ || uv pip install --no-cache --python /opt/demo/bin/python \
+      ${backend:+--torch-backend=${backend}} -c /base.txt -c /torch.txt ${PACKAGES}
 
 FROM ${PYTHON_IMAGE} AS runtime
 RUN groupadd --gid 10001 smpcfl && useradd --uid 10001 --gid 10001 --create-home smpcfl \

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from smpcfl.aggregator import rounds_service
+from smpcfl.cli.stack import Stack
 from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.protocol.errors import Reason
-from support.processes import Allowing, option
+from support.processes import option
 
 PEERS = 3
 RAN = "runs.txt"
@@ -112,8 +113,7 @@ def written(folder: Path) -> Path:
 @pytest.mark.processes
 def test_a_lying_server_app_is_refused_by_every_peer_before_its_app_runs(tmp_path: Path) -> None:
     app = written(tmp_path)
-    stack = Allowing(tmp_path / "stack", "seeded", PEERS, 0, 1)
-    stack.app = hash_of(app)
+    stack = Stack(tmp_path / "stack", "seeded", PEERS, 0, 1, hash_of(app))
     (tmp_path / "stack").mkdir()
     with stack:
         aggregator = tmp_path / "stack" / "aggregator"

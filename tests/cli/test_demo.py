@@ -13,12 +13,15 @@ from smpcfl.aggregator import current_run
 from smpcfl.aggregator.current_run import COMPLETED, FAILED, Training
 from smpcfl.base.state import State
 from smpcfl.cli import demo
+from smpcfl.cli.demo import Wanted
 from smpcfl.cli.stack import Stack
+from smpcfl.daemons.allowed_apps import hash_of
+from smpcfl.daemons.bundled import BUNDLED
 from smpcfl.protocol.errors import LocalError
 from smpcfl.reports.report import RoundRecord
 
 
-def record(number: int, outcome: Any) -> RoundRecord:
+def record(number: int, outcome: Any, accuracy: float | None = 0.5) -> RoundRecord:
     return RoundRecord(
         run=1,
         round=number,
@@ -28,7 +31,7 @@ def record(number: int, outcome: Any) -> RoundRecord:
         cohort=5,
         survivors=5,
         dropouts=0,
-        accuracy=0.5,
+        accuracy=accuracy,
         loss=1.0,
         train_loss=None,
         bytes_up=0.0,
@@ -40,25 +43,47 @@ def record(number: int, outcome: Any) -> RoundRecord:
 
 
 def ran(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcomes: list[str], ended: str, reason: str
-) -> int:
-    """The demo's exit code, over a stack whose two rounds went like that."""
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outcomes: list[str],
+    ended: str,
+    reason: str = "",
+    *,
+    app: Path | None = None,
+    accuracy: float | None = 0.5,
+    modes: tuple[str, ...] = ("seeded",),
+    repeat: int = 1,
+) -> list[Training]:
+    """The runs that the demo asked a stack for, whose two rounds then went like that; its exit code was 0."""
+    asked: list[Training] = []
 
-    def start(stack: Stack) -> None:
-        stack.records.parent.mkdir()
-        records = [record(number, outcome) for number, outcome in enumerate(outcomes, 1)]
-        stack.records.write_text("".join(item.to_json() + "\n" for item in records))
-        run = Training("app", {}, 1, "9", ended, reason)
-        current_run.save(State(stack.records.parent).training, run)
+    async def submit(runs: Any, path: Path, training: Training) -> Training:
+        records = [record(number, item, accuracy) for number, item in enumerate(outcomes, 1)]
+        State(path.parent).records.write_text("".join(item.to_json() + "\n" for item in records))
+        current_run.save(path, Training("app", {}, 1, "9", ended, reason))
+        State(path.parent).results.mkdir()
+        if app is not None:
+            (State(path.parent).results / "model.txt").write_text("4.2")
+        asked.append(training)
+        return training
 
     def asleep(_: float) -> None:
         raise AssertionError("it waits for nothing")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(demo, "find_spec", lambda name: name)
-    monkeypatch.setattr(Stack, "__enter__", lambda self: start(self) or self)
+    monkeypatch.setattr(current_run, "submit", submit)
+    monkeypatch.setattr(Stack, "__enter__", lambda self: self)
+    monkeypatch.setattr(Stack, "answers", lambda self: True)
     monkeypatch.setattr("smpcfl.cli.stack.time.sleep", asleep)
-    return demo.compare(("seeded",), 5, 2, 1, 1, tmp_path / "report")
+    wanted = Wanted(app, rounds=2 if app is None else None)
+    assert demo.compare(modes, wanted, repeat, tmp_path / "report") == 0
+    return asked
+
+
+def reported(tmp_path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((tmp_path / "report" / "report.json").read_text())
+    return found
 
 
 @pytest.mark.parametrize("outcomes", [[], ["complete"]], ids=["no round", "one round"])
@@ -74,8 +99,87 @@ def test_without_a_complete_round_it_fails_and_leaves_its_report(
 ) -> None:
     with pytest.raises(LocalError, match="seeded: no round completed; the last one: 2 of 5 surv"):
         ran(tmp_path, monkeypatch, ["void", "void"], COMPLETED, "")
-    assert json.loads((tmp_path / "report" / "report.json").read_text())
+    assert reported(tmp_path)
 
 
 def test_with_one_it_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ran(tmp_path, monkeypatch, ["void", "complete"], COMPLETED, "") == 0
+    (asked,) = ran(tmp_path, monkeypatch, ["void", "complete"], COMPLETED)
+    assert asked.app == str(BUNDLED)
+    assert asked.config == {"num-rounds": 2, "seed": 1, "min-peers": 5, "expected-peers": 5}
+
+
+def an_app(folder: Path, config: str = "") -> Path:
+    app = folder / "app"
+    app.mkdir()
+    project = "[project]\nname = 'mine'\nversion = '1'\n[tool.flwr.app]\npublisher = 'me'\n"
+    components = "[tool.flwr.app.components]\nserverapp = 'm:s'\nclientapp = 'm:c'\n"
+    (app / "pyproject.toml").write_text(project + components + config)
+    return app
+
+
+def test_an_app_of_ones_own_is_run_as_it_is_and_allowed_by_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, allowed = an_app(tmp_path), []
+    start = Stack.__init__
+
+    def started(stack: Stack, *given: Any) -> None:
+        start(stack, *given)
+        allowed.append((stack.mode, stack.apps))
+
+    monkeypatch.setattr(Stack, "__init__", started)
+    modes = ("normal", "seeded")
+    asked = ran(tmp_path, monkeypatch, ["complete"], COMPLETED, app=app, modes=modes)
+    assert [(item.app, item.config) for item in asked] == [(str(app), {})] * 2
+    assert allowed == [(mode, hash_of(app)) for mode in modes]
+    for mode in modes:
+        assert (tmp_path / "report" / mode / "model.txt").read_text() == "4.2"
+
+
+def test_where_nothing_is_evaluated_nothing_is_invented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = an_app(tmp_path)
+    ran(tmp_path, monkeypatch, ["complete"], COMPLETED, app=app, accuracy=None, repeat=2)
+    found = reported(tmp_path)
+    assert found["modes"]["seeded"]["accuracy"] == [None]
+    assert found["meta"]["final_accuracy"] == {"seeded": [None, None]}
+    printed = capsys.readouterr().out
+    assert "accuracy -" in printed
+    assert "seeded: final accuracy - (mean of -, -)" in printed
+
+
+def test_seeds_are_one_apart_where_the_app_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = an_app(tmp_path, "[tool.flwr.app.config]\nseed = 40\nnum-server-rounds = 2\n")
+    asked = ran(tmp_path, monkeypatch, ["complete"] * 2, COMPLETED, app=app, repeat=3)
+    rounds = {"num-server-rounds": 2}
+    assert [item.config for item in asked] == [rounds, rounds | {"seed": 41}, rounds | {"seed": 42}]
+    assert (reported(tmp_path)["meta"]["seed"], reported(tmp_path)["meta"]["rounds"]) == (40, 2)
+
+
+def test_an_app_that_reports_no_round_is_told_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(LocalError, match=r"its ServerApp has to train with\s+smpcfl.flower.Secure"):
+        ran(tmp_path, monkeypatch, [], COMPLETED, app=an_app(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"app": "nowhere"}, "nowhere is no Flower app: .*No such file"),
+        ({"app": "app", "rounds": 3}, "--rounds 3: the app does not declare num-rounds or"),
+        ({"app": "app", "node_config": "size"}, "--node-config .*'size' is no key=value"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_starts(
+    wanted: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stack, "__enter__", lambda self: pytest.fail("it started"))
+    an_app(tmp_path)
+    with pytest.raises(LocalError, match=said):
+        demo.compare(
+            ("seeded",), Wanted(**(wanted | {"app": tmp_path / wanted["app"]})), 1, tmp_path
+        )

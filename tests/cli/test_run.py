@@ -13,8 +13,8 @@ from smpcfl.aggregator.current_run import COMPLETED, Training
 from smpcfl.base.config import Settings
 from smpcfl.base.state import State
 from smpcfl.cli import run
+from smpcfl.cli.app_config import app_config
 from smpcfl.cli.main import main
-from smpcfl.cli.run import app_config
 from smpcfl.protocol.errors import LocalError
 from smpcfl.reports.report import RoundRecord
 

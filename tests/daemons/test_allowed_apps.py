@@ -24,6 +24,7 @@ from flwr.supernode.nodestate import NodeStateFactory
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
 from smpcfl.base.config import ConfigError, Settings
+from smpcfl.cli.main import main
 from smpcfl.daemons import allowed_apps
 from smpcfl.daemons import supernode as ours
 from smpcfl.daemons.bundled import BUNDLED
@@ -248,3 +249,14 @@ def test_a_run_whose_app_cannot_be_noted_gets_nothing(noted: Path) -> None:
 def test_a_misspelt_list_of_apps_is_an_error(apps: str) -> None:
     with pytest.raises(ConfigError, match="SMPCFL_APPS"):
         Settings(apps=apps)
+
+
+def test_the_hash_is_shown_and_a_folder_without_an_app_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = another(tmp_path)
+    assert main(["hash", str(app)]) == 0
+    assert capsys.readouterr().out == f"{allowed_apps.hash_of(app)}\n"
+    (app / "pyproject.toml").unlink()
+    assert main(["hash", str(app)]) == 1
+    assert f"smpcfl hash: {app} is no Flower app" in capsys.readouterr().err

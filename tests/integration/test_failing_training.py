@@ -12,7 +12,7 @@ import pytest
 from smpcfl.aggregator import rounds_service
 from smpcfl.cli.stack import Stack
 from smpcfl.daemons.allowed_apps import hash_of
-from support.processes import Allowing, option
+from support.processes import option
 
 PEERS, ROUNDS = 5, 2
 SECRET = "12345 patients of ward 7"
@@ -79,8 +79,7 @@ def test_the_others_go_on_and_the_reason_stays_on_the_peer(tmp_path: Path) -> No
     (app / "pyproject.toml").write_text(PROJECT)
     (app / "failing" / "__init__.py").write_text("")
     (app / "failing" / "app.py").write_text(APP)
-    stack = Allowing(tmp_path / "stack", "seeded", PEERS, 0, 1)
-    stack.app = hash_of(app)
+    stack = Stack(tmp_path / "stack", "seeded", PEERS, 0, 1, hash_of(app))
     with stack:
         stack.wait(
             lambda: all("data slice" in stack.log(f"peer-{n}") for n in range(PEERS)), 120, "peers"

@@ -85,3 +85,33 @@ def test_the_images_take_the_same_switch(backend: str, option: list[str], tmp_pa
     )
     words = done.stdout.splitlines()[0].split()
     assert [word for word in words if word.startswith("--torch")] == option
+
+
+@pytest.mark.parametrize(
+    ("packages", "backend", "words"),
+    [
+        ("", "cpu", []),
+        ("pandas>=2 a==1.*", "", ["pandas>=2", "a==1.*"]),
+        ("torchvision", "cpu", ["torchvision", "--torch-backend=cpu"]),
+    ],
+)
+def test_the_images_take_packages_for_ones_own_apps(
+    packages: str, backend: str, words: list[str], tmp_path: Path
+) -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    (run,) = re.findall(r"^ARG PACKAGES=\nRUN ((?:.*\\\n)*.*)", text, re.MULTILINE)
+    (tmp_path / "uv").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "uv").chmod(0o755)
+    (tmp_path / "a==1.0").touch()  # no pattern of the shell's
+    done = subprocess.run(
+        ["sh", "-c", run],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "TORCH_BACKEND": backend, "PACKAGES": packages},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    given = done.stdout.split()
+    assert set(words) <= set(given)
+    assert bool(given) == bool(packages)
+    assert not given or " ".join(given).count("-c /base.txt -c /torch.txt") == 1

@@ -7,16 +7,6 @@ import urllib.request
 from smpcfl.cli.stack import LOOPBACK, Stack
 
 
-class Allowing(Stack):
-    """A stack whose peers' operators allowed one `app`, by its hash, in place of the bundled one."""
-
-    app = ""
-
-    def start(self, name: str, service: str, settings: dict[str, object]) -> None:
-        more = {"apps": self.app} if service == "peer" else {}
-        super().start(name, service, settings | more)
-
-
 def page(port: int, path: str) -> str:
     with urllib.request.urlopen(f"http://{LOOPBACK}:{port}{path}", timeout=5) as reply:
         return str(reply.read().decode())

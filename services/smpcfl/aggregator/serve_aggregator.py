@@ -81,7 +81,8 @@ def _check_port(settings: Settings) -> None:
 
 
 def _superlink(settings: Settings) -> Child:
-    state = State(settings.state)
+    state = State(settings.state.resolve())
+    state.results.mkdir(parents=True, exist_ok=True)
     command = ["flower-superlink", "--host", settings.host, "--port", str(settings.superlink_port)]
     command += ["--ssl-certfile", str(state.certificate)]
     command += ["--ssl-keyfile", str(state.key)]
@@ -92,10 +93,12 @@ def _superlink(settings: Settings) -> Child:
     environment = {
         **flower_environment(state.flower),
         "SMPCFL_MODE": settings.mode,
-        "SMPCFL_AGGREGATOR_STATE": str(settings.state.resolve()),
+        "SMPCFL_AGGREGATOR_STATE": str(state.path),
+        "SMPCFL_MIN_PEERS": str(settings.min_peers),
         "SMPCFL_REGISTRY": settings.registry,
     }
-    return Child("SuperLink", command, environment, state.log("superlink"))
+    log_path = state.log("superlink")
+    return Child("SuperLink", command, environment, log_path, folder=state.results)
 
 
 async def _watch_roster(directory: Directory, stop: asyncio.Event) -> None:

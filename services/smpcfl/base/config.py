@@ -17,6 +17,7 @@ from typing import Any
 
 from ..protocol.errors import LocalError
 from ..protocol.ticket import MODES
+from . import node_config
 
 PREFIX = "SMPCFL_"
 ANY_APP, BUNDLED_APP = "any", "bundled"
@@ -25,6 +26,7 @@ OTHER_VARIABLES = {
     "SMPCFL_MNIST",
     "SMPCFL_AGENT",
     "SMPCFL_RUN_APPS",
+    "SMPCFL_PEER_STATE",
     "SMPCFL_TOKEN",
     "SMPCFL_AGGREGATOR_STATE",
 }
@@ -117,6 +119,12 @@ class Settings:
         " them), or 'any'",
         services="p",
     )
+    node_config: str = _option(
+        "",
+        "what the ClientApp finds in context.node_config, as for flower-supernode: 'key=value' pairs with"
+        " spaces between them, or a .toml file; partition-id and num-partitions are there by default",
+        services="p",
+    )
     supernode_port: int = _option(
         9094, "port of the SuperNode's own API, on loopback", services="p"
     )
@@ -171,6 +179,12 @@ class Settings:
                     f"{_sources('apps')} has {app!r}: 'bundled', 'any', or 64 hexadecimal digits,"
                     " with commas between them"
                 )
+        try:
+            node_config.parse(self.node_config)
+        except ValueError as error:
+            raise ConfigError(
+                f"{_sources('node_config')}: {error}; such as 'data=\"/data/a.csv\" size=3'"
+            ) from error
         for name in ("registry", "enrolment", "aggregator"):
             host, _, port = getattr(self, name).rpartition(":")
             if not host or not is_port(port):

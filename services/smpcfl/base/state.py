@@ -73,6 +73,16 @@ class State:
     def run_apps(self) -> Path:
         return self.flower / "run-apps"
 
+    @property
+    def node_config(self) -> Path:
+        """What the SuperNode was last started with."""
+        return self.flower / "node-config.toml"
+
+    @property
+    def partitions(self) -> Path:
+        """`num-partitions`, once that is fixed."""
+        return self.path / "partitions"
+
     # The aggregator's.
 
     @property
@@ -92,6 +102,11 @@ class State:
     def superlink(self) -> Path:
         """Flower's database."""
         return self.path / "superlink.db"
+
+    @property
+    def results(self) -> Path:
+        """The ServerApp's working directory: what it saves under a relative name is here."""
+        return self.path / "results"
 
     @property
     def flower_cli(self) -> Path:

@@ -29,6 +29,7 @@ SERVICES = {
 }
 _EPILOG = """\
 try it:        smpcfl demo
+try your app:  smpcfl compare --app DIR
 containers:    docker compose up --build --scale peer=8
 in your app:   ClientApp(mods=[smpcfl.flower.secure_mod])
                SecureStrategy(FedAvg(fraction_evaluate=0.0))
@@ -81,6 +82,11 @@ def _parser() -> argparse.ArgumentParser:
         service = commands.add_parser(name, help=f"service: {text}")
         config.add_options(service, name[0])
         service.set_defaults(run=_serve)
+    hashed = commands.add_parser(
+        "hash", help="the hash of a Flower app, by which peers allow it (SMPCFL_APPS)"
+    )
+    hashed.add_argument("app", type=Path, metavar="DIR", help="folder with pyproject.toml")
+    hashed.set_defaults(run=_hash)
     again = commands.add_parser("run", help="on the aggregator: start another training run")
     again.add_argument(
         "--rounds", type=_positive, default=None, help="number of rounds [default 5, or the app's]"
@@ -175,13 +181,35 @@ def _add_bench(commands: Any) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--peers", type=_peers, default=5, help="number of peers, at least 3 [5]")
-    parser.add_argument("--rounds", type=_positive, default=5, help="number of rounds [5]")
     parser.add_argument(
-        "--seed", type=int, default=1, help="seed of model, data order, rounding [1]"
+        "--app",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="a Flower app, a folder with pyproject.toml; its peers allow it [default: digits of MNIST]",
+    )
+    parser.add_argument("--peers", type=_peers, default=5, help="number of peers, at least 3 [5]")
+    parser.add_argument(
+        "--rounds", type=_positive, default=None, help="number of rounds [5, or the app's own]"
     )
     parser.add_argument(
-        "--report", type=Path, default=Path("report"), metavar="DIR", help="[report]"
+        "--seed",
+        type=int,
+        default=None,
+        help="seed of model, data order, rounding [1, or the app's own]",
+    )
+    parser.add_argument(
+        "--node-config",
+        default="",
+        metavar="CONFIG",
+        help="for context.node_config on all peers, as flower-supernode has it: 'key=value ...'",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        default=Path("report"),
+        metavar="DIR",
+        help="for report.html, report.json, and in a folder for each mode what the app saved [report]",
     )
 
 
@@ -281,6 +309,13 @@ def _run(options: argparse.Namespace) -> int:
     return asyncio.run(run_and_follow(settings, options.rounds, options.seed, options.app))
 
 
+def _hash(options: argparse.Namespace) -> int:
+    from ..daemons.allowed_apps import hash_of
+
+    print(hash_of(options.app))
+    return 0
+
+
 def _status(options: argparse.Namespace) -> int:
     from .status import show
 
@@ -322,22 +357,18 @@ def _revoke(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from .demo import compare
-
-    return compare((options.mode,), options.peers, options.rounds, options.seed, 1, options.report)
+    return _train((options.mode,), 1, options)
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from .demo import compare
+    return _train(options.modes, options.repeat, options)
 
-    return compare(
-        options.modes,
-        options.peers,
-        options.rounds,
-        options.seed,
-        options.repeat,
-        options.report,
-    )
+
+def _train(modes: tuple[str, ...], repeat: int, options: argparse.Namespace) -> int:
+    from .demo import Wanted, compare
+
+    wanted = Wanted(options.app, options.peers, options.rounds, options.seed, options.node_config)
+    return compare(modes, wanted, repeat, options.report)
 
 
 def _bench(options: argparse.Namespace) -> int:

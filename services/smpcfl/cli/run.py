@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ..base.state import State
 from ..daemons.bundled import BUNDLED
 from ..protocol.errors import LocalError
 from ..reports.report import line
+from .app_config import app_config
 
 _POLL_S = 1.0
 _POLLS = 20
@@ -88,30 +88,6 @@ async def _last_one(runs: Runs, settings: Settings) -> Training | None:
         await asyncio.sleep(_POLL_S)
     busy = f"run {current.run}" if current is not None else "a run"
     raise LocalError(f"{busy} is still going, and peers take part in one at a time")
-
-
-def app_config(app: Path, number: int | None, seed: int | None) -> dict[str, int]:
-    """What to change in the app's own configuration; LocalError if it has no key for it."""
-    path = app / "pyproject.toml"
-    try:
-        declared = tomllib.loads(path.read_text())["tool"]["flwr"]["app"].get("config", {})
-    except (OSError, ValueError, KeyError) as error:
-        raise LocalError(f"{app} is no Flower app: {path}: {error}") from error
-    changes = {}
-    for option, value, keys in (
-        ("--rounds", number, ("num-rounds", "num-server-rounds")),
-        ("--seed", seed, ("seed",)),
-    ):
-        if value is None:
-            continue
-        key = next((key for key in keys if key in declared), None)
-        if key is None:
-            raise LocalError(
-                f"{option} {value}: the app does not declare {' or '.join(keys)} in"
-                f" [tool.flwr.app.config] of {path}; declare it there, or leave {option} out"
-            )
-        changes[key] = value
-    return changes
 
 
 async def _submit(runs: Runs, settings: Settings, wanted: Training) -> None:

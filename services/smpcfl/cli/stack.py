@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from ..base.config import Settings
+from ..base import node_config
+from ..base.config import BUNDLED_APP, Settings
 from ..base.state import State
 from ..daemons.supervisor import descendants
 from ..protocol.errors import LocalError
@@ -24,14 +25,31 @@ _ENDING: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stack:
-    """`folder` gets a state folder and a log for each process. Use as a context manager."""
+    """`folder` gets a state folder and a log for each process. Use as a context manager.
 
-    def __init__(self, folder: Path, mode: str, peers: int, rounds: int, seed: int) -> None:
+    `apps` and `node_config`: as each peer's settings have them.
+    """
+
+    apps = BUNDLED_APP
+
+    def __init__(
+        self,
+        folder: Path,
+        mode: str,
+        peers: int,
+        rounds: int,
+        seed: int,
+        apps: str = apps,
+        node_config: str = "",
+    ) -> None:
         self.folder = folder
         self.mode = mode
         self.peers = peers
         self.rounds = rounds
         self.seed = seed
+        self.apps = apps
+        self.node_config = node_config
+        self.superlink_port = 0  # until it is started
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Stack:
@@ -58,6 +76,11 @@ class Stack:
     def _start(self) -> None:
         ports = free_ports(6 + 3 * self.peers)
         registry, enrolment, targets, superlink = ports[:4]
+        self.superlink_port = superlink
+        nodes = node_config.write(
+            self.folder / "node-config.toml",
+            {node_config.NUMBER: self.peers, **node_config.parse(self.node_config)},
+        )
         join = self.folder / "join"
         where = {
             "registry": f"{LOOPBACK}:{registry}",
@@ -100,6 +123,8 @@ class Stack:
                     "port": port,
                     "metrics_port": metrics,
                     "supernode_port": supernode,
+                    "apps": self.apps,
+                    "node_config": nodes,
                     # One operator runs all of these, and wants to repeat what they do.
                     "min_cohort": max(3, min(5, self.peers)),
                     "given_seed": "on",
@@ -136,8 +161,17 @@ class Stack:
             )
 
     @property
+    def aggregator(self) -> State:
+        return State(self.folder / "aggregator")
+
+    @property
     def records(self) -> Path:
-        return State(self.folder / "aggregator").records
+        return self.aggregator.records
+
+    def answers(self) -> bool:
+        """Whether the SuperLink listens."""
+        with socket.socket() as probe:
+            return probe.connect_ex((LOOPBACK, self.superlink_port)) == 0
 
     def check(self) -> None:
         """LocalError with the last lines of its log if a process has ended."""

@@ -15,6 +15,7 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.run import Run
 
 from ..base.config import ANY_APP, BUNDLED_APP
+from ..protocol.errors import LocalError
 from .bundled import BUNDLED
 
 log = logging.getLogger("smpcfl.apps")
@@ -25,8 +26,14 @@ _ONLY = "this peer runs ClientApps only"
 
 
 def hash_of(app: Path) -> str:
-    """SHA-256, in hex, of the bundle that `flwr run` makes of the app in this folder."""
-    return hashlib.sha256(build_fab_from_disk(app)).hexdigest()
+    """SHA-256, in hex, of the bundle that `flwr run` makes of the app in this folder.
+
+    LocalError if there is none.
+    """
+    try:
+        return hashlib.sha256(build_fab_from_disk(app)).hexdigest()
+    except (ValueError, OSError) as error:
+        raise LocalError(f"{app} is no Flower app: {error}") from error
 
 
 class Apps:

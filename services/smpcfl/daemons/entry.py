@@ -48,8 +48,10 @@ def _prepare(command: list[str]) -> None:
 
         superlink_gate.install(command)
     elif command[0] == "flower-supernode":
-        from . import supernode
+        from ..base.state import State
+        from . import partitions, supernode
 
+        partitions.install(State(Path(os.environ["SMPCFL_PEER_STATE"])))
         supernode.install(os.environ["SMPCFL_APPS"], Path(os.environ["SMPCFL_RUN_APPS"]))
 
 

@@ -41,7 +41,8 @@ class Child:
     """One daemon in a session of its own, started again with a growing pause when it exits.
 
     And when it has lost its executor, without which no app runs: Flower's daemons start one each, and
-    do not notice when it dies. `starts` counts. `before` is done before each start.
+    do not notice when it dies. `starts` counts. `before` is done before each start. `folder`: its working
+    directory, and that of the apps that it runs; None: this process's.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Child:
         log_path: Path,
         *,
         before: Callable[[asyncio.Event], Awaitable[None]] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.name = name
         self.starts = 0
@@ -59,6 +61,7 @@ class Child:
         self._environment = dict(environment)
         self._log_path = log_path
         self._before = before
+        self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
         self._groups: set[int] = set()
         self._executors: set[int] = set()
@@ -106,12 +109,14 @@ class Child:
 
     async def _start(self) -> None:
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
-        daemon = [sys.executable, "-m", "smpcfl.daemons.entry", str(os.getpid())]
+        # -P: it imports nothing from its working directory, where apps may write.
+        daemon = [sys.executable, "-P", "-m", "smpcfl.daemons.entry", str(os.getpid())]
         with self._log_path.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *daemon,
                 *self._command,
                 env=self._environment,
+                cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from functools import partial
 
-from ..base import files
+from ..base import files, node_config
 from ..base.config import Settings
 from ..base.metrics import Metrics
 from ..base.state import State
@@ -81,6 +81,8 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
 
 def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Child:
     state = State(settings.state)
+    given = node_config.parse(settings.node_config)
+    configured = node_config.write(state.node_config, {node_config.INDEX: index, **given})
     command = [
         "flower-supernode",
         "--root-certificates",
@@ -94,7 +96,7 @@ def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Ch
         "--port",
         str(settings.supernode_port),
         "--node-config",
-        f"partition-id={index}",
+        str(configured),
     ]
     environment = {
         **flower_environment(state.flower),
@@ -102,6 +104,7 @@ def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Ch
         "SMPCFL_MODE": settings.mode,
         "SMPCFL_APPS": settings.apps,
         "SMPCFL_RUN_APPS": str(state.run_apps),
+        "SMPCFL_PEER_STATE": str(settings.state),
     }
     return Child(
         "SuperNode",

@@ -175,12 +175,14 @@ def _guarantee(records: list[RoundRecord]) -> str:
     return guarantee(last.withstood, last.cohort)
 
 
-def _last(key: str) -> Callable[[list[RoundRecord]], float | None]:
-    def value(records: list[RoundRecord]) -> float | None:
-        known = (_finite(getattr(record, key)) for record in reversed(records))
-        return next((number for number in known if number is not None), None)
+def final(records: list[RoundRecord], key: str) -> float | None:
+    """The last `accuracy` or `loss` that is known; None if there is none."""
+    known = (_finite(getattr(record, key)) for record in reversed(records))
+    return next((number for number in known if number is not None), None)
 
-    return value
+
+def _last(key: str) -> Callable[[list[RoundRecord]], float | None]:
+    return lambda records: final(records, key)
 
 
 def _mean(key: str) -> Callable[[list[RoundRecord]], float | None]:
