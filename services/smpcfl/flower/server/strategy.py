@@ -129,7 +129,7 @@ class SecureStrategy(Strategy):
         config = train_config or ConfigRecord()
         server = Server.load(self.mode, str(grid.run.run_id))
         if server.own is not None:
-            self._nodes = PeerNodes(server.own.ca)
+            self._nodes = PeerNodes(server.own.ca, least=self.min_peers)
         done, arrays = self._resume(server, initial_arrays, num_rounds, config)
         result.arrays = arrays
         if not done and evaluate_fn and (measured := evaluate_fn(0, arrays)) is not None:
