@@ -22,6 +22,7 @@ from ..base.state import State
 from ..protocol.errors import LocalError
 from ..reports import report
 from ..reports.report import RoundRecord
+from .peer_logs import first_traceback
 from .stack import Stack
 
 _START_S = 120.0
@@ -88,13 +89,17 @@ def _train(
             stack.wait(lambda: follow() or shown > 0, _START_S + _ROUND_S, "the first round")
             stack.wait(follow, _ROUND_S * rounds, "training")
             progress.update(task, description=f"{mode}: done")
-            return kept.read(stack.records)[:rounds]
+            records = kept.read(stack.records)[:rounds]
+        if all(record.outcome == "void" for record in records):
+            console.print(first_traceback(folder), highlight=False, markup=False, soft_wrap=True)
+        return records
     except LocalError as error:
         kept_at = Path(tempfile.gettempdir()) / f"smpcfl-logs-{folder.name}"
         kept_at.mkdir(exist_ok=True)
         for path in [*folder.glob("*.log"), *folder.glob("*/log/*.log")]:
             shutil.copy(path, kept_at / f"{path.parent.parent.name}-{path.name}")
-        raise LocalError(f"{error}\nall logs: {kept_at}") from error
+        why = (str(error), first_traceback(folder), f"all logs: {kept_at}")
+        raise LocalError("\n".join(filter(None, why))) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
