@@ -71,7 +71,7 @@ def begin(client: AgentClient) -> pb.BeginReply:
 
 def test_a_round_is_begun_with_what_the_app_was_given(agent: Agent) -> None:
     with AgentClient() as client:
-        assert begin(client).train
+        assert begin(client).floor_ms == 5
     (request,) = agent.asked
     assert (request.ticket.signature, request.model_digest) == (b"s", b"m")
     assert (request.content_digest, request.flower_run) == (b"c", 9)
