@@ -172,15 +172,15 @@ class Ledger:
         self._keep_latest(replace(self._latest, trained=ticket.model_digest, survivors=chosen))
 
     def _agree_to_evaluation(self, ticket: Ticket, chosen: frozenset[str], policy: Policy) -> None:
-        """Metrics of nearly one model are compared with those of the training before: so are their peers."""
-        before = self._latest.survivors
-        if before and chosen != before and not compatible(chosen, before, policy):
-            raise RemoteError(
-                Reason.CONFLICTING_SURVIVORS,
-                "an evaluation, and the training before it",
-                expected=f"equal, or >= {policy.min_difference} apart, > 2/3 in common",
-                found=f"{len(chosen ^ before)} apart, {len(chosen & before)} in common",
-            )
+        """Metrics are compared with those of the training before, and of all on this very model."""
+        for before in {self._latest.survivors, *self._seen(ticket).sets} - {frozenset()}:
+            if chosen != before and not compatible(chosen, before, policy):
+                raise RemoteError(
+                    Reason.CONFLICTING_SURVIVORS,
+                    "an evaluation, and a training before it",
+                    expected=f"equal, or >= {policy.min_difference} apart, > 2/3 in common",
+                    found=f"{len(chosen ^ before)} apart, {len(chosen & before)} in common",
+                )
         self._keep(ticket, replace(self._seen(ticket), evaluated=True))
 
     def answer(self, ticket: Ticket, failed: int) -> None:
@@ -189,14 +189,14 @@ class Ledger:
         RemoteError for a second one over this model if either has such survivors: the sets are compared by
         who uploaded, and a zero more or less under one set is a peer more or less in the sum.
         """
-        if ticket.task == EVALUATE:
-            return  # one alone is ever agreed to
         seen = self._seen(ticket)
         if seen.answered and (seen.failed or failed):
             raise RemoteError(
                 Reason.CONFLICTING_SURVIVORS,
                 "another sum over this model was answered, and training failed on somebody in one of them",
             )
+        if ticket.task == EVALUATE:
+            return  # trainings go on, whoever failed there
         self._keep(ticket, replace(seen, answered=True, failed=bool(failed)))
 
     def apart(self, model_digest: bytes, peers: Collection[str], policy: Policy) -> frozenset[str]:
