@@ -51,6 +51,9 @@ GOOD = ("given", "found")
 BAD = ("given", "reason")
 
 
+TEXTS = ("mode", "task", "weighted_by")
+
+
 def values(fields: Json, *integers: str) -> Json:
     """Fields for the reference: hex as bytes, where a field is not text or a number."""
     found: Json = {}
@@ -60,7 +63,7 @@ def values(fields: Json, *integers: str) -> Json:
         elif name == "counting":
             found[name] = [[index, raw(hash_)] for index, hash_ in value]
         else:
-            found[name] = raw(value) if isinstance(value, str) and name != "mode" else value
+            found[name] = raw(value) if isinstance(value, str) and name not in TEXTS else value
     return found
 
 
