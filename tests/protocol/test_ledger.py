@@ -363,6 +363,37 @@ def test_an_evaluation_is_over_the_training_before_it(
     assert agrees(ledger, survivors, model(2, EVALUATION)) is reason
 
 
+@pytest.mark.parametrize("survivors", [ALL[1:], ALL[3:]])
+def test_an_evaluation_is_over_an_earlier_training_on_this_very_model_too(
+    survivors: tuple[int, ...],
+) -> None:
+    """Else the training's metrics less the evaluation's are one peer's, with another model in between."""
+    ledger, close = Ledger(), len(survivors) == 9
+    assert trained(ledger, 1) is None
+    assert trained(ledger, 2, survivors) is None
+    found = agrees(ledger, survivors, model(1, EVALUATION))
+    assert (found is Reason.CONFLICTING_SURVIVORS) is close
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refused"), [(0, 0, False), (0, 1, True), (1, 0, True), (1, 1, True)]
+)
+def test_an_evaluation_of_a_model_trained_on_is_answered_where_all_took_part_in_both(
+    first: int, second: int, refused: bool
+) -> None:
+    ledger = Ledger()
+    ledger.answer(BASE, first)
+    found = reason_of(lambda: ledger.answer(EVALUATION, second))
+    assert (found is Reason.CONFLICTING_SURVIVORS) is refused
+
+
+def test_whoever_failed_in_an_evaluation_does_not_keep_the_training_after_it() -> None:
+    ledger = Ledger()
+    ledger.answer(EVALUATION, 1)
+    ledger.answer(BASE, 0)
+    ledger.answer(model(2, EVALUATION), 1)
+
+
 def test_an_evaluation_does_not_bind_the_training_after_it() -> None:
     ledger = Ledger()
     assert evaluated(ledger, 1) is None

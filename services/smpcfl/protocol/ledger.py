@@ -228,9 +228,9 @@ class Ledger:
         self._keep_latest(replace(self._latest, trained=ticket.model_digest, survivors=chosen))
 
     def _agree_to_evaluation(self, ticket: Ticket, chosen: frozenset[str], policy: Policy) -> None:
-        """Metrics of nearly one model are compared with those of the training before: so are their peers."""
-        if before := self._latest.survivors:
-            _check_apart(chosen, [before], difference(policy, withstands(ticket)))
+        """Metrics are compared with those of the training before, and of all on this very model."""
+        others = {self._latest.survivors, *self._seen(ticket).sets} - {frozenset()}
+        _check_apart(chosen, others, difference(policy, withstands(ticket)))
         self._keep(ticket, replace(self._seen(ticket), evaluated=True))
 
     def answer(self, ticket: Ticket, failed: int) -> None:
@@ -239,14 +239,14 @@ class Ledger:
         RemoteError for a second one over this model if either has such survivors: the sets are compared by
         who uploaded, and a zero more or less under one set is a peer more or less in the sum.
         """
-        if ticket.task == EVALUATE:
-            return  # one alone is ever agreed to
         seen = self._seen(ticket)
         if seen.answered and (seen.failed or failed):
             raise RemoteError(
                 Reason.CONFLICTING_SURVIVORS,
                 "another sum over this model was answered, and training failed on somebody in one of them",
             )
+        if ticket.task == EVALUATE:
+            return  # trainings go on, whoever failed there
         self._keep(ticket, replace(seen, answered=True, failed=bool(failed)))
 
     # -- for the aggregator, which asks itself what peers will agree to ---------------------------------

@@ -251,7 +251,10 @@ def _metrics(ticket: Ticket, total: RingVector, counted: Trailer) -> dict[str, V
         return {}
     words = total.wide[-LENGTH - ticket.metrics.words : -LENGTH]
     try:
-        return ticket.metrics.decode(words, counted.reporters, counted.examples)
+        found = ticket.metrics.decode(words, counted.reporters, counted.examples)
+        if ticket.weighted_by in found:
+            raise LocalError(f"{ticket.weighted_by!r} is what they are weighted by")
+        return found
     except LocalError as error:
         log.warning("no metrics in this round: %s", error)
         return {}
