@@ -18,6 +18,8 @@ NAMES = {
     "node_key": "flower/node-key",
     "run_apps": "flower/run-apps",
     "records": "records.jsonl",
+    "runs": "runs.jsonl",
+    "apps": "apps.json",
     "training": "training.json",
     "checkpoints": "checkpoints",
     "superlink": "superlink.db",
