@@ -33,7 +33,7 @@ ANNOUNCEMENT = Announcement(D, 0, D, D, D, S)
 DEALT = Dealt(SHARE, SHARE, (D,))
 EXCHANGE = Exchange(ANNOUNCEMENT, DEALT, S)
 READY = Ready(D, (Confirmation(1, S),), ANNOUNCEMENT)
-HEADER = Header(D, 0, D, ((1, D), (2, D)), S)
+HEADER = Header(D, 0, D, ((1, D), (2, D)), S, 0)
 SURVIVORS = Survivors(D, (0, 1, 2), (HEADER, replace(HEADER, sender=1, counting=())), D, S)
 AGREEMENT = Agreement(D, D, 1, S)
 SHOWN = ShownShare(0, SHARE, D, (D,))
@@ -97,6 +97,11 @@ def test_a_malformed_message_cannot_be_built(build: Callable[[], object]) -> Non
     assert error.value.reason is Reason.MALFORMED
 
 
+def test_the_edges_are_good() -> None:
+    assert replace(ANNOUNCEMENT, dealer=2**16 - 1).dealer == 2**16 - 1
+    assert len(replace(DEALT, path=(D,) * MAX_PATH).path) == MAX_PATH
+
+
 def test_an_announcement_from_beyond_the_cohort_is_refused() -> None:
     ticket = make_ticket(3).ticket
     stranger = replace(ANNOUNCEMENT, ticket_digest=ticket.digest, dealer=3)
@@ -107,9 +112,9 @@ def test_an_announcement_from_beyond_the_cohort_is_refused() -> None:
 
 def test_a_header_from_beyond_the_cohort_is_refused() -> None:
     ticket = make_ticket(3).ticket
-    signature = signer_of("peer-00003")(header_bytes(ticket.digest, 3, D, ()))
+    signature = signer_of("peer-00003")(header_bytes(ticket.digest, 3, D, (), 0))
     with pytest.raises(RemoteError) as error:
-        Header(ticket.digest, 3, D, (), signature).check(ticket, keyring_of(ticket.cohort))
+        Header(ticket.digest, 3, D, (), signature, 0).check(ticket, keyring_of(ticket.cohort))
     assert error.value.reason is Reason.NOT_IN_COHORT
 
 

@@ -186,6 +186,10 @@ def test_a_stranger_has_no_index() -> None:
     assert refusal(error) is Reason.NOT_IN_COHORT
 
 
+def test_a_peer_trains_from_ready_to_train_whenever_it_begins() -> None:
+    assert Deadlines(1, 20, 300, 4000, 5000, 6000).training_ms == 280
+
+
 # -- policy -----------------------------------------------------------------------------------------
 
 

@@ -111,7 +111,7 @@ class Ticket:
             "width": self.width in WIDTHS,
             "clip": math.isfinite(self.clip) and self.clip > 0,
             "weight_cap": 1 <= self.weight_cap < 2**32,
-            "vector": 0 <= self.body < 2**32 and trailer.LENGTH <= self.wide < 2**32,
+            "vector": self.body >= 0 and self.wide >= trailer.LENGTH,
             "min_survivors": 2 <= self.min_survivors <= n,
             "model_digest": len(self.model_digest) == DIGEST_BYTES,
             "config_digest": len(self.config_digest) == DIGEST_BYTES,
