@@ -59,7 +59,8 @@ def test_the_floor_follows_from_when_uploads_left_alone() -> None:
 def test_one_that_was_cut_off_moves_nothing() -> None:
     floor = Floor(4_000)
     floor.left(100_000, 100_000)
-    assert floor.ms == 4_000
+    floor.left(100_001, 100_000)
+    assert floor == Floor(4_000)
 
 
 def test_the_floor_comes_down_by_a_step_after_many_that_left_no_later() -> None:
