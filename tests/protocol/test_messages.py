@@ -10,7 +10,6 @@ import pytest
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.messages import (
-    MAX_PATH,
     Acknowledge,
     AdditiveShare,
     Agreement,
@@ -52,7 +51,7 @@ MALFORMED: dict[str, Callable[[], object]] = {
     "announcement dealer 65536": lambda: replace(ANNOUNCEMENT, dealer=2**16),
     "short self share": lambda: replace(DEALT, self_share=Secret(bytes(32))),
     "long pair share": lambda: replace(DEALT, pair_share=Secret(bytes(34))),
-    "endless path": lambda: replace(DEALT, path=(D,) * (MAX_PATH + 1)),
+    "endless path": lambda: replace(DEALT, path=(D,) * 17),
     "path of short nodes": lambda: replace(DEALT, path=(D, bytes(31))),
     "exchange confirmation": lambda: replace(EXCHANGE, confirmation=bytes(63)),
     "acknowledge ticket": lambda: Acknowledge(b"", S),
@@ -83,7 +82,7 @@ MALFORMED: dict[str, Callable[[], object]] = {
     "shown dealer": lambda: replace(SHOWN, dealer=-1),
     "shown share": lambda: replace(SHOWN, share=Secret(b"")),
     "shown sibling": lambda: replace(SHOWN, sibling=b""),
-    "shown path": lambda: replace(SHOWN, path=(D,) * (MAX_PATH + 1)),
+    "shown path": lambda: replace(SHOWN, path=(D,) * 17),
     "answer ticket": lambda: replace(ANSWER, ticket_digest=b""),
     "answer holder": lambda: replace(ANSWER, holder=2**16),
     "additive share ticket": lambda: AdditiveShare(b"", b""),
@@ -99,7 +98,7 @@ def test_a_malformed_message_cannot_be_built(build: Callable[[], object]) -> Non
 
 def test_the_edges_are_good() -> None:
     assert replace(ANNOUNCEMENT, dealer=2**16 - 1).dealer == 2**16 - 1
-    assert len(replace(DEALT, path=(D,) * MAX_PATH).path) == MAX_PATH
+    assert len(replace(DEALT, path=(D,) * 16).path) == 16
 
 
 def test_an_announcement_from_beyond_the_cohort_is_refused() -> None:
