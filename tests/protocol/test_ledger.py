@@ -62,6 +62,20 @@ def test_a_model_is_trained_under_one_configuration(other: dict[str, Any]) -> No
     ledger.check(second, replace(POLICY, max_configurations=2), NOW_MS)
 
 
+def test_refusals_say_which_one_it_would_have_been() -> None:
+    ledger = Ledger(tickets=[NOW_MS], models={BASE.model_digest: Seen((bytes(32),))})
+    with pytest.raises(RemoteError, match="expected <= 1 an hour, found 2"):
+        ledger.check(BASE, replace(POLICY, tickets_per_hour=1), NOW_MS)
+    with pytest.raises(RemoteError, match="expected <= 1 a model, found 2"):
+        ledger.check(BASE, POLICY, NOW_MS)
+    agrees(ledger, ALL)
+    with pytest.raises(RemoteError, match=r">= 3 apart, .*, found 2 apart, 8 in common"):
+        ledger.agree(BASE, ALL[:8], POLICY)
+    agrees(ledger, ALL[:7])
+    with pytest.raises(RemoteError, match="expected <= 2, found 3"):
+        ledger.agree(BASE, ALL[3:], POLICY)
+
+
 def test_a_ticket_that_was_only_looked_at_leaves_nothing_behind() -> None:
     ledger = Ledger()
     ledger.check(BASE, POLICY, NOW_MS)

@@ -197,6 +197,10 @@ def test_a_stranger_has_no_index() -> None:
     assert refusal(error) is Reason.NOT_IN_COHORT
 
 
+def test_a_peer_trains_from_ready_to_train_whenever_it_begins() -> None:
+    assert Deadlines(1, 20, 300, 4000, 5000, 6000).training_ms == 280
+
+
 # -- policy -----------------------------------------------------------------------------------------
 
 
@@ -332,6 +336,7 @@ def test_a_serial_may_be_an_hour_ahead(ahead: int, good: bool) -> None:
     with pytest.raises(RemoteError) as error:
         admit(signed)
     assert refusal(error) is Reason.FUTURE_SERIAL
+    assert f"<= {NOW_MS + HOUR_MS}, found {NOW_MS + ahead}" in str(error.value)
 
 
 @pytest.mark.parametrize("name", [ME, "registry", "stranger"])
@@ -374,6 +379,7 @@ def test_a_bitmap_of_another_size_is_malformed(raw: bytes, size: int) -> None:
     with pytest.raises(RemoteError) as error:
         unpack_bitmap(raw, size)
     assert refusal(error) is Reason.MALFORMED
+    assert (error.value.expected, error.value.found) == (f"{size} bits", len(raw) * 8)
 
 
 def test_a_clip_given_as_a_whole_number_is_signed_as_what_the_wire_carries() -> None:
