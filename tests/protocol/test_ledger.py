@@ -69,7 +69,7 @@ def test_refusals_say_which_one_it_would_have_been() -> None:
     with pytest.raises(RemoteError, match="expected <= 1 a model, found 2"):
         ledger.check(BASE, POLICY, NOW_MS)
     agrees(ledger, ALL)
-    with pytest.raises(RemoteError, match=r">= 3 apart, .*, found 2 apart, 8 in common"):
+    with pytest.raises(RemoteError, match=r">= 3 apart, found 2 apart"):
         ledger.agree(BASE, ALL[:8], POLICY)
     agrees(ledger, ALL[:7])
     with pytest.raises(RemoteError, match="expected <= 2, found 3"):

@@ -43,7 +43,7 @@ def refusal(error: pytest.ExceptionInfo[RemoteError]) -> Reason:
 
 OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("version", 0),
-    ("version", 2),
+    ("version", 3),
     ("run", -1),
     ("run", 2**64),
     ("round", -1),
@@ -198,7 +198,8 @@ def test_a_stranger_has_no_index() -> None:
 
 
 def test_a_peer_trains_from_ready_to_train_whenever_it_begins() -> None:
-    assert Deadlines(1, 20, 300, 4000, 5000, 6000).training_ms == 280
+    """Less than the ticket would let it, so that it is a step at which uploads leave."""
+    assert Deadlines(1, 20, 3000, 4000, 5000, 6000).training_ms == 2828
 
 
 # -- policy -----------------------------------------------------------------------------------------

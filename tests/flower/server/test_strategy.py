@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -151,6 +152,7 @@ def test_the_inner_strategy_sees_one_client_with_all_examples(five: FlowerPeers)
             return super().aggregate_train(server_round, seen[-1])
 
     five.weighted_by = "images"
+    five.policy = replace(five.policy, weighted_by=("images",))
     run = Run(five, Watching(fraction_evaluate=0.0, weighted_by_key="images"), rounds=1)
     ((reply,),) = seen
     assert dict(reply.content["metrics"]) == {
