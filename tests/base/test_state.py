@@ -13,6 +13,7 @@ NAMES = {
     "roster": "roster.bin",
     "serial": "serial",
     "ledger": "ledger.sqlite",
+    "floors": "floors.json",
     "flower": "flower",
     "peer_id": "peer-id",
     "node_key": "flower/node-key",

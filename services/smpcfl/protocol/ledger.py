@@ -5,7 +5,10 @@ sets that differ pairwise by three: (S1 − S2) + (S1 − S3) − (S1 − S4). S
 two different sets at most, whatever the aggregator says became of the earlier round, and they differ by
 two peers more than may collude. An agreement names the other set, so that peers hear of one that they have
 not seen themselves, and cohorts over one model are so alike that of those who agree in two rounds, or
-answer, some are the same honest peers.
+answer, some are the same honest peers: in any two rounds that share a peer with a third one. Without that,
+v ∪ A ∪ B, then A, then B would give v.
+
+What a peer uploads in a round whose survivors nobody shows it, it does not remember (docs/threat-model.md).
 """
 
 from __future__ import annotations
@@ -51,11 +54,14 @@ class Cohort:
     def beside(self, other: Cohort) -> bool:
         """Whether two rounds over one model may have these cohorts.
 
-        Of t + 1 who agree in either at least one honest peer is the same, and those who did not answer in the
-        first are too few to answer in the second.
+        Two that are both beside a third are then so alike that |union| <= t + t' − c, whether any peer saw
+        both or not: of t + 1 who agree in either, and of those who answer, two honest peers are the same.
         """
-        most = self.threshold + other.threshold - max(self.colluders, other.colluders)
-        return len(self.peers | other.peers) <= most
+        most = max(self.colluders, other.colluders)
+        return all(
+            len(two.peers) + 2 * len(one.peers - two.peers) + most <= 2 * one.threshold
+            for one, two in ((self, other), (other, self))
+        )
 
 
 @dataclass(frozen=True)
@@ -257,7 +263,11 @@ class Ledger:
         for earlier in seen.cohorts:
             if not Cohort.by_default(rest).beside(earlier):
                 rest &= earlier.peers
-        found = [earlier for earlier in seen.sets if earlier <= rest]
+        found = [
+            earlier
+            for earlier in seen.sets
+            if earlier <= rest and _may_be_asked(Cohort.by_default(earlier), seen)
+        ]
         if len(seen.sets) < MAX_SETS:
             for other in seen.sets:
                 least = difference(policy, Cohort.by_default(rest).colluders)
@@ -307,6 +317,8 @@ def _may_survive(chosen: frozenset[str], seen: Seen, policy: Policy) -> bool:
         return False
     own = Cohort.by_default(chosen)
     least = difference(policy, own.colluders)
-    return all(len(chosen ^ other) >= least for other in seen.sets) and all(
-        own.beside(earlier) for earlier in seen.cohorts
-    )
+    return all(len(chosen ^ other) >= least for other in seen.sets) and _may_be_asked(own, seen)
+
+
+def _may_be_asked(cohort: Cohort, seen: Seen) -> bool:
+    return all(cohort.beside(earlier) for earlier in seen.cohorts)
