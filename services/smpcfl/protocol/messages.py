@@ -335,6 +335,8 @@ class Agreement:
         _length(self.survivors_digest, DIGEST_BYTES, "survivors_digest")
         _length(self.signature, SIGNATURE_BYTES, "signature")
         _index(self.peer, "peer")
+        if self.earlier:
+            _length(self.earlier, DIGEST_BYTES, "earlier")
 
     def says_the_same(self, other: Agreement) -> bool:
         mine = (self.survivors_digest, self.failure_sum, self.earlier)
