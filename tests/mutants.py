@@ -1,9 +1,8 @@
 """Plants small faults in the core, one at a time, and reports those that no test notices: `make mutants`.
 
 python tests/mutants.py [--count 100] [--seed 1] [--only FILE]; needs cosmic-ray. It works on a copy of the
-checkout. The sample follows from the seed. For each fault the tests most likely to notice it run first, and
-only if they do not the others. What may survive, because it changes nothing, stands in EQUIVALENT with the
-reason.
+checkout. The sample follows from the seed. For each fault the tests most likely to notice it run first, the
+others only if it passed. What may survive, because it changes nothing, stands in EQUIVALENT with the reason.
 """
 
 from __future__ import annotations
