@@ -232,7 +232,7 @@ async def both(
     latest = FIRST_MS * 2 ** (step / 2) / 1000
     within = [float(rng.uniform(latest / 2**0.5, latest)) for _ in range(2)]
     if kind == "endless":  # and so is the other, almost
-        within = [1900.0, 1900.0]
+        within = [700.0, 700.0]
     x = rng.normal(size=(records, INPUTS)).astype(np.float32)
     y = rng.integers(0, 10, records)
     good = App(x, y, seconds=within[0])
