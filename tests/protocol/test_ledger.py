@@ -357,9 +357,11 @@ def test_a_model_that_nobody_trains_on_is_the_last_one_evaluated_for_an_hour() -
     assert evaluated(ledger, 2) is None
     assert evaluated(ledger, 3) is Reason.SECOND_EVALUATION
     assert evaluated(ledger, 1) is None  # the one trained on last
-    assert trained(ledger, 4) is None
     assert evaluated(ledger, 3, NOW_MS + HOUR_MS - 1) is Reason.SECOND_EVALUATION
     assert evaluated(ledger, 3, NOW_MS + HOUR_MS) is None
+    assert trained(ledger, 4) is None
+    assert evaluated(ledger, 5, NOW_MS + HOUR_MS) is None, "as many as are trained on"
+    assert evaluated(ledger, 6, NOW_MS + HOUR_MS) is Reason.SECOND_EVALUATION
 
 
 @pytest.mark.parametrize(

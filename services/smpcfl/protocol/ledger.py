@@ -86,7 +86,7 @@ class Latest:
     """What evaluations are measured by: digests of models, peer ids, Unix milliseconds.
 
     `trained`: on which model, and `survivors`: over whom, this peer last agreed to a sum of updates.
-    `awaited`: which model was evaluated, at `awaited_ms`, before any training on it.
+    `awaited`: which model was evaluated, at `awaited_ms`, and no training has begun since.
     """
 
     trained: bytes = b""
@@ -180,7 +180,7 @@ class Ledger:
         if waiting and ticket.model_digest not in (latest.awaited, latest.trained):
             raise RemoteError(
                 Reason.SECOND_EVALUATION,
-                "the model evaluated before has not been trained on since: train on it, or wait an hour",
+                "another model was evaluated before, and nothing trained since: train, or wait an hour",
             )
 
     def accept(self, ticket: Ticket, now_ms: int) -> None:
@@ -194,7 +194,7 @@ class Ledger:
             if model not in (latest.trained, latest.awaited):
                 self._keep_latest(replace(latest, awaited=model, awaited_ms=now_ms))
             return
-        if model == latest.awaited:
+        if latest.awaited:
             self._keep_latest(replace(latest, awaited=b"", awaited_ms=0))
         seen, asked = self._seen(ticket), configuration(ticket)
         if asked not in seen.configurations:
