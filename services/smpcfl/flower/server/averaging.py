@@ -20,8 +20,9 @@ from flwr.supercore.task_identity import TaskIdentity
 from ...protocol.errors import LocalError
 from ...protocol.ticket import TRAIN
 
-_EXAMPLES = (1, 2, 3, 4)  # of the clients that are made up
-_VALUES = (0.0, 1.0, 1.0, 0.0)  # of every metric of theirs
+# Of the clients that are made up. So many, because MultiKrum that keeps more than there are averages them all.
+_EXAMPLES = (1, 2, 3, 4) * 32
+_VALUES = (0.0, 1.0, 0.0, 1.0) * 32  # of every metric of theirs; weighted they have another mean
 _FUNCTIONS = ("train_metrics_aggr_fn", "evaluate_metrics_aggr_fn")
 _INSTEAD = "use a strategy that averages, such as FedAvg"
 
@@ -71,7 +72,7 @@ def _flowers(kind: type, method: str) -> Any:
 def _check_aggregation(layer: Strategy, theirs: Any) -> None:
     name, key = type(layer).__name__, weighted_by(layer)
     rng = np.random.default_rng(1)
-    updates = [rng.normal(size=(3, 4)) * 10.0**power for power in range(len(_EXAMPLES))]
+    updates = [rng.normal(size=(3, 4)) * 10.0 ** (i % 4) for i in range(len(_EXAMPLES))]
     mean = np.average(updates, axis=0, weights=_EXAMPLES)
     try:
         with _alone():
@@ -102,7 +103,7 @@ def _aggregated(
         )  # the one inside has a trial of its own
     arrays = ArrayRecord({"model": Array(np.zeros((3, 4), np.float32))})
     least = (getattr(trial, f"min_{what}_nodes", 0) for what in ("available", "train"))
-    grid = cast(Grid, _Nodes(max(4, *least)))
+    grid = cast(Grid, _Nodes(max(len(_EXAMPLES), *least)))
     configure = _flowers(type(layer), "configure_train")
     list(configure(trial, 1, arrays, ConfigRecord(), grid))
     found = theirs(trial, 1, replies)[0]

@@ -193,7 +193,7 @@ class SecureGrid(Grid):
         """A round of metrics alone. Where it is void there are none, and training goes on."""
         started = time.monotonic()
         if self.settings.secure:
-            outcome = self._sum(EVALUATE, messages, _same(messages))
+            outcome = self._sum(EVALUATE, messages, self._same_types(_same(messages)))
         else:
             outcome = self._in_the_clear(messages, timeout)
         if self._open is not None:
@@ -220,8 +220,7 @@ class SecureGrid(Grid):
 
     def _content(self, messages: list[Message]) -> RecordDict:
         """What all get: dtypes as they came in first, and one configuration a model."""
-        content = _same(messages)
-        content = with_arrays(content, self._as_they_came_in(arrays_of(content)))
+        content = self._same_types(_same(messages))
         for name, record in content.items():
             if not isinstance(record, ArrayRecord):  # strategies write the next round's into it
                 content[name] = copy.deepcopy(record)
@@ -229,6 +228,10 @@ class SecureGrid(Grid):
         if self._first is None:
             self._first = content
         return self._first
+
+    def _same_types(self, content: RecordDict) -> RecordDict:
+        """For peers a model of other dtypes is another model."""
+        return with_arrays(content, self._as_they_came_in(arrays_of(content)))
 
     def _as_they_came_in(self, model: dict[str, Any]) -> dict[str, Any]:
         """Some strategies calculate in float64, and means of integers are no integers."""
@@ -381,7 +384,7 @@ def _reply(task: str, content: RecordDict, outcome: Outcome, weighted_by: str) -
 def _cast(array: npt.NDArray[Any], dtype: np.dtype[Any] | None) -> npt.NDArray[Any]:
     if dtype is None or array.dtype == dtype:
         return array
-    return (array if dtype.kind == "f" else np.rint(array)).astype(dtype)
+    return np.asarray(array if dtype.kind == "f" else np.rint(array)).astype(dtype)
 
 
 def _mean(contents: list[RecordDict], weighted_by: str) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def to_numpy(record: ArrayRecord) -> dict[str, npt.NDArray[Any]]:
 
 
 def to_record(arrays: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
-    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    """What numpy made a number of, as of an array of no dimension, is an array again."""
+    return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})
 
 
 def content_digest(content: RecordDict, message_type: str, run_config: UserConfig) -> bytes:
