@@ -134,8 +134,11 @@ class FlowerPeers(Grid):
     def create_message(self, *_: Any, **__: Any) -> Message:
         raise NotImplementedError
 
-    def send_and_receive(self, *_: Any, **__: Any) -> Iterable[Message]:
-        raise NotImplementedError
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """As Flower's does, where all reply at once: push, then pull."""
+        return self.pull_messages(self.push_messages(messages))
 
     # -- the peers ------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from ...protocol.errors import LocalError
 from ...protocol.ticket import TRAIN
 
-# Of the clients that are made up. So many, because MultiKrum that keeps more than there are averages them all.
+# Of the clients that are made up. So many, because MultiKrum averages all if it is to keep more.
 _EXAMPLES = (1, 2, 3, 4) * 32
 _VALUES = (0.0, 1.0, 0.0, 1.0) * 32  # of every metric of theirs; weighted they have another mean
 _FUNCTIONS = ("train_metrics_aggr_fn", "evaluate_metrics_aggr_fn")

@@ -17,6 +17,7 @@ from .averaging import can_try, check_averages, weighted_by
 from .progress import Progress, arrays_of_checkpoint, clipping_of
 from .remembered import Remembered
 from .secure_grid import SecureGrid, Settings
+from .taken_over import OwnGrid, take_over
 
 log = logging.getLogger("smpcfl.flower")
 Evaluate = Callable[[int, ArrayRecord], MetricRecord | None]
@@ -88,12 +89,11 @@ class SecureStrategy(Strategy):
             self._checked = True
 
     def _secured(self, grid: Grid) -> SecureGrid:
-        """The one SecureGrid of this strategy. Where another strategy wraps this one, and sends by itself, it
-        takes the place of `grid`'s own way to send."""
+        """The one SecureGrid of this strategy."""
         if isinstance(grid, SecureGrid):
             return grid
         if self._grid is None:
-            self._grid = SecureGrid(grid, self.settings)
+            self._grid = SecureGrid(OwnGrid(grid), self.settings)
             self.records = self._grid.records
         return self._grid
 
@@ -107,7 +107,7 @@ class SecureStrategy(Strategy):
     ) -> Iterable[Message]:
         secure = self._secured(grid)
         if secure is not grid:
-            grid.send_and_receive = secure.send_and_receive  # type: ignore[method-assign]
+            take_over(grid, secure)
         return self.inner.configure_train(server_round, arrays, config, secure)
 
     def aggregate_train(

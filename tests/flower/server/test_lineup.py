@@ -1,0 +1,109 @@
+"""Who takes part: what the strategy samples, more where that is too few, and only over whom a sum may be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from smpcfl.flower.server.lineup import Lineup
+
+MODEL = bytes(32)
+
+
+class Ledger:
+    """Allows all but those it was told not to."""
+
+    def __init__(self) -> None:
+        self.forbidden: set[str] = set()
+        self.evaluate: frozenset[str] | None = None
+
+    def apart(self, model: bytes, peers: Collection[str], policy: Any) -> frozenset[str]:
+        return frozenset(peers) - self.forbidden
+
+    def missing(self, model: bytes, peers: Collection[str]) -> list[str]:
+        return sorted(self.forbidden)
+
+    def evaluators(self, peers: Collection[str], policy: Any) -> frozenset[str]:
+        return frozenset(peers) if self.evaluate is None else self.evaluate
+
+
+class Grid:
+    def __init__(self, count: int) -> None:
+        self.nodes = list(range(1, count + 1))
+
+    def get_node_ids(self) -> list[int]:
+        return self.nodes
+
+
+def lineup(count: int, least: int = 5, *, recovers: bool = True) -> tuple[Lineup, Ledger]:
+    """Over `count` nodes of the peers p1, p2, ..., all of which have said who they are."""
+    ledger, grid = Ledger(), Grid(count)
+    server = SimpleNamespace(own=None, ledger=ledger, probe=None)
+    found = Lineup(cast(Any, grid), cast(Any, server), least, recovers=recovers)
+    peers = SimpleNamespace(present=lambda grid, probe: {n: f"p{n}" for n in grid.get_node_ids()})
+    found._nodes = cast(Any, peers)
+    return found, ledger
+
+
+def names(*numbers: int) -> dict[int, str]:
+    return {number: f"p{number}" for number in numbers}
+
+
+def test_what_the_strategy_samples_takes_part() -> None:
+    found, _ = lineup(8)
+    assert found.to_train([1, 3, 5, 6, 7], MODEL) == names(1, 3, 5, 6, 7)
+
+
+def test_a_node_that_is_gone_is_replaced_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    found, _ = lineup(6)
+    chosen = found.to_train([1, 2, 3, 4, 99], MODEL)
+    assert len(chosen) == 5
+    assert chosen.items() >= names(1, 2, 3, 4).items()
+    assert not caplog.text
+
+
+def test_too_small_a_sample_is_raised_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    found, _ = lineup(8)
+    for _ in range(3):
+        chosen = found.to_train([2, 7], MODEL)
+        assert len(chosen) == 5
+        assert chosen.items() >= names(2, 7).items()
+    assert caplog.text.count("the strategy samples 2 clients: raised to min_peers, which is 5") == 1
+
+
+def test_whoever_a_sum_would_show_sits_out(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    found, ledger = lineup(6)
+    ledger.forbidden = {"p6"}
+    assert found.to_train([1, 2, 3, 4, 5, 6], MODEL) == names(1, 2, 3, 4, 5)
+    assert "1 of 6 peers sit out" in caplog.text
+
+
+def test_where_too_few_are_left_it_waits_for_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    found, ledger = lineup(5)
+    ledger.forbidden = {"p2"}
+    monkeypatch.setattr("time.sleep", lambda _: ledger.forbidden.clear())
+    assert found.to_train([1, 2, 3, 4, 5], MODEL) == names(1, 2, 3, 4, 5)
+    assert "waiting for p2" in caplog.text
+
+
+def test_where_every_peer_is_needed_anyway_no_ledger_is_asked() -> None:
+    found, ledger = lineup(5, recovers=False)
+    ledger.forbidden, ledger.evaluate = {"p1"}, frozenset()
+    assert found.to_train([1, 2, 3, 4, 5], MODEL) == names(1, 2, 3, 4, 5)
+    assert found.to_evaluate() == (names(1, 2, 3, 4, 5), frozenset(names(1, 2, 3, 4, 5).values()))
+
+
+def test_an_evaluation_asks_all_and_sums_over_whom_the_ledger_allows() -> None:
+    found, ledger = lineup(6)
+    ledger.evaluate = frozenset({"p1", "p2", "p3", "p4", "p5"})
+    assert found.to_evaluate() == (names(1, 2, 3, 4, 5, 6), ledger.evaluate)
