@@ -54,6 +54,8 @@ COPY --from=build-demo /opt/demo /opt/demo
 ENV PATH=/opt/demo/bin:$PATH
 
 FROM demo AS aggregator
+# Flower's own command line finds the SuperLink here: docker compose exec aggregator flwr ls
+ENV FLWR_HOME=/var/lib/smpcfl/flower-cli FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
 EXPOSE 9092
 ENTRYPOINT ["smpcfl"]
 CMD ["aggregator"]

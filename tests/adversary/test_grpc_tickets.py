@@ -97,7 +97,7 @@ LIES = {
     "two thirds and no more": changed(Reason.POLICY_THRESHOLD, threshold=2),
     "two survivors": changed(Reason.POLICY_SURVIVORS, min_survivors=2),
     "a day to the deadlines": changed(
-        Reason.POLICY_RANGE, deadlines=Deadlines(1, 2, 3, 4, 5, 23 * HOUR_MS)
+        Reason.POLICY_RANGE, deadlines=Deadlines(unmask=23 * HOUR_MS)
     ),
     "a cohort of two": Lie(
         of_two,

@@ -1,4 +1,4 @@
-"""Flower's command line, when it does not answer."""
+"""Flower's command line: what it prints of a run, and when it does not answer."""
 
 from __future__ import annotations
 
@@ -58,3 +58,53 @@ async def test_nothing_is_left_of_a_cancelled_call(started: Started, tmp_path: P
     with pytest.raises(asyncio.CancelledError):
         await call
     assert started.processes[0].returncode == -9
+
+
+def answering(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Runs:
+    """With a `flwr` that is this script."""
+    flwr = folder / "flwr"
+    flwr.write_text(f"#!/bin/sh\n{script}\n")
+    flwr.chmod(0o755)
+    monkeypatch.setattr("smpcfl.daemons.supervisor.sys.executable", str(folder / "python"))
+    return Runs(folder, 9)
+
+
+async def test_what_a_run_prints_comes_without_flowers_own_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        "echo 'Using SuperLink: x'; echo 'INFO: Starting logstream for run_id `7`'; printf 'a\\nb'"
+    )
+    runs = answering(tmp_path, monkeypatch, script)
+    assert "".join([text async for text in runs.output("7")]) == "a\nb"
+
+
+async def test_a_superlink_that_is_not_there_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = answering(tmp_path, monkeypatch, f"echo '{module._UNAVAILABLE}. Please'; exit 1")
+    with pytest.raises(LocalError) as caught:
+        await runs.listed()
+    assert str(caught.value).startswith("no SuperLink at 127.0.0.1:9: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_words_are_flowers_own() -> None:
+    from flwr.cli import utils
+
+    assert module._UNAVAILABLE in utils.SUPERLINK_UNAVAILABLE_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("details", "words", "expected"),
+    [
+        ("ServerApp failed with exception: x", "ValueError: x\n", True),
+        ("ServerApp failed with exception: x", "httpx.ConnectError: x\n", False),
+        ("Task failed with unknown error.", "", False),
+        ("", "ValueError: x\n", False),
+    ],
+)
+def test_an_exception_of_the_apps_own_is_told_from_an_accident(
+    details: str, words: str, expected: bool
+) -> None:
+    assert module.raised(details, words) is expected

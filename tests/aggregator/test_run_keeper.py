@@ -37,6 +37,7 @@ class FakeRuns:
         self.refusals: list[LocalError] = []
         self.fates: list[str] = []
         """What becomes of the next runs, once each is looked at."""
+        self.why = ""
 
     async def start(self, app: Path, config: Mapping[str, Any]) -> str:
         if self.refusals:
@@ -61,6 +62,9 @@ class FakeRuns:
     async def stop(self, run_id: str) -> None:
         self.log.append(("stop", run_id))
         self.table[run_id] = "finished:stopped"
+
+    async def details(self, run_id: str) -> str:
+        return self.why
 
     async def last_words(self, run_id: str) -> str:
         return f"the last words of {run_id}"
@@ -247,13 +251,86 @@ async def test_a_run_that_ended_just_before_the_crash_is_not_gone_on_with(bench:
     assert bench.kept.ended == COMPLETED
 
 
-async def test_a_server_app_that_fails_is_tried_again_once(bench: Bench) -> None:
+async def test_a_server_app_that_is_cut_off_is_tried_again_once(bench: Bench) -> None:
     bench.interrupted()
     bench.runs.fates = ["finished:failed"] * 9
     await bench.start(looks=4)
     assert [entry[0] for entry in bench.runs.log] == ["start", "start"]
     assert bench.kept.ended == FAILED
     assert bench.kept.reason == f"finished:failed\nthe last words of {bench.kept.flower_run}"
+
+
+async def test_an_app_that_raises_is_not_tried_again(bench: Bench) -> None:
+    bench.interrupted()
+    bench.runs.why = "ServerApp failed with exception: no such file"
+    bench.runs.fates = ["finished:failed"]
+    await bench.start(looks=1)
+    assert [entry[0] for entry in bench.runs.log] == ["start"]
+    assert bench.kept.ended == FAILED
+    assert bench.kept.reason.startswith(bench.runs.why)
+
+
+async def test_a_superlink_that_did_not_answer_its_app_is_an_accident(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.interrupted()
+    bench.runs.why = "ServerApp failed with exception: Server error '500'"
+
+    async def words(run_id: str) -> str:
+        return (
+            "Traceback (most recent call last):\n  ...\nhttpx.HTTPStatusError: Server error '500'\n"
+        )
+
+    monkeypatch.setattr(bench.runs, "last_words", words)
+    bench.runs.fates = ["finished:failed"]
+    await bench.start(looks=1)
+    assert [entry[0] for entry in bench.runs.log] == ["start", "start"]
+    assert bench.kept.ended == ""
+
+
+async def test_an_end_that_smpcfl_run_saw_first_is_told_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    bench.interrupted(ended=STOPPED, flower_run="8")
+    bench.metrics.rounds_left.set(3)
+    ended = {"ended": STOPPED, "flower_run": "40"}
+    await bench.start(looks=3, before=lambda: bench.interrupted(**ended))
+    assert bench.runs.log == []
+    told = f"run {RUN} (4 rounds) was stopped; start another with `smpcfl run`"
+    assert caplog.messages.count(told) == 2, "at the start, of the one before, and then of this one"
+    assert bench.metrics.registry.get_sample_value("smpcfl_rounds_left", {"mode": "seeded"}) == 0
+
+
+async def test_a_run_that_is_stopped_while_it_cannot_be_submitted_is_given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.interrupted()
+
+    async def start(app: Path, config: Mapping[str, Any]) -> str:
+        current_run.save(bench.path, replace(bench.kept, ended=STOPPED))
+        raise LocalError("not now")
+
+    monkeypatch.setattr(bench.runs, "start", start)
+    await bench.start(looks=1)
+    assert bench.kept.ended == STOPPED
+
+
+async def test_a_run_that_is_stopped_while_it_is_submitted_is_stopped(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.interrupted()
+    start = bench.runs.start
+
+    async def stopped(app: Path, config: Mapping[str, Any]) -> str:
+        flower_run = await start(app, config)
+        current_run.save(bench.path, replace(bench.kept, ended=STOPPED))
+        return flower_run
+
+    monkeypatch.setattr(bench.runs, "start", stopped)
+    await bench.start(looks=1)
+    assert bench.runs.log == [("start", "the/app", "100"), ("stop", "100")]
+    assert bench.kept.ended == STOPPED
 
 
 @pytest.mark.parametrize("what", ["a round", "the SuperLink"])

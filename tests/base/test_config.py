@@ -50,6 +50,8 @@ def test_anything_else_is_refused_and_the_remedy_said(members: str) -> None:
         ({"given_seed": "yes"}, "SMPCFL_GIVEN_SEED.* is 'yes': 'on' or 'off'"),
         ({"given_seed": ""}, "'on' or 'off'"),
         ({"tickets_per_hour": 0}, "SMPCFL_TICKETS_PER_HOUR.* is 0: at least 1"),
+        ({"weighted_by": ""}, "SMPCFL_WEIGHTED_BY.* is '': names of metrics .* or 'any'"),
+        ({"weighted_by": "num-examples,"}, "SMPCFL_WEIGHTED_BY"),
         ({"configurations": 0}, "SMPCFL_CONFIGURATIONS.* is 0: at least 1"),
         ({"min_cohort": 2}, "min_cohort is 2: at least"),
         ({"min_survivors": 2}, "min_survivors is 2: at least"),

@@ -13,9 +13,9 @@ from smpcfl.base.files import StorageError
 from smpcfl.base.ledger_file import open_ledger
 from smpcfl.base.state import State
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.ledger import Seen
+from smpcfl.protocol.ledger import Latest, Seen
 from smpcfl.protocol.policy import Policy
-from smpcfl.protocol.ticket import HOUR_MS
+from smpcfl.protocol.ticket import EVALUATE, HOUR_MS
 from support.network import make_ticket
 
 TICKET = make_ticket(10).ticket
@@ -55,6 +55,62 @@ def test_all_that_was_kept_is_there_after_a_restart(tmp_path: Path) -> None:
     assert len(open_ledger(path)._models[TICKET.model_digest].sets) == 2
 
 
+def test_what_was_evaluated_is_known_after_a_restart(tmp_path: Path) -> None:
+    path = State(tmp_path).ledger
+    first, models = open_ledger(path), [bytes([number]) * 32 for number in range(4)]
+    trained = replace(TICKET, model_digest=models[0])
+    evaluation = replace(TICKET, task=EVALUATE, body=0, model_digest=models[1])
+    first.accept(trained, NOW_MS)
+    first.agree(trained, EVERYONE[:8], POLICY)
+    first.accept(evaluation, NOW_MS + 1)
+    assert open_ledger(path)._models[models[0]].evaluated is False
+    first.agree(evaluation, EVERYONE[:8], POLICY)
+    again, policy = open_ledger(path), replace(POLICY, tickets_per_hour=60)
+    assert again._models[models[1]].evaluated is True
+    assert again._latest == first._latest
+    survivors = frozenset(TICKET.cohort[:8])
+    assert again._latest == Latest(models[0], survivors, models[1], NOW_MS + 1)
+    for ticket in (evaluation, replace(evaluation, model_digest=models[2])):
+        with pytest.raises(RemoteError) as error:
+            again.check(ticket, policy, NOW_MS + 2)
+        assert error.value.reason is Reason.SECOND_EVALUATION
+    last = replace(evaluation, model_digest=models[0])
+    again.check(last, policy, NOW_MS + 2)
+    with pytest.raises(RemoteError) as error:
+        again.agree(last, EVERYONE[:7], POLICY)
+    assert error.value.reason is Reason.CONFLICTING_SURVIVORS
+    again.accept(replace(TICKET, model_digest=models[1]), NOW_MS + 2)
+    assert open_ledger(path)._latest == Latest(models[0], survivors)
+    assert rows(path, "latest") == 1
+
+
+def test_what_is_latest_is_kept_on_disk_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_ledger(State(tmp_path).ledger)
+
+    def full(latest: Latest) -> str:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(ledger_file, "_written_latest", full)
+    evaluation = replace(TICKET, task=EVALUATE, body=0)
+    with pytest.raises(OSError, match="no space"):
+        ledger.accept(evaluation, NOW_MS)
+    with pytest.raises(OSError, match="no space"):
+        ledger.agree(TICKET, EVERYONE, POLICY)
+    assert ledger._latest == Latest()
+
+
+def test_a_file_of_before_there_were_evaluations_is_read(tmp_path: Path) -> None:
+    path = State(tmp_path).ledger
+    open_ledger(path).agree(TICKET, EVERYONE, POLICY)
+    change(path, "UPDATE models SET seen = json_remove(seen, '$.evaluated')")
+    change(path, "DROP TABLE latest")
+    ledger = open_ledger(path)
+    assert ledger._models[TICKET.model_digest].evaluated is False
+    assert ledger._latest == Latest()
+
+
 def test_nobody_else_reads_it(tmp_path: Path) -> None:
     path = State(tmp_path).ledger
     open_ledger(path).accept(TICKET, NOW_MS)
@@ -73,8 +129,24 @@ def test_nobody_else_reads_it(tmp_path: Path) -> None:
             path, """UPDATE models SET seen = '{"configurations": ["zz"], "sets": []}'"""
         ),
         lambda path: change(path, "UPDATE tickets SET at_ms = 'soon'"),
+        lambda path: change(path, "UPDATE latest SET latest = '{}'"),
+        lambda path: change(path, "UPDATE latest SET latest = '[1]'"),
+        lambda path: change(
+            path, "UPDATE latest SET latest = json_replace(latest, '$.trained', 'zz')"
+        ),
     ],
-    ids=["another file", "cut off", "half a member", "nothing", "a list", "no hex", "no number"],
+    ids=[
+        "another file",
+        "cut off",
+        "half a member",
+        "nothing",
+        "a list",
+        "no hex",
+        "no number",
+        "nothing latest",
+        "a list latest",
+        "no hex latest",
+    ],
 )
 def test_a_damaged_file_is_an_error_that_names_it_and_the_remedy(
     tmp_path: Path, damage: object

@@ -21,6 +21,8 @@ NAMES = {
     "node_config": "flower/node-config.toml",
     "partitions": "partitions",
     "records": "records.jsonl",
+    "runs": "runs.jsonl",
+    "apps": "apps.json",
     "training": "training.json",
     "checkpoints": "checkpoints",
     "superlink": "superlink.db",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,7 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(supernode, name, getattr(supernode, name))
     monkeypatch.setattr(FleetHttpClient, "PushMessages", FleetHttpClient.PushMessages)
     monkeypatch.setattr(InMemoryNodeState, "create_task", InMemoryNodeState.create_task)
+    monkeypatch.setenv("PATH", os.environ["PATH"])
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
 

@@ -62,6 +62,20 @@ def test_a_model_is_trained_under_one_configuration(other: dict[str, Any]) -> No
     ledger.check(second, replace(POLICY, max_configurations=2), NOW_MS)
 
 
+def test_refusals_say_which_one_it_would_have_been() -> None:
+    ledger = Ledger(tickets=[NOW_MS], models={BASE.model_digest: Seen((bytes(32),))})
+    with pytest.raises(RemoteError, match="expected <= 1 an hour, found 2"):
+        ledger.check(BASE, replace(POLICY, tickets_per_hour=1), NOW_MS)
+    with pytest.raises(RemoteError, match="expected <= 1 a model, found 2"):
+        ledger.check(BASE, POLICY, NOW_MS)
+    agrees(ledger, ALL)
+    with pytest.raises(RemoteError, match=r">= 3 apart, found 2 apart"):
+        ledger.agree(BASE, ALL[:8], POLICY)
+    agrees(ledger, ALL[:7])
+    with pytest.raises(RemoteError, match="expected <= 2, found 3"):
+        ledger.agree(BASE, ALL[3:], POLICY)
+
+
 def test_a_ticket_that_was_only_looked_at_leaves_nothing_behind() -> None:
     ledger = Ledger()
     ledger.check(BASE, POLICY, NOW_MS)
@@ -343,9 +357,11 @@ def test_a_model_that_nobody_trains_on_is_the_last_one_evaluated_for_an_hour() -
     assert evaluated(ledger, 2) is None
     assert evaluated(ledger, 3) is Reason.SECOND_EVALUATION
     assert evaluated(ledger, 1) is None  # the one trained on last
-    assert trained(ledger, 4) is None
     assert evaluated(ledger, 3, NOW_MS + HOUR_MS - 1) is Reason.SECOND_EVALUATION
     assert evaluated(ledger, 3, NOW_MS + HOUR_MS) is None
+    assert trained(ledger, 4) is None
+    assert evaluated(ledger, 5, NOW_MS + HOUR_MS) is None, "as many as are trained on"
+    assert evaluated(ledger, 6, NOW_MS + HOUR_MS) is Reason.SECOND_EVALUATION
 
 
 @pytest.mark.parametrize(
@@ -364,6 +380,37 @@ def test_an_evaluation_is_over_the_training_before_it(
     ledger = Ledger()
     assert trained(ledger, 1) is None
     assert agrees(ledger, survivors, model(2, EVALUATION)) is reason
+
+
+@pytest.mark.parametrize("survivors", [ALL[1:], ALL[3:]])
+def test_an_evaluation_is_over_an_earlier_training_on_this_very_model_too(
+    survivors: tuple[int, ...],
+) -> None:
+    """Else the training's metrics less the evaluation's are one peer's, with another model in between."""
+    ledger, close = Ledger(), len(survivors) == 9
+    assert trained(ledger, 1) is None
+    assert trained(ledger, 2, survivors) is None
+    found = agrees(ledger, survivors, model(1, EVALUATION))
+    assert (found is Reason.CONFLICTING_SURVIVORS) is close
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refused"), [(0, 0, False), (0, 1, True), (1, 0, True), (1, 1, True)]
+)
+def test_an_evaluation_of_a_model_trained_on_is_answered_where_all_took_part_in_both(
+    first: int, second: int, refused: bool
+) -> None:
+    ledger = Ledger()
+    ledger.answer(BASE, first)
+    found = reason_of(lambda: ledger.answer(EVALUATION, second))
+    assert (found is Reason.CONFLICTING_SURVIVORS) is refused
+
+
+def test_whoever_failed_in_an_evaluation_does_not_keep_the_training_after_it() -> None:
+    ledger = Ledger()
+    ledger.answer(EVALUATION, 1)
+    ledger.answer(BASE, 0)
+    ledger.answer(model(2, EVALUATION), 1)
 
 
 def test_an_evaluation_does_not_bind_the_training_after_it() -> None:

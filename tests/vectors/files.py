@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).parent / "v1"
+FOLDER = Path(__file__).parent / "v2"
 LOCAL = "local_error"
 """The reason of what never leaves its own party: misuse, not a refusal of another's message."""
 Json = dict[str, Any]
@@ -19,7 +19,7 @@ used: set[tuple[str, str]] = set()
 
 def load(topic: str) -> Json:
     content = json.loads((FOLDER / f"{topic}.json").read_text(encoding="utf-8"))
-    assert content["version"] == 1
+    assert content["version"] == 2
     return content
 
 
@@ -80,7 +80,7 @@ def refused(op: str, name: str, given: Json, reason: str) -> Json:
 def topic(what: str, section: str, vectors: list[Json], bad: Iterable[Json] = ()) -> Json:
     protocol = f"docs/protocol.md, section {section}"
     return {
-        "version": 1,
+        "version": 2,
         "what": what,
         "protocol": protocol,
         "vectors": vectors,

@@ -1,4 +1,4 @@
-"""Writes v1/*.json from the code: `python -m vectors.generate`, in tests/; `--check` only compares."""
+"""Writes v2/*.json from the code: `python -m vectors.generate`, in tests/; `--check` only compares."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from vectors import (
     make_hashes,
     make_messages,
+    make_metrics,
     make_numbers,
     make_policy,
     make_rounds,
@@ -21,6 +22,7 @@ TOPICS: dict[str, Callable[[], Json]] = {
     **make_hashes.TOPICS,
     **make_secrets.TOPICS,
     **make_numbers.TOPICS,
+    **make_metrics.TOPICS,
     **make_signed.TOPICS,
     **make_messages.TOPICS,
     **make_survivors.TOPICS,

@@ -14,8 +14,9 @@ from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.quantise import model_digest
 from smpcfl.protocol.ring import Layout, RingVector
 from smpcfl.protocol.signing import AGGREGATOR, Signer, signer
-from smpcfl.protocol.ticket import Deadlines, SignedTicket, Ticket
-from vectors.files import Json, number, numbers
+from smpcfl.protocol.summed_metrics import Metrics, Value, Values
+from smpcfl.protocol.ticket import EVALUATE, Deadlines, SignedTicket, Ticket
+from vectors.files import Json, floats, number, numbers
 
 COHORT = ("alpha", "bravo", "charlie", "delta", "echo")
 
@@ -71,6 +72,7 @@ def model() -> dict[str, np.ndarray]:
 
 CONTENT = some("content digest", 32)
 APP = some("app bundle", 32)
+METRICS = Metrics((("accuracy", 0), ("loss", 0)))
 
 
 def five(**changes: Any) -> SignedTicket:
@@ -87,11 +89,12 @@ def five(**changes: Any) -> SignedTicket:
         clip=0.5,
         weight_cap=100,
         body=5,
-        wide=2 + trailer.LENGTH,
+        wide=2 + METRICS.words + trailer.LENGTH,
         min_survivors=3,
         deadlines=Deadlines(),
         model_digest=model_digest(model()),
         config_digest=config_digest(CONTENT, APP),
+        metrics=METRICS,
     )
     return signed(replace(ticket, **changes))
 
@@ -105,6 +108,17 @@ def three() -> SignedTicket:
         min_survivors=3,
         width=32,
         serial=1_700_000_000_001,
+    )
+
+
+def evaluation(metrics: Metrics = METRICS) -> SignedTicket:
+    """The ticket of an evaluation by the same five of the same model."""
+    return five(
+        task=EVALUATE,
+        metrics=metrics,
+        body=0,
+        wide=metrics.words + trailer.LENGTH,
+        serial=1_700_000_000_002,
     )
 
 
@@ -122,6 +136,19 @@ def arrays_json(arrays: dict[str, np.ndarray]) -> list[Json]:
         }
         for name, array in arrays.items()
     ]
+
+
+def metrics_json(metrics: Metrics) -> Json:
+    return {"named": [list(item) for item in metrics.named], "open": metrics.open}
+
+
+def values_json(values: Values) -> Json:
+    """What an app reports, or means of it, by name."""
+
+    def plain(value: Value) -> Any:
+        return floats(value) if isinstance(value, list) else float(value).hex()
+
+    return {name: plain(value) for name, value in values.items()}
 
 
 def layout_json(layout: Layout) -> Json:

@@ -120,21 +120,22 @@ def digests() -> Json:
 
 
 def _content() -> Json:
-    from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+    from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
     run_config = {"zeta": True, "alpha": 0.25, "name": "mnist", "epochs": 2}
     config = {"lr": 0.1, "flags": [True, False], "key": b"\x01\x02", "steps": [1, 2], "on": False}
     metrics = {"seen": 12, "losses": [0.5, 0.25]}
+    arrays = {"layer.weight": Array(np.zeros(3)), "layer.bias": Array(np.ones(1))}
     content = RecordDict(
         {
-            "model": ArrayRecord(),
+            "model": ArrayRecord(arrays),
             "config": ConfigRecord(config),
             "smpcfl": ConfigRecord({"left": "out"}),
             "metrics": MetricRecord(metrics),
         }
     )
     plain = [
-        {"name": "model", "kind": "ArrayRecord", "contents": []},
+        {"name": "model", "kind": "ArrayRecord", "contents": list(arrays)},
         {"name": "config", "kind": "ConfigRecord", "contents": _settings(config)},
         {"name": "smpcfl", "kind": "ConfigRecord", "contents": _settings({"left": "out"})},
         {"name": "metrics", "kind": "MetricRecord", "contents": _settings(metrics)},

@@ -8,6 +8,7 @@ from typing import Any
 from smpc.v1 import messages_pb2 as pb
 from smpcfl.net import wire
 from smpcfl.protocol.keystream import Secret
+from smpcfl.protocol.ledger import set_digest
 from smpcfl.protocol.messages import (
     Acknowledge,
     Agreement,
@@ -69,6 +70,7 @@ def _messages() -> list[tuple[str, Any, Any]]:
     counted = ReadyReply(True, bare)
     one = Agreement(TICKET.digest, some("survivors", 32), 4, some("agreement", 64), 2**61 - 2)
     other, zero = replace(one, failure_sum=None), replace(one, failure_sum=0)
+    second = replace(one, earlier=set_digest(TICKET.cohort))
     survivors = survivors_of()
     return [
         ("an announcement", announcement, wire.announcement_to_proto(announcement)),
@@ -84,6 +86,7 @@ def _messages() -> list[tuple[str, Any, Any]]:
         ("an agreement", one, wire.agreement_to_proto(one)),
         ("an agreement without a sum", other, wire.agreement_to_proto(other)),
         ("an agreement with a sum of zero", zero, wire.agreement_to_proto(zero)),
+        ("an agreement to a second set", second, wire.agreement_to_proto(second)),
         ("an answer", answer, wire.answer_to_proto(answer)),
     ]
 
@@ -117,6 +120,11 @@ def messages() -> Json:
             agreement_bytes(TICKET.digest, digest, 4, None),
         ),
         (
+            "agreement, to a second set",
+            _agreed(digest, 5, set_digest(TICKET.cohort)),
+            agreement_bytes(TICKET.digest, digest, 4, 5, set_digest(TICKET.cohort)),
+        ),
+        (
             "survivors",
             {"ticket": "five peers", "survivors": [0, 1, 3], "headers_digest": digest.hex()},
             survivors_bytes(TICKET, (0, 1, 3), digest),
@@ -128,7 +136,7 @@ def messages() -> Json:
         ),
     ):
         end = ", without a sum" if "failure_sum" in given and given["failure_sum"] is None else ""
-        what = {"what": name, "fields": given}
+        what = {"what": name.partition(",")[0], "fields": given}
         vectors.append(case("signed", name + end, what, {"bytes": raw.hex()}))
     headers = list(survivors_of().headers)
     vectors.append(
@@ -143,12 +151,13 @@ def messages() -> Json:
     return topic(what, "6 to 10", vectors, _bad_wires())
 
 
-def _agreed(digest: bytes, total: int | None) -> Json:
+def _agreed(digest: bytes, total: int | None, earlier: bytes = b"") -> Json:
     return {
         "ticket_digest": TICKET.digest.hex(),
         "survivors_digest": digest.hex(),
         "peer": 4,
         "failure_sum": total,
+        "earlier": earlier.hex(),
     }
 
 

@@ -27,6 +27,7 @@ from vectors.files import (
     topic,
 )
 from vectors.given import (
+    METRICS,
     Draws,
     arrays_json,
     five,
@@ -131,32 +132,53 @@ def _updates() -> list[Json]:
         "layer.bias": np.array([0.25], "<f8"),
     }
     draws = [0.5, 0.25, 0.75, 0.125, 0.0]
-    counters = {"examples": 120, "loss": 0.3125, "correct": 77}
-    addend = encode_update(one, given, trained, **counters, rng=Draws(draws))  # type: ignore[arg-type]
-    shape = ModelShape.of(given).layout(16)
+    words = METRICS.encode({"accuracy": 0.625, "loss": 0.3125}, 120, 5)
+    addends = {
+        reports: encode_update(
+            one,
+            given,
+            trained,
+            examples=120,
+            metrics=words,
+            reports=reports,
+            rng=Draws(draws),  # type: ignore[arg-type]
+        )
+        for reports in (True, False)
+    }
+    shape = ModelShape.of(given).layout(16, METRICS.words)
     total = RingVector(
         np.array([0, 100, 65436, 9, 32767], "<u2"),
         np.concatenate(
             [
                 np.array([150, -250], np.int64).view(np.uint64),  # half up: 1.5 and -2.5
-                trailer.encode(trailer.Trailer(4, 3, 100, 220, 2**20, 99, 1, 0, 1), 5),
+                words,
+                trailer.encode(trailer.Trailer(4, 3, 3, 100, 220, 1, 0, 1), 5),
             ]
         ),
     )
     new, _ = decode_update(one, given, total, 4)
-    return [
+    updates = [
         case(
             "update",
-            "floats, integers and the trailer",
+            name,
             {
                 "quantiser": _quantiser(one),
                 "given": arrays_json(given),
                 "trained": arrays_json(trained),
-                **(counters | {"loss": counters["loss"].hex()}),  # type: ignore[attr-defined]
+                "examples": 120,
+                "metrics": numbers(words),
+                "reports": reports,
                 "draws": floats(draws),
             },
-            {"layout": layout_json(shape), **vector_json(addend)},
-        ),
+            {"layout": layout_json(shape), **vector_json(addends[reports])},
+        )
+        for name, reports in (
+            ("floats, integers, metrics and the trailer", True),
+            ("the same, where the words of metrics are noise", False),
+        )
+    ]
+    return [
+        *updates,
         case(
             "failure",
             "a training that failed",
@@ -169,6 +191,7 @@ def _updates() -> list[Json]:
             {
                 "quantiser": _quantiser(one),
                 "given": arrays_json(given),
+                "layout": layout_json(shape),
                 "total": total.tobytes().hex(),
                 "survivors": 4,
             },
@@ -184,8 +207,8 @@ def _bad_updates() -> list[Json]:
         "given": arrays_json(given),
         "trained": arrays_json(given),
         "examples": 10,
-        "loss": (0.5).hex(),
-        "correct": 3,
+        "metrics": [],
+        "reports": True,
         "draws": floats([0.5] * 5),
     }
     reshaped = given | {"layer.bias": np.array([[0.125]], "<f8")}
@@ -197,10 +220,7 @@ def _bad_updates() -> list[Json]:
         "an array less": {"trained": arrays_json(given)[:-1]},
         "integers that change by too much": {"trained": arrays_json(far)},
         "no examples": {"examples": 0},
-        "more correct than examples": {"correct": 11},
-        "a loss that is no number": {"loss": "nan"},
-        "an infinite loss": {"loss": "inf"},
-        "a loss too large to be summed": {"loss": (1e300).hex()},
+        "examples beyond a counter's bound": {"examples": number(2**63)},
     }
     return [refused("update", name, right | change, LOCAL) for name, change in cases.items()]
 
@@ -208,10 +228,10 @@ def _bad_updates() -> list[Json]:
 def trailer_() -> Json:
     names = list(trailer.Trailer.__dataclass_fields__)
     cases: dict[str, tuple[list[int], int, int]] = {
-        "one peer": ([1, 1, 40, 40, -3, 30, 0, 1, 0], 5, 1),
-        "a sum": ([5, 4, 300, 700, 12_345_678, 600, 2, 1, 4], 5, 5),
-        "one that contributed": ([3, 1, 1, 1, -(2**40), 0, 0, 0, 0], 3, 3),
-        "the largest counter": ([4, 4, 4, (2**63 - 1) // 4, -((2**63 - 1) // 4), 0, 0, 0, 0], 4, 4),
+        "one peer": ([1, 1, 1, 40, 40, 0, 1, 0], 5, 1),
+        "a sum": ([5, 4, 3, 300, 700, 2, 1, 4], 5, 5),
+        "one that contributed": ([3, 1, 0, 1, 1, 0, 0, 0], 3, 3),
+        "the largest counter": ([4, 4, 4, 4, (2**63 - 1) // 4, 0, 0, 0], 4, 4),
     }
     vectors = []
     for name, (values, cohort, survivors) in cases.items():
@@ -225,17 +245,7 @@ def trailer_() -> Json:
                 {"bytes": raw.hex()},
             )
         )
-    for name, mean, examples in (
-        ("half a unit is rounded to even, down", 0.5 * 2.0**-20, 1),
-        ("one and a half, up", 1.5 * 2.0**-20, 1),
-        ("two and a half, down", 2.5 * 2.0**-20, 1),
-        ("a mean over examples", 0.3125, 120),
-        ("negative", -0.1, 7),
-    ):
-        fixed = number(trailer.fixed_point_loss(mean, examples))
-        given = {"mean_loss": mean.hex(), "examples": examples}
-        vectors.append(case("loss", name, given, {"loss": fixed}))
-    sound = dict(zip(names, [5, 4, 300, 700, 0, 600, 2, 1, 4], strict=True))
+    sound = dict(zip(names, [5, 4, 3, 300, 700, 2, 1, 4], strict=True))
     bad = [
         refused("trailer", name, {"counters": sound | change, "survivors": 5}, reason)
         for name, change, reason in (
@@ -243,13 +253,13 @@ def trailer_() -> Json:
             ("a peer too many", {"peers": 6}, "bad_trailer"),
             ("more contributors than peers", {"contributors": 6}, "bad_trailer"),
             ("negative contributors", {"contributors": -1}, "bad_trailer"),
+            ("more reporters than contributors", {"reporters": 5}, "bad_trailer"),
+            ("negative reporters", {"reporters": -1}, "bad_trailer"),
             ("more clipped than contributors", {"clipped": 5}, "bad_trailer"),
             ("negative roomy", {"roomy": -1}, "bad_trailer"),
             ("more capped than contributors", {"capped": 5}, "bad_trailer"),
             ("less weight than contributors", {"weight": 3}, "bad_trailer"),
             ("more weight than examples", {"weight": 701}, "bad_trailer"),
-            ("more correct than examples", {"correct": 701}, "bad_trailer"),
-            ("negative correct", {"correct": -1}, "bad_trailer"),
             (
                 "nobody contributed",
                 {name: 0 for name in names if name != "peers"},

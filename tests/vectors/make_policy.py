@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from smpcfl.protocol.ledger import Ledger, Seen
+from smpcfl.protocol import trailer
+from smpcfl.protocol.errors import RemoteError
+from smpcfl.protocol.ledger import Latest, Ledger, Seen
 from smpcfl.protocol.policy import Policy
-from smpcfl.protocol.ticket import Deadlines
+from smpcfl.protocol.ticket import EVALUATE, Deadlines
 from vectors.files import Json, case, refused, topic
 from vectors.given import five, message_json, signed, some
 
@@ -44,6 +46,7 @@ def policy() -> Json:
     full = [NOW_MS - hour + 1 + place for place in range(60)]
     six = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot")
     late = Deadlines(unmask=hour + 1)
+    evaluating = {"task": EVALUATE, "body": 0, "wide": 4 + trailer.LENGTH}
     least = replace(five().ticket, clip=2.0**-10, weight_cap=16)
     admitted = {
         "a new ticket": (_admit(), True),
@@ -52,6 +55,11 @@ def policy() -> Json:
         "limits at their least": (_admit({"clip": least.clip, "weight_cap": 16}), True),
         "60 tickets, the first an hour ago": (
             _admit(tickets=[NOW_MS - hour, *full[1:]]),
+            True,
+        ),
+        "an evaluation": (_admit(evaluating), True),
+        "weighted by a metric that it allows": (
+            _admit({"weighted_by": "images"}, policy={"weighted_by": ["images"]}),
             True,
         ),
         "a pinned cohort": (_admit(policy={"members": list(six)}), True),
@@ -77,6 +85,7 @@ def policy() -> Json:
         ("a clip too large", _admit({"clip": 2.0**17}), "policy_range"),
         ("a weight cap too small", _admit({"weight_cap": 15}), "policy_range"),
         ("a weight cap too large", _admit({"weight_cap": 2**20 + 1}), "policy_range"),
+        ("weighted by a loss", _admit({"weighted_by": "loss"}), "policy_range"),
         ("a vector too long", _admit({"body": 2**29}), "policy_range"),
         ("deadlines too late", _admit({"deadlines": late}), "policy_range"),
         ("a serial that it accepted before", _admit(highest_serial=NOW_MS), "stale_serial"),
@@ -118,7 +127,7 @@ def ledger() -> Json:
         ("the second of two again", [ten, seven], seven, ""),
         ("one apart", [ten], nine, "conflicting_survivors"),
         ("two apart, of equal size", [nine], [*range(8), 9], "conflicting_survivors"),
-        ("no more than two thirds in common", [nine], list(range(6)), "conflicting_survivors"),
+        ("three apart, and nothing more", [nine], list(range(6)), ""),
         ("a third set", [ten, seven], [*range(3, 10)], "conflicting_survivors"),
     ):
         given = {"cohort": list(TEN), "sets": sets, "survivors": asked}
@@ -140,8 +149,112 @@ def ledger() -> Json:
         given = {"cohort": list(TEN), "sets": sets, "peers": peers}
         output = {"cohort": sorted(TEN.index(peer) for peer in found)}
         vectors.append(case("apart", name, given, output))
-    what = "Survivor sets over one model, by cohort index: which a peer agrees to, which cohort may be asked."
+    vectors += [_history(name, events) for name, events in HISTORIES.items()]
+    for name, trained, peers in (
+        ("nothing trained yet", [], nine),
+        ("all of the last training are here", nine, ten),
+        ("one of them is missing", ten, nine),
+        ("three of them are missing", ten, seven),
+    ):
+        latest = Latest(survivors=frozenset(TEN[j] for j in trained))
+        found = Ledger(latest=latest).evaluators([TEN[j] for j in peers], Policy())
+        given = {"cohort": list(TEN), "trained": trained, "peers": peers}
+        output = {"cohort": sorted(TEN.index(peer) for peer in found)}
+        vectors.append(case("evaluators", name, given, output))
+    what = (
+        "Survivor sets over one model, by cohort index: which a peer agrees to, which cohort may be asked."
+        " `history`: tickets in order, each with its task, the first byte of its model's digest (all bytes"
+        " are the same), the survivors whom the peer is asked to agree to, and how many of them failed; and"
+        " why it is refused, if it is."
+    )
     return topic(what, "5", vectors, bad)
+
+
+ALL, LESS_ONE, LESS_THREE = [*range(10)], [*range(9)], [*range(7)]
+HOUR = 3_600_000
+Event = tuple[str, int, list[int], int, int]
+"""Task, model, survivors, failed, milliseconds."""
+HISTORIES: dict[str, list[Event]] = {
+    "each model is evaluated before it is trained on": [
+        ("train", 1, ALL, 0, 0),
+        ("evaluate", 2, ALL, 0, 1),
+        ("train", 2, ALL, 0, 2),
+        ("evaluate", 3, ALL, 0, 3),
+        ("train", 3, LESS_ONE, 0, 4),
+        ("evaluate", 4, LESS_ONE, 0, 5),
+    ],
+    "a model is evaluated once": [
+        ("evaluate", 1, ALL, 0, 0),
+        ("evaluate", 1, ALL, 0, 1),
+        ("train", 1, ALL, 0, 2),
+        ("evaluate", 1, ALL, 0, 3),
+    ],
+    "one whose survivors were refused may be asked for again": [
+        ("train", 1, ALL, 0, 0),
+        ("evaluate", 2, LESS_ONE, 0, 1),
+        ("evaluate", 2, ALL, 0, 2),
+    ],
+    "no other model until the one evaluated is trained on, or an hour is over": [
+        ("train", 1, ALL, 0, 0),
+        ("evaluate", 2, ALL, 0, 1),
+        ("evaluate", 3, ALL, 0, 2),
+        ("evaluate", 1, ALL, 0, 3),
+        ("train", 4, ALL, 0, 4),
+        ("evaluate", 3, ALL, 0, HOUR),
+        ("evaluate", 3, ALL, 0, HOUR + 1),
+        ("train", 3, ALL, 0, HOUR + 2),
+        ("evaluate", 5, ALL, 0, HOUR + 3),
+    ],
+    "over the survivors of the training before": [
+        ("train", 1, ALL, 0, 0),
+        ("evaluate", 2, LESS_ONE, 0, 1),
+        ("evaluate", 2, LESS_THREE, 0, 2),
+    ],
+    "and over those of all trainings on the same model": [
+        ("train", 1, ALL, 0, 0),
+        ("train", 2, LESS_ONE, 0, 1),
+        ("evaluate", 1, LESS_ONE, 0, 2),
+        ("evaluate", 1, ALL, 0, 3),
+    ],
+    "an evaluation with a failure, of a model that was trained on": [
+        ("train", 1, ALL, 0, 0),
+        ("evaluate", 1, ALL, 1, 1),
+    ],
+    "an evaluation of a model on which a training failed": [
+        ("train", 1, ALL, 1, 0),
+        ("evaluate", 1, ALL, 0, 1),
+    ],
+    "an evaluation with a failure binds no training": [
+        ("evaluate", 1, ALL, 1, 0),
+        ("train", 1, ALL, 0, 1),
+        ("train", 1, ALL, 0, 2),
+    ],
+}
+
+
+def _history(name: str, events: list[Event]) -> Json:
+    book, refusals = Ledger(), []
+    train = five(cohort=TEN, threshold=7, min_survivors=3).ticket
+    for task, model, survivors, failed, at_ms in events:
+        ticket = replace(train, model_digest=bytes([model]) * 32)
+        if task == EVALUATE:
+            ticket = replace(ticket, task=task, body=0, wide=4 + trailer.LENGTH)
+        try:
+            book.check(ticket, Policy(), NOW_MS + at_ms)
+            book.accept(ticket, NOW_MS + at_ms)
+            book.agree(ticket, survivors, Policy())
+            book.answer(ticket, failed)
+            refusals.append("")
+        except RemoteError as error:
+            refusals.append(error.reason.value)
+    given = {
+        "cohort": list(TEN),
+        "tickets": [
+            dict(zip(("task", "model", "survivors", "failed", "at_ms"), event, strict=True))
+            for event in events
+        ],
+    }
+    return case("history", name, given, {"refused": refusals})
 
 
 TOPICS = {"policy": policy, "ledger": ledger}

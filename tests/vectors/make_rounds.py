@@ -14,8 +14,10 @@ from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.quantise import decode_update, encode_failure, encode_update
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.signing import AGGREGATOR, KeyTable
+from smpcfl.protocol.summed_metrics import Metrics, Values
 from smpcfl.protocol.survivors import survivors_digest
-from smpcfl.protocol.ticket import SignedTicket
+from smpcfl.protocol.ticket import SignedTicket, Ticket
+from smpcfl.protocol.trailer import LENGTH, Trailer
 from vectors.driver import Driven
 from vectors.files import Json, case, floats, refused, topic
 from vectors.given import (
@@ -23,6 +25,7 @@ from vectors.given import (
     Draws,
     Tape,
     arrays_json,
+    evaluation,
     five,
     key,
     message_json,
@@ -30,6 +33,7 @@ from vectors.given import (
     signer_of,
     some,
     three,
+    values_json,
 )
 
 LOST, FAILED = "echo", "delta"
@@ -54,25 +58,33 @@ def _updates(signed: SignedTicket) -> tuple[list[Json], dict[str, RingVector]]:
             addends[peer] = encode_failure(ticket.layout, len(ticket.cohort))
             continue
         trained, draws = _trained(place + 1), [0.125 * (place + 1)] * ticket.body
-        counters: dict[str, Any] = {"examples": 30 * (place + 1), "correct": 20, "loss": 0.25}
+        examples = 30 * (place + 1)
+        values: Values = {"accuracy": 0.75 + place / 64, "loss": 0.25}
+        words = ticket.metrics.encode(values, examples, len(ticket.cohort))
         addends[peer] = encode_update(
             ticket.quantiser,
             model(),
             trained,
-            **counters,
+            examples=examples,
+            metrics=words,
             rng=Draws(draws),  # type: ignore[arg-type]
         )
-        counters["loss"] = counters["loss"].hex()
         given.append(
             {
                 "peer": peer,
                 "failed": False,
                 "trained": arrays_json(trained),
-                **counters,
+                "examples": examples,
+                "values": values_json(values),
                 "draws": floats(draws),
             }
         )
     return given, addends
+
+
+def _means(ticket: Ticket, total: RingVector, counted: Trailer) -> Json:
+    words = total.wide[-LENGTH - ticket.metrics.words : -LENGTH]
+    return values_json(ticket.metrics.decode(words, counted.reporters, counted.examples))
 
 
 def _keyring(signed: SignedTicket) -> KeyTable:
@@ -100,7 +112,7 @@ def round_() -> Json:
     total = driven.run()
     survivors = driven.survivors
     assert survivors is not None
-    new, _ = decode_update(ticket.quantiser, model(), total, len(survivors.survivors))
+    new, counted = decode_update(ticket.quantiser, model(), total, len(survivors.survivors))
     output = {
         "addends": {peer: addend.tobytes().hex() for peer, addend in addends.items()},
         "announcements": {peer: message_json(rounds[peer].announcement) for peer in rounds},
@@ -130,6 +142,7 @@ def round_() -> Json:
         "failed": 1,
         "total": total.tobytes().hex(),
         "new_model": arrays_json(new),
+        "means": _means(ticket, total, counted),
     }
     given = {
         "ticket": "five peers",
@@ -280,4 +293,46 @@ def additive() -> Json:
     return topic(what, "12", [case("round", "three peers", given, output)])
 
 
-TOPICS = {"round": round_, "additive": additive}
+def evaluation_() -> Json:
+    """No model in the vectors, and names that come out of the sum."""
+    signed = evaluation(Metrics(open=True))
+    ticket, keyring = signed.ticket, _keyring(signed)
+    addends, updates = {}, []
+    for place, peer in enumerate(ticket.cohort):
+        examples = 7 * place + 3
+        values: Values = {"recall": [place / 8, -0.1], "loss": 1.0 / (place + 3)}
+        words = ticket.metrics.encode(values, examples, len(ticket.cohort))
+        addends[peer] = encode_update(
+            ticket.quantiser,
+            {},
+            {},
+            examples=examples,
+            metrics=words,
+            rng=Draws([]),  # type: ignore[arg-type]
+        )
+        updates.append({"peer": peer, "examples": examples, "values": values_json(values)})
+    tapes = {peer: Tape(some(f"evaluation {peer}", ENTROPY_BYTES)) for peer in ticket.cohort}
+    entropy = {peer: tape.left.hex() for peer, tape in tapes.items()}
+    rounds = {
+        peer: PeerRound(signed, peer, Policy(), signer_of(peer), keyring, tapes[peer])
+        for peer in ticket.cohort
+    }
+    driven = Driven(rounds, AggregatorRound(signed, signer_of(AGGREGATOR), keyring), addends)
+    total = driven.run()
+    _, counted = decode_update(ticket.quantiser, {}, total, len(ticket.cohort))
+    output = {
+        "addends": {peer: addend.tobytes().hex() for peer, addend in addends.items()},
+        "uploads": {peer: upload.vector.hex() for peer, upload in driven.uploads.items()},
+        "total": total.tobytes().hex(),
+        "means": _means(ticket, total, counted),
+    }
+    given = {
+        "ticket": "an evaluation whose metrics are not known yet",
+        "entropy": entropy,
+        "updates": updates,
+    }
+    what = "An evaluation by five peers, all of which report. Entropy is read as in `round`."
+    return topic(what, "4 to 11", [case("round", "five peers", given, output)])
+
+
+TOPICS = {"round": round_, "additive": additive, "evaluation": evaluation_}

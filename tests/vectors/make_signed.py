@@ -13,9 +13,21 @@ from smpcfl.net.wire import announcement_to_proto, ticket_to_proto
 from smpcfl.protocol.dealing import deal
 from smpcfl.protocol.messages import Announcement
 from smpcfl.protocol.signing import AGGREGATOR, REGISTRY, signer
+from smpcfl.protocol.summed_metrics import Metrics
 from smpcfl.protocol.ticket import SignedTicket
 from vectors.files import Json, case, number, refused, topic
-from vectors.given import COHORT, Tape, five, key, message_json, scalar, signer_of, some, three
+from vectors.given import (
+    COHORT,
+    Tape,
+    evaluation,
+    five,
+    key,
+    message_json,
+    scalar,
+    signer_of,
+    some,
+    three,
+)
 
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _RFC6979 = 0xC9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721
@@ -105,15 +117,27 @@ def ticket() -> Json:
             clip=2.0**-10,
             weight_cap=1,
             body=0,
-            wide=9,
+            wide=8,
             min_survivors=2,
+            weighted_by="n",
+            metrics=Metrics(),
+        ),
+        "an evaluation": evaluation(),
+        "an evaluation whose metrics are not known yet": evaluation(Metrics(open=True)),
+        "64 numbers": five(
+            metrics=Metrics((("a list", 62), ("loss", 0), ("verlässlich", 0))),
+            wide=2 + 128 + 8,
         ),
         "names that are not ASCII": five(cohort=("alpha", "zulu", "zürich"), threshold=2),
     }
     vectors = [_ticket(name, signed) for name, signed in tickets.items()]
     deadlines = message_json(five().ticket.deadlines)
+
+    def named(items: list[Any]) -> Json:
+        return {"named": items, "open": False}
+
     changes: dict[str, Json] = {
-        "another version": {"version": 2},
+        "another version": {"version": 1},
         "a serial of zero": {"serial": 0},
         "a serial of 2^63": {"serial": number(2**63)},
         "a nonce of 31 bytes": {"nonce": "00" * 31},
@@ -134,8 +158,26 @@ def ticket() -> Json:
         "an infinite clip": {"clip": "inf"},
         "a clip that is no number": {"clip": "nan"},
         "no weight cap": {"weight_cap": 0},
-        "no room for the trailer": {"wide": 8},
+        "no room for the trailer and metrics": {"wide": 11},
         "a vector above 2^31 bytes": {"body": 2**30, "width": 64},
+        "a task that there is not": {"task": "query"},
+        "no task": {"task": ""},
+        "an evaluation with a model in its vector": {"task": "evaluate"},
+        "an evaluation with floats": {"task": "evaluate", "wide": 12},
+        "an evaluation with integers": {"task": "evaluate", "body": 0},
+        "weighted by nothing": {"weighted_by": ""},
+        "weighted by 65 characters": {"weighted_by": "w" * 65},
+        "metrics out of order": {"metrics": named([["loss", 0], ["accuracy", 0]])},
+        "a metric twice": {"metrics": named([["loss", 0], ["loss", 0]])},
+        "a metric without a name": {"metrics": named([["", 0]])},
+        "a metric's name of 65 characters": {"metrics": named([["m" * 65, 0]])},
+        "a list of 65 numbers": {"metrics": named([["loss", 65]]), "wide": 140},
+        "65 numbers together": {"metrics": named([["a", 64], ["b", 0]]), "wide": 140},
+        "names, and yet not known": {
+            "metrics": {"named": [["loss", 0]], "open": True},
+            "wide": 309,
+        },
+        "no room for names that are not known": {"metrics": named([]) | {"open": True}},
         "one survivor": {"min_survivors": 1},
         "more survivors than peers": {"min_survivors": 6},
         "a model digest of 20 bytes": {"model_digest": "00" * 20},

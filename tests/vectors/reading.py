@@ -17,6 +17,7 @@ from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.quantise import Quantiser
 from smpcfl.protocol.ring import Layout
 from smpcfl.protocol.signing import KeyTable
+from smpcfl.protocol.summed_metrics import Metrics
 from smpcfl.protocol.ticket import SignedTicket, Ticket
 from vectors.files import LOCAL, Json, load, named
 
@@ -46,6 +47,18 @@ def layout(given: Json) -> Layout:
 
 def quantiser(given: Json) -> Quantiser:
     return Quantiser(given["width"], real(given["clip"]), given["weight_cap"], given["cohort"])
+
+
+def metrics(given: Json) -> Metrics:
+    return Metrics(tuple((name, length) for name, length in given["named"]), given["open"])
+
+
+def reported(given: Json) -> dict[str, Any]:
+    """What an app reports, by name."""
+    return {
+        name: [real(item) for item in value] if isinstance(value, list) else real(value)
+        for name, value in given.items()
+    }
 
 
 def arrays(given: list[Json]) -> dict[str, np.ndarray]:
@@ -100,6 +113,8 @@ def ticket_of(fields: Json, signature: str = "") -> SignedTicket:
     }
     plain |= {name: int(fields[name]) for name in ("run", "serial")}
     plain |= {"clip": real(fields["clip"]), "deadlines": pb.Deadlines(**fields["deadlines"])}
+    named_ = [pb.Metric(name=name, length=length) for name, length in fields["metrics"]["named"]]
+    plain |= {"metrics": pb.Metrics(named=named_, open=fields["metrics"]["open"])}
     return wire.ticket_from_proto(
         pb.SignedTicket(ticket=pb.Ticket(**plain), signature=raw(signature))
     )
@@ -173,6 +188,7 @@ def agreement(fields: Json) -> messages.Agreement:
         peer=fields["peer"],
         signature=raw(fields["signature"]),
         failure_sum=None if total is None else whole(total),
+        earlier=raw(fields["earlier"]),
     )
 
 

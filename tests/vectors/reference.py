@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -25,7 +27,7 @@ Vector = tuple[list[int], list[int]]
 
 
 def canonical(domain: str, *items: Any) -> bytes:
-    return b"".join(map(_item, ("smpcfl/v1/" + domain, *items)))
+    return b"".join(map(_item, ("smpcfl/v2/" + domain, *items)))
 
 
 def _item(item: Any) -> bytes:
@@ -194,12 +196,72 @@ def half_up(total: int, weight: int) -> int:
     return (2 * total + weight) // (2 * weight)
 
 
-def fixed_point(mean_loss: float, examples: int) -> int:
-    """Half to even, as IEEE rounds."""
-    scaled = mean_loss * examples * 2**20
-    low = math.floor(scaled)
-    rest = scaled - low
-    return low + (rest > 0.5 or (rest == 0.5 and low % 2))
+TRAILER = "peers contributors reporters weight examples clipped roomy capped"
+
+
+def units(value: float, examples: int) -> int:
+    """Half up; exact, as a double is a fraction."""
+    return math.floor(Fraction(value) * examples * 2**40 + Fraction(1, 2))
+
+
+def metric_words(values: Mapping[str, Any], examples: int) -> list[int]:
+    """Of named values, each a number or a list of them."""
+    words = []
+    for name in sorted(values):
+        for value in values[name] if isinstance(values[name], list) else [values[name]]:
+            high, low = divmod(units(value, examples), 2**48)
+            words += [low, high % 2**64]
+    return words
+
+
+def open_words(values: Mapping[str, Any], examples: int) -> list[int]:
+    """Room for 64 numbers, then the hash of the names' text, then the text."""
+    words = metric_words(values, examples)
+    text = names_text({n: len(v) if isinstance(v, list) else 0 for n, v in values.items()}).ljust(
+        1020, b" "
+    )
+    pieces = [hashlib.sha256(text).digest()[:6]]
+    pieces += [text[6 * place : 6 * place + 6] for place in range(170)]
+    return words + [0] * (128 - len(words)) + [int.from_bytes(piece, "little") for piece in pieces]
+
+
+def names_text(lengths: Mapping[str, int]) -> bytes:
+    parts = [f'["{_escaped(name)}",{lengths[name]}]' for name in sorted(lengths)]
+    return ("[" + ",".join(parts) + "]").encode("ascii")
+
+
+def _escaped(name: str) -> str:
+    short = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r"}
+    short |= {"\t": "\\t", "\f": "\\f", "\b": "\\b"}
+    text = ""
+    for letter in name:
+        if letter in short or " " <= letter <= "~":
+            text += short.get(letter, letter)
+            continue
+        wide = letter.encode("utf-16-be").hex()
+        text += "".join("\\u" + wide[at : at + 4] for at in range(0, len(wide), 4))
+    return text
+
+
+def metric_means(named: Iterable[Sequence[Any]], words: Sequence[int], examples: int) -> Any:
+    """By name, from the words of a sum."""
+    numbers = [
+        float(Fraction(two_s_complement(high, 64) * 2**48 + low, examples * 2**40))
+        for low, high in zip(words[::2], words[1::2], strict=False)
+    ]
+    found: dict[str, Any] = {}
+    for name, length in named:
+        found[name] = numbers[:length] if length else numbers[0]
+        del numbers[: length or 1]
+    return found
+
+
+def metric_names(words: Sequence[int], peers: int) -> list[list[Any]]:
+    """From the last 171 of the words of a sum, where all peers' names are the same."""
+    pieces = [(word // peers).to_bytes(6, "little") for word in words]
+    text = b"".join(pieces[1:])
+    assert pieces[0] == hashlib.sha256(text).digest()[:6]
+    return list(json.loads(text))
 
 
 def release_ms(training_ms: int, earlier_ms: int) -> int:
@@ -217,7 +279,9 @@ DEADLINES = "exchange ready train upload agree unmask"
 
 def ticket(fields: Mapping[str, Any]) -> bytes:
     deadlines = [fields["deadlines"][name] for name in DEADLINES.split()]
-    ends = [fields["model_digest"], fields["config_digest"], fields["version"]]
+    metrics = [fields["metrics"]["named"], int(fields["metrics"]["open"])]
+    ends = [fields["model_digest"], fields["config_digest"], fields["task"], fields["weighted_by"]]
+    ends += [metrics, fields["version"]]
     return canonical("ticket", *(fields[name] for name in TICKET.split()), deadlines, *ends)
 
 
@@ -233,9 +297,8 @@ def header(fields: Mapping[str, Any]) -> bytes:
 
 def agreement(fields: Mapping[str, Any]) -> bytes:
     total = -1 if fields["failure_sum"] is None else fields["failure_sum"]
-    return canonical(
-        "agreement", fields["ticket_digest"], fields["survivors_digest"], fields["peer"], total
-    )
+    ends = (fields["peer"], total, fields["earlier"])
+    return canonical("agreement", fields["ticket_digest"], fields["survivors_digest"], *ends)
 
 
 def survivors(ticket_digest: bytes, size: int, chosen: Iterable[int], headers: bytes) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 
 import vectors.test_hashes
 import vectors.test_messages
+import vectors.test_metrics
 import vectors.test_numbers
 import vectors.test_policy
 import vectors.test_rounds

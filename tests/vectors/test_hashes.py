@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from smpcfl.flower.shared.records import content_digest
 from smpcfl.protocol import merkle
@@ -86,7 +87,7 @@ def test_the_digest_of_what_a_client_app_sees(given: Json, found: Json) -> None:
         return {setting["key"]: item_of(setting["value"]) for setting in settings}
 
     kinds: dict[str, Any] = {
-        "ArrayRecord": lambda settings: ArrayRecord(),
+        "ArrayRecord": lambda names: ArrayRecord({name: Array(np.zeros(2)) for name in names}),
         "ConfigRecord": lambda settings: ConfigRecord(values(settings)),
         "MetricRecord": lambda settings: MetricRecord(values(settings)),
     }
@@ -97,7 +98,13 @@ def test_the_digest_of_what_a_client_app_sees(given: Json, found: Json) -> None:
     )
     ordered = [[key, plain(config[key])] for key in sorted(config)]
     listed = [
-        [i["name"], i["kind"], [[k, plain(v)] for k, v in values(i["contents"]).items()]]
+        [
+            i["name"],
+            i["kind"],
+            i["contents"]
+            if i["kind"] == "ArrayRecord"
+            else [[k, plain(v)] for k, v in values(i["contents"]).items()],
+        ]
         for i in given["records"]
         if i["name"] != "smpcfl"
     ]
@@ -121,6 +128,7 @@ def test_the_digest_that_a_ledger_keeps(given: Json, found: Json) -> None:
         real(fields["clip"]),
         fields["weight_cap"],
         fields["width"],
+        fields["weighted_by"],
     )
     assert reference.digest("configuration", *parts).hex() == found["digest"]
 

@@ -51,6 +51,9 @@ GOOD = ("given", "found")
 BAD = ("given", "reason")
 
 
+TEXTS = ("mode", "task", "weighted_by")
+
+
 def values(fields: Json, *integers: str) -> Json:
     """Fields for the reference: hex as bytes, where a field is not text or a number."""
     found: Json = {}
@@ -60,7 +63,7 @@ def values(fields: Json, *integers: str) -> Json:
         elif name == "counting":
             found[name] = [[index, raw(hash_)] for index, hash_ in value]
         else:
-            found[name] = raw(value) if isinstance(value, str) and name != "mode" else value
+            found[name] = raw(value) if isinstance(value, str) and name not in TEXTS else value
     return found
 
 
@@ -258,7 +261,11 @@ def _survivors_signed(fields: Json) -> tuple[bytes, bytes]:
 def _agreement_signed(fields: Json) -> tuple[bytes, bytes]:
     plain = values(fields, "failure_sum")
     ours = agreement_bytes(
-        plain["ticket_digest"], plain["survivors_digest"], plain["peer"], plain["failure_sum"]
+        plain["ticket_digest"],
+        plain["survivors_digest"],
+        plain["peer"],
+        plain["failure_sum"],
+        plain["earlier"],
     )
     return ours, reference.agreement(plain)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smpcfl.protocol.admission import Admission
-from smpcfl.protocol.ledger import Ledger, Seen
+from smpcfl.protocol.ledger import Latest, Ledger, Seen
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.ticket import Ticket
 from vectors.files import Json, bad, good
@@ -13,6 +13,7 @@ from vectors.reading import keyring, raw, raws, refuses, ticket, ticket_fields, 
 
 GOOD = ("given", "found")
 BAD = ("given", "reason")
+NOW_MS = 1_700_000_000_000
 
 
 def policy_of(given: Json) -> Policy:
@@ -64,6 +65,36 @@ def test_survivor_sets_that_a_ledger_allows(given: Json, found: Json) -> None:
 @pytest.mark.parametrize(BAD, bad("ledger", "agree"))
 def test_survivor_sets_that_a_ledger_refuses(given: Json, reason: str) -> None:
     refuses(reason, lambda: agreed(given))
+
+
+@pytest.mark.parametrize(GOOD, good("ledger", "history"))
+def test_what_a_peer_follows_of_one_ticket_after_another(given: Json, found: Json) -> None:
+    ledger, policy = Ledger(), Policy()
+    base = ticket_fields("five peers") | {"cohort": given["cohort"], "threshold": 7}
+    for item, reason in zip(given["tickets"], found["refused"], strict=True):
+        changes: Json = {"task": item["task"], "model_digest": f"{item['model']:02x}" * 32}
+        if item["task"] == "evaluate":
+            changes |= {"body": 0, "wide": 12}
+        one, at_ms = ticket_of(base | changes).ticket, NOW_MS + item["at_ms"]
+
+        def follow(one: Ticket = one, at_ms: int = at_ms, item: Json = item) -> None:
+            ledger.check(one, policy, at_ms)
+            ledger.accept(one, at_ms)
+            ledger.agree(one, item["survivors"], policy)
+            ledger.answer(one, item["failed"])
+
+        if reason:
+            refuses(reason, follow)
+        else:
+            follow()
+
+
+@pytest.mark.parametrize(GOOD, good("ledger", "evaluators"))
+def test_the_cohort_that_may_evaluate(given: Json, found: Json) -> None:
+    latest = Latest(survivors=frozenset(given["cohort"][j] for j in given["trained"]))
+    peers = [given["cohort"][j] for j in given["peers"]]
+    ours = Ledger(latest=latest).evaluators(peers, Policy())
+    assert sorted(ours) == [given["cohort"][j] for j in found["cohort"]]
 
 
 @pytest.mark.parametrize(GOOD, good("ledger", "apart"))

@@ -17,7 +17,7 @@ from smpcfl.protocol.dealing import check_ready
 from smpcfl.protocol.messages import Confirmation, Ready, Upload
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.policy import Policy
-from smpcfl.protocol.quantise import decode_update
+from smpcfl.protocol.quantise import decode_update, encode_update
 from smpcfl.protocol.signing import signer
 from smpcfl.protocol.survivors import survivors_digest
 from vectors import reading, reference
@@ -38,7 +38,7 @@ from vectors.reading import (
     whole,
 )
 from vectors.test_messages import values
-from vectors.test_numbers import encoded
+from vectors.test_numbers import Draws, encoded
 
 (ROUND,) = good("round", "round")
 (ADDITIVE,) = good("additive", "round")
@@ -82,9 +82,11 @@ def test_what_each_peer_adds(update: Json) -> None:
     fields = ticket_fields(GIVEN["ticket"])
     quantiser = {name: fields[name] for name in ("width", "clip", "weight_cap")} | {"cohort": 5}
     if update["failed"]:
-        assert expected == (bytes(26) + b"\x01" + bytes(71)).hex()
+        assert expected == (bytes(10 + 8 * 6) + b"\x01" + bytes(8 * 8 - 1)).hex()
     else:
-        whole_ = update | {"quantiser": quantiser, "given": GIVEN["model"]}
+        words = reference.metric_words(reading.reported(update["values"]), update["examples"])
+        rest = {"quantiser": quantiser, "given": GIVEN["model"], "metrics": words, "reports": True}
+        whole_ = update | rest
         assert encoded(whole_).tobytes().hex() == expected
 
 
@@ -132,6 +134,11 @@ def test_what_unmasks_and_what_comes_out() -> None:
         n: a.tolist() for n, a in arrays(FOUND["new_model"]).items()
     }
     assert counters.peers - counters.contributors == FOUND["failed"]
+    words = total.wide[2:6]
+    means = one.metrics.decode(words, counters.reporters, counters.examples)
+    assert means == reading.reported(FOUND["means"])
+    named = FIELDS["metrics"]["named"]
+    assert means == reference.metric_means(named, words.tolist(), int(total.wide[6 + 4]))
 
 
 def sent(given: Json) -> Upload:
@@ -305,6 +312,57 @@ def test_the_masks_come_off_by_the_text() -> None:
         addend = reference.elements(raw(FOUND["addends"][peer]), *SHAPE[:2])
         expected = reference.added(expected, addend, width)
     assert total == expected
+
+
+# -- an evaluation ------------------------------------------------------------------------------------------
+
+(EVALUATION,) = good("evaluation", "round")
+
+
+def test_an_evaluation() -> None:
+    given, found = EVALUATION.values
+    signed, ring = signed_ticket(given["ticket"]), keyring()
+    rounds = {
+        peer: PeerRound(signed, peer, Policy(), sign(peer), ring, tape(entropy))
+        for peer, entropy in given["entropy"].items()
+    }
+    one, addends = signed.ticket, {}
+    for item in given["updates"]:
+        values_ = reading.reported(item["values"])
+        addends[item["peer"]] = encode_update(
+            one.quantiser,
+            {},
+            {},
+            examples=item["examples"],
+            metrics=one.metrics.encode(values_, item["examples"], 5),
+            rng=Draws([]),  # type: ignore[arg-type]
+        )
+    assert {peer: addend.tobytes().hex() for peer, addend in addends.items()} == found["addends"]
+    run = Driven(rounds, AggregatorRound(signed, sign("aggregator"), ring), addends)
+    total = run.run()
+    assert total.tobytes().hex() == found["total"]
+    assert {peer: upload.vector.hex() for peer, upload in run.uploads.items()} == found["uploads"]
+    nothing, counted = decode_update(one.quantiser, {}, total, 5)
+    assert nothing == {}
+    means = one.metrics.decode(total.wide[:-8], counted.reporters, counted.examples)
+    assert means == reading.reported(found["means"])
+
+
+def test_an_evaluation_by_the_text() -> None:
+    given, found = EVALUATION.values
+    total = [0] * (299 + 8)
+    cap = ticket_fields(given["ticket"])["weight_cap"]
+    for item in given["updates"]:
+        examples = item["examples"]
+        words = reference.open_words(reading.reported(item["values"]), examples)
+        words += [1, 1, 1, min(examples, cap), examples, 0, 1, 0]
+        assert reference.joined(([], words), 16).hex() == found["addends"][item["peer"]]
+        _, total = reference.added(([], total), ([], words), 16)
+    assert reference.joined(([], total), 16).hex() == found["total"]
+    named = reference.metric_names(total[128:299], 5)
+    assert named == [["loss", 0], ["recall", 2]]
+    means = reference.metric_means(named, total, total[299 + 4])
+    assert means == reading.reported(found["means"])
 
 
 # -- additive -----------------------------------------------------------------------------------------------

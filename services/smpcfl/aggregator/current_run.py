@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from ..base.files import write_private
+from ..base.state import State
 from ..protocol.errors import LocalError
 from .flower_runs import Runs
 
 COMPLETED, STOPPED, FAILED = "completed", "stopped", "failed"
+ROUNDS_KEYS = ("num-rounds", "num-server-rounds")  # one of these in an app's configuration
 _POLL_S = 0.1
 _KINDS = {"run": int, "config": dict, "first": dict}  # of the members that are no text
 
@@ -43,8 +45,13 @@ class Training:
     def over(self) -> bool:
         return self.ended in (COMPLETED, STOPPED)
 
+    @property
+    def rounds(self) -> int | float | str | bool | None:
+        """How many there are to be, if the configuration says."""
+        return next((self.config[key] for key in ROUNDS_KEYS if key in self.config), None)
+
     def __str__(self) -> str:
-        rounds = self.config.get("num-rounds")
+        rounds = self.rounds
         about = [f"{rounds} rounds"] if rounds is not None else []
         about += [f"mode {self.mode}"] if self.mode else []
         return f"run {self.run} ({', '.join(about)})" if about else f"run {self.run}"
@@ -72,12 +79,45 @@ def save(path: Path, training: Training) -> None:
 
 
 async def submit(runs: Runs, path: Path, training: Training) -> Training:
-    """Hands the run to Flower; LocalError if it is refused. Kept before and after, in case of a crash."""
+    """Hands the run to Flower; LocalError if it is refused. Kept before and after, in case of a crash.
+
+    The run returned is at its end if `smpcfl stop` came in between.
+    """
     training = replace(training, flower_run="", ended="", reason="")
     save(path, training)
-    training = replace(training, flower_run=await runs.start(Path(training.app), training.config))
+    flower_run = await runs.start(Path(training.app), training.config)
+    kept = load(path)
+    if kept is not None and kept.run == training.run and kept.ended:
+        await runs.stop(flower_run)
+        return kept
+    training = replace(training, flower_run=flower_run)
     save(path, training)
+    with State(path.parent).runs.open("a") as file:
+        file.write(json.dumps({"run": training.run, "flower_run": flower_run}) + "\n")
     return training
+
+
+def carried(path: Path) -> dict[int, list[str]]:
+    """The Flower runs that carried each run, the oldest first, from `runs.jsonl`."""
+    found: dict[int, list[str]] = {}
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            entry = json.loads(text)
+            found.setdefault(int(entry["run"]), []).append(str(entry["flower_run"]))
+        except (ValueError, KeyError, TypeError):
+            continue  # a line torn by a crash
+    return found
+
+
+def end(path: Path, found: Training, how: str, reason: str = "") -> bool:
+    """Notes how `found` ended, unless that is not how it stands any more. Whether it did.
+
+    OSError if it cannot be written.
+    """
+    if load(path) != found:
+        return False
+    save(path, replace(found, ended=how, reason=reason))
+    return True
 
 
 def of_flower_run(path: Path, flower_run: str, patience_s: float = 30.0) -> Training | None:

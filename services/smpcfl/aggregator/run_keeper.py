@@ -19,7 +19,7 @@ from ..protocol.errors import LocalError
 from . import current_run
 from .checkpoint import Checkpoints
 from .current_run import COMPLETED, FAILED, STOPPED, Training
-from .flower_runs import Runs
+from .flower_runs import Runs, raised
 
 log = logging.getLogger("smpcfl.aggregator")
 _SETTLE_S = 4.0
@@ -69,6 +69,7 @@ class Trainer:
         self._path = State(settings.state).training
         self._checkpoints = Checkpoints(State(settings.state).checkpoints)
         self._seen = ""
+        self._told = ""
         self._starts_before = 0
         self._done_before = 0
         self._fruitless = 0
@@ -77,6 +78,8 @@ class Trainer:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
         found = current_run.load(self._path)
+        if found is not None and found.ended:
+            self._told = found.flower_run
         if found is not None and not found.over:
             if found.mode in ("", self._settings.mode):
                 await self._go_on(found, stop)
@@ -155,6 +158,9 @@ class Trainer:
         """Not before there is room: a full disk would end it at once."""
         refused = 0
         while not stop.is_set():
+            kept = current_run.load(self._path)
+            if kept is not None and kept.run == wanted.run and kept.ended == STOPPED:
+                return  # `smpcfl stop`
             try:
                 files.check(self._settings.state, files.AGGREGATOR_BYTES)
             except files.StorageError as error:
@@ -172,6 +178,8 @@ class Trainer:
                         return
                 await wait_for(stop, _RETRY_S)
                 continue
+            if submitted.ended:
+                return  # `smpcfl stop`
             log.info("run %d is submitted, as Flower run %s", wanted.run, submitted.flower_run)
             self._note(submitted)
             return
@@ -187,7 +195,11 @@ class Trainer:
     async def _look(self, stop: asyncio.Event) -> None:
         """Notes how the run in hand ended, whoever started it; goes on with it if it was cut off."""
         found = current_run.load(self._path)
-        if found is None or found.ended or not found.flower_run:
+        if found is None or not found.flower_run:
+            return
+        if found.ended:
+            if found.flower_run != self._told:  # as `smpcfl run` or `smpcfl stop` saw first
+                self._tell(found)
             return
         if found.flower_run != self._seen:
             named = self._named(found)
@@ -196,7 +208,7 @@ class Trainer:
             found = named
             self._note(found)
             self._fruitless = 0
-        done = self._checkpoints.newest_round(found.run) == found.config.get("num-rounds")
+        done = self._checkpoints.newest_round(found.run) == found.rounds
         now = asyncio.get_running_loop().time()
         if not done and now - self._asked < _ASK_S:
             return
@@ -208,12 +220,13 @@ class Trainer:
             self._end(found, STOPPED)
         elif status.startswith("finished"):
             words = await self._runs.last_words(found.flower_run)
+            details = await self._runs.details(found.flower_run)
             log.error("Flower run %s %s\n%s", found.flower_run, status, words)
-            if self._worth_another(found):
+            if not raised(details, words) and self._worth_another(found):
                 log.warning("going on with run %d", found.run)
                 await self._submit(found, stop)
             else:
-                self._end(found, FAILED, f"{status}\n{words}")
+                self._end(found, FAILED, f"{details or status}\n{words}")
 
     def _named(self, found: Training) -> Training:
         """With what `smpcfl run`, a process of its own, does not know of this one's settings."""
@@ -226,7 +239,7 @@ class Trainer:
         self._done_before = self._checkpoints.newest_round(submitted.run) or 0
 
     def _worth_another(self, found: Training) -> bool:
-        """Not if it failed again, without a round in between and without an accident to blame."""
+        """Of what was cut off: not if that happens again, without a round or a new SuperLink in between."""
         done = self._checkpoints.newest_round(found.run) or 0
         if self._starts() > self._starts_before or done > self._done_before:
             self._fruitless = 0
@@ -238,25 +251,32 @@ class Trainer:
         try:
             current_run.save(self._path, changed)
         except OSError as error:
-            log.error("cannot store the state of run %d: %s; make room", changed.run, error)
+            self._cannot_store(changed, error)
             return False
         return True
 
     def _end(self, found: Training, how: str, reason: str = "") -> None:
-        if current_run.load(self._path) != found:
-            return  # `smpcfl run` has put another one there
-        if not self._save(replace(found, ended=how, reason=reason)):
-            return  # it is looked at again
+        try:
+            if current_run.end(self._path, found, how, reason):
+                self._tell(replace(found, ended=how))
+        except OSError as error:
+            self._cannot_store(found, error)  # it is looked at again
+
+    def _cannot_store(self, run: Training, error: OSError) -> None:
+        log.error("cannot store the state of run %d: %s; make room", run.run, error)
+
+    def _tell(self, over: Training) -> None:
+        self._told = over.flower_run
         self._metrics.rounds_left.set(0)
-        if how == COMPLETED:
-            log.info("%s is complete; start another with `smpcfl run`", found)
-        elif how == STOPPED:
-            log.info("%s was stopped; start another with `smpcfl run`", found)
+        if over.ended == COMPLETED:
+            log.info("%s is complete; start another with `smpcfl run`", over)
+        elif over.ended == STOPPED:
+            log.info("%s was stopped; start another with `smpcfl run`", over)
         else:
             log.error(
                 "run %d failed; start the aggregator again to go on with it, or another run with"
                 " `smpcfl run`",
-                found.run,
+                over.run,
             )
 
     async def _settled_peers(self, stop: asyncio.Event) -> int:

@@ -108,6 +108,12 @@ class Settings:
         "most configurations under which this peer trains on one and the same model",
         services="p",
     )
+    weighted_by: str = _option(
+        "num-examples",
+        "metrics of the app that a strategy may weigh this peer's update by (`weighted_by_key`), with commas,"
+        " or 'any'; no model that is sent may shift them",
+        services="p",
+    )
     given_seed: str = _option(
         "off",
         "'on' lets the aggregator give the seed of this peer's rounding, so that runs can be repeated",
@@ -159,6 +165,11 @@ class Settings:
         for name in ("tickets_per_hour", "configurations"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{_sources(name)} is {getattr(self, name)}: at least 1")
+        if not all(self.weighted_by.split(",")):
+            raise ConfigError(
+                f"{_sources('weighted_by')} is {self.weighted_by!r}: names of metrics with commas between"
+                " them, or 'any'"
+            )
         self.pinned()
         if self.rounds < 0:
             raise ConfigError(f"rounds is {self.rounds}: at least 0")

@@ -95,6 +95,16 @@ class State:
         return self.path / "training.json"
 
     @property
+    def runs(self) -> Path:
+        """Which Flower runs carried each training run."""
+        return self.path / "runs.jsonl"
+
+    @property
+    def apps(self) -> Path:
+        """The files of each app as it was last started."""
+        return self.path / "apps.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..aggregator.current_run import ROUNDS_KEYS
 from ..protocol.errors import LocalError
 
-_ROUNDS = ("num-rounds", "num-server-rounds")
 _SEED = ("seed",)
 
 
@@ -31,7 +31,7 @@ def app_config(app: Path, number: int | None, seed: int | None) -> dict[str, int
     """What to change in the app's own configuration; LocalError if it has no key for it."""
     known = declared(app)
     changes = {}
-    for option, value, keys in (("--rounds", number, _ROUNDS), ("--seed", seed, _SEED)):
+    for option, value, keys in (("--rounds", number, ROUNDS_KEYS), ("--seed", seed, _SEED)):
         if value is None:
             continue
         key = next((key for key in keys if key in known), None)
@@ -47,7 +47,7 @@ def app_config(app: Path, number: int | None, seed: int | None) -> dict[str, int
 
 def rounds_of(config: Mapping[str, Any]) -> int | None:
     """As an app's configuration has it; None if it does not say."""
-    return _number(config, _ROUNDS)
+    return _number(config, ROUNDS_KEYS)
 
 
 def seed_of(config: Mapping[str, Any]) -> int | None:

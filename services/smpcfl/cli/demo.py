@@ -30,6 +30,7 @@ from ..reports import report
 from ..reports.html import decimal
 from ..reports.report import RoundRecord
 from .app_config import app_config, declared, rounds_of, seed_of
+from .peer_logs import first_traceback
 from .stack import Stack
 
 _START_S = 120.0
@@ -180,13 +181,16 @@ def _train(
             progress.update(task, description=f"{mode}: done")
             records = kept.read(stack.aggregator.records)[:number]
         _save(State(folder / "aggregator").results, results)
+        if all(record.outcome == "void" for record in records):
+            console.print(first_traceback(folder), highlight=False, markup=False, soft_wrap=True)
         return records
     except LocalError as error:
         kept_at = Path(tempfile.gettempdir()) / f"smpcfl-logs-{folder.name}"
         kept_at.mkdir(exist_ok=True)
         for path in [*folder.glob("*.log"), *folder.glob("*/log/*.log")]:
             shutil.copy(path, kept_at / f"{path.parent.parent.name}-{path.name}")
-        raise LocalError(f"{error}\nall logs: {kept_at}") from error
+        why = (str(error), first_traceback(folder), f"all logs: {kept_at}")
+        raise LocalError("\n".join(filter(None, why))) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -32,7 +32,7 @@ try it:        smpcfl demo
 try your app:  smpcfl compare --app DIR
 containers:    docker compose up --build --scale peer=8
 in your app:   ClientApp(mods=[smpcfl.flower.secure_mod])
-               SecureStrategy(FedAvg(fraction_evaluate=0.0))
+               SecureStrategy(FedAvg())
 """
 
 
@@ -87,17 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     hashed.add_argument("app", type=Path, metavar="DIR", help="folder with pyproject.toml")
     hashed.set_defaults(run=_hash)
-    again = commands.add_parser("run", help="on the aggregator: start another training run")
-    again.add_argument(
-        "--rounds", type=_positive, default=None, help="number of rounds [default 5, or the app's]"
-    )
-    again.add_argument(
-        "--seed", type=int, default=None, help="seed [default: another one each time, or the app's]"
-    )
-    again.add_argument("--app", type=Path, default=None, help="a Flower app [default: the digits]")
-    again.add_argument("--state", default=None, help="the aggregator's state folder")
-    again.add_argument("--superlink-port", default=None, help="port of the SuperLink [9092]")
-    again.set_defaults(run=_run)
+    _add_runs(commands)
     status = commands.add_parser(
         "status", help="the roster (who is there), and how the last round went"
     )
@@ -107,6 +97,41 @@ def _parser() -> argparse.ArgumentParser:
     _add_membership(commands)
     _add_bench(commands)
     return parser
+
+
+def _add_runs(commands: Any) -> None:
+    again = commands.add_parser(
+        "run",
+        help="on the aggregator: start another training run, and follow it to its end",
+        description="Shows what the run waits for, what the app prints, a line for each round, and the"
+        " result. Ends with 0 if a round was completed, and with 1 if none was, the app failed, or the run"
+        " was stopped. Ctrl-C asks whether to stop the run; where nobody can be asked, it goes on (130).",
+    )
+    again.add_argument(
+        "--rounds", type=_positive, default=None, help="number of rounds [default 5, or the app's]"
+    )
+    again.add_argument(
+        "--seed", type=int, default=None, help="seed [default: another one each time, or the app's]"
+    )
+    again.add_argument("--app", type=Path, default=None, help="a Flower app [default: the digits]")
+    again.set_defaults(run=_run)
+    listed = commands.add_parser(
+        "runs", help="on the aggregator: the training runs, how each ended, rounds done"
+    )
+    listed.set_defaults(run=_runs)
+    stop = commands.add_parser(
+        "stop",
+        help="on the aggregator: stop a training run",
+        description="The run ends at once, and the aggregator does not go on with it; the global model of its"
+        " last round is kept.",
+    )
+    stop.add_argument(
+        "wanted", nargs="?", metavar="RUN", help="as `smpcfl runs` shows it [default: what goes on]"
+    )
+    stop.set_defaults(run=_stop)
+    for parser in (again, listed, stop):
+        parser.add_argument("--state", default=None, help="the aggregator's state folder")
+        parser.add_argument("--superlink-port", default=None, help="port of the SuperLink [9092]")
 
 
 def _add_local(parser: argparse.ArgumentParser) -> None:
@@ -304,9 +329,24 @@ def configure_log() -> None:
 def _run(options: argparse.Namespace) -> int:
     from .run import run_and_follow
 
+    return run_and_follow(_aggregators(options), options.rounds, options.seed, options.app)
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from .runs import show
+
+    return asyncio.run(show(_aggregators(options)))
+
+
+def _stop(options: argparse.Namespace) -> int:
+    from .runs import stop
+
+    return asyncio.run(stop(_aggregators(options), options.wanted))
+
+
+def _aggregators(options: argparse.Namespace) -> Settings:
     given = {key: getattr(options, key) for key in ("state", "superlink_port")}
-    settings = config.load(os.environ, given)
-    return asyncio.run(run_and_follow(settings, options.rounds, options.seed, options.app))
+    return config.load(os.environ, given)
 
 
 def _hash(options: argparse.Namespace) -> int:

@@ -1,13 +1,16 @@
-"""`smpcfl run`: starts a training run on a running stack, and shows its rounds as they complete."""
+"""`smpcfl run`: starts a training run on a running stack, and shows it until it ends."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ..aggregator import current_run, rounds_service
-from ..aggregator.current_run import COMPLETED, STOPPED, Training
+from ..aggregator import current_run, known_apps, rounds_service
+from ..aggregator.current_run import ROUNDS_KEYS, STOPPED, Training
 from ..aggregator.flower_runs import Runs
 from ..aggregator.run_keeper import run_config
 from ..base import files
@@ -15,58 +18,124 @@ from ..base.config import Settings
 from ..base.state import State
 from ..daemons.bundled import BUNDLED
 from ..protocol.errors import LocalError
-from ..reports.report import line
-from .app_config import app_config
+from .app_config import app_config, declared
+from .follow import Follower, result
+from .runs import at_the_aggregator, progress, stop
 
 _POLL_S = 1.0
 _POLLS = 20
 _ROUNDS = 5
+_INTERRUPTED = 130
+_PROJECT = "pyproject.toml"
 
 
-async def run_and_follow(
+class Started:
+    """One `smpcfl run`. `wanted` is the run, once it is being submitted; `submitted`: Flower has it.
+
+    `ask`: whether to stop it, on a terminal; None elsewhere.
+    """
+
+    def __init__(self, settings: Settings, ask: Callable[[str], str] | None) -> None:
+        self._settings = settings
+        self._state = State(settings.state)
+        self._runs = at_the_aggregator(settings)
+        self._ask = ask
+        self.wanted: Training | None = None
+        self.submitted = False
+
+    async def run(self, number: int | None, seed: int | None, app: Path | None) -> int:
+        """Exit code 0 if a round was completed. LocalError, with the reason, if the run ended otherwise.
+
+        `number` of rounds, `seed`: None leaves it to the settings, or to an `app`'s own configuration.
+        """
+        settings, state = self._settings, self._state
+        if app is None:
+            number = _ROUNDS if number is None else number
+            seeded = settings if seed is None else replace(settings, seed=seed)
+            wanted = Training(str(BUNDLED), run_config(seeded, number, settings.min_peers))
+        else:
+            config = app_config(app, number, seed)
+            wanted = Training(str(app.resolve()), {**_rounds(declared(app)), **config})
+            _show_app(app, state.apps)
+        files.check(settings.state, files.AGGREGATOR_BYTES)
+        last = await _last_one(self._runs, settings)
+        if last is not None:
+            wanted = replace(wanted, first=last.first)
+        self.wanted = wanted
+        await _submit(self._runs, settings, wanted)
+        self.submitted = True
+        _say(f"{wanted} is submitted")
+        follower = Follower(self._runs, settings.state, _write, _say, colour=sys.stdout.isatty())
+        over = await follower.to_the_end(wanted.run)
+        print(result(over, rounds_service.read(state.records), settings.mode), flush=True)
+        return 0
+
+    async def interrupted(self) -> int:
+        """After Ctrl-C: stops the run if that is wanted. The exit code."""
+        if self.wanted is None:
+            return _INTERRUPTED
+        run = self.wanted.run
+        if not self.submitted:
+            # None was going on before, so what is there is ours.
+            for flower_run in await self._runs.active():
+                await self._runs.stop(flower_run)
+            _say(f"run {run} was not started")
+        elif self._ask is not None and self._ask(f"\nstop run {run}? [y/N] ").lower() in (
+            "y",
+            "yes",
+        ):
+            await stop(self._settings, str(run))
+        else:
+            _say(f"run {run} goes on: `smpcfl runs` shows how far it is, `smpcfl stop` stops it")
+        return _INTERRUPTED
+
+
+def run_and_follow(
     settings: Settings, number: int | None, seed: int | None, app: Path | None
 ) -> int:
-    """Exit code 0 once all rounds are done; LocalError if the run failed. Ctrl-C leaves it going.
+    """See `Started.run`. Ctrl-C offers to stop the run, and leaves it going where nobody can be asked."""
+    on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    started = Started(settings, _ask if on_terminal else None)
+    try:
+        return asyncio.run(started.run(number, seed, app))
+    except KeyboardInterrupt:
+        return asyncio.run(started.interrupted())
 
-    `number` of rounds, `seed`: None leaves it to the settings, or to an `app`'s own configuration.
-    """
-    path = State(settings.state).records
-    if not State(settings.state).superlink.exists():
-        raise LocalError(
-            f"no aggregator keeps its state in {settings.state}: run this where `smpcfl aggregator`"
-            " runs (docker compose exec aggregator smpcfl run), or give --state"
+
+def _ask(question: str) -> str:
+    print(question, end="", file=sys.stderr, flush=True)
+    try:
+        return sys.stdin.readline().strip()
+    except KeyboardInterrupt:
+        return ""
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _show_app(app: Path, kept: Path) -> None:
+    """Its hash, and which of its files are others than when it was last started here."""
+    from ..daemons import app_files  # takes much of Flower with it
+
+    made = app_files.bundle_of(app)
+    name, digests = app_files.name_of(made), app_files.digests(made)
+    changed = app_files.changes(known_apps.load(kept).get(name, digests), digests)
+    print(f"app {app_files.hash_of(made)}: peers run it if their SMPCFL_APPS allows it", flush=True)
+    if changed:
+        print(f"since its last run here: {', '.join(changed)}", flush=True)
+    if left_out := app_files.left_out(app):
+        print(
+            f"not part of the app, because outside of its packages: {', '.join(left_out)}"
+            " (fab-include in [tool.flwr.app] would name them)",
+            flush=True,
         )
-    if app is None:
-        number = _ROUNDS if number is None else number
-        seeded = settings if seed is None else replace(settings, seed=seed)
-        wanted = Training(str(BUNDLED), run_config(seeded, number, settings.min_peers))
-    else:
-        from ..daemons.allowed_apps import hash_of  # takes much of Flower with it
-
-        wanted = Training(str(app.resolve()), app_config(app, number, seed))
-        print(f"app {hash_of(app)}: peers run it if their SMPCFL_APPS allows it", flush=True)
-    files.check(settings.state, files.AGGREGATOR_BYTES)
-    runs = Runs(settings.state, settings.superlink_port)
-    current = await _last_one(runs, settings)
-    if current is not None:
-        wanted = replace(wanted, first=current.first)
-    await _submit(runs, settings, wanted)
-    print(f"{wanted} is submitted", flush=True)
-    shown = 0
-    while True:
-        # First how it stands, then its records: none of the last ones is missed.
-        current = current_run.load(State(settings.state).training)
-        records = [record for record in rounds_service.read(path) if record.run == wanted.run]
-        for record in records[shown:]:
-            print(line(record, number), flush=True)
-        shown = len(records)
-        if current is None or current.run != wanted.run:
-            raise LocalError(f"run {wanted.run} was given up for another")
-        if current.ended == COMPLETED:
-            return 0
-        if current.ended:
-            raise LocalError(f"run {wanted.run} {current.ended}: {current.reason}")
-        await asyncio.sleep(_POLL_S)
+    known_apps.keep(kept, name, digests)
 
 
 async def _last_one(runs: Runs, settings: Settings) -> Training | None:
@@ -82,12 +151,20 @@ async def _last_one(runs: Runs, settings: Settings) -> Training | None:
         records = rounds_service.read(State(settings.state).records)
         if current is None or not records:
             break
-        last = (current.run, current.config.get("num-rounds"))
-        if (records[-1].run, records[-1].round) != last:
+        if (records[-1].run, records[-1].round) != (current.run, current.rounds):
             break
         await asyncio.sleep(_POLL_S)
-    busy = f"run {current.run}" if current is not None else "a run"
-    raise LocalError(f"{busy} is still going, and peers take part in one at a time")
+    going = f"run {current.run}" if current is not None and not current.ended else "a run"
+    done = f" ({progress(current, records)})" if current is not None and not current.ended else ""
+    raise LocalError(
+        f"{going} is still going{done}, and peers take part in one at a time: wait for it, or end it with"
+        " `smpcfl stop`"
+    )
+
+
+def _rounds(declared: Mapping[str, Any]) -> dict[str, int]:
+    """How many the app declares, in a form that the run keeps."""
+    return {key: declared[key] for key in ROUNDS_KEYS if isinstance(declared.get(key), int)}
 
 
 async def _submit(runs: Runs, settings: Settings, wanted: Training) -> None:

@@ -129,6 +129,7 @@ class Stack:
                     "min_cohort": max(3, min(5, self.peers)),
                     "given_seed": "on",
                     "tickets_per_hour": 3600,
+                    "weighted_by": "any",
                 },
             )
 

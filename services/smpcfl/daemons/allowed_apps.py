@@ -9,13 +9,12 @@ import hashlib
 import logging
 from pathlib import Path
 
-from flwr.cli.build import build_fab_from_disk
 from flwr.common.config import get_fab_config, get_metadata_from_config
 from flwr.supercore.constant import TaskType
 from flwr.supercore.run import Run
 
 from ..base.config import ANY_APP, BUNDLED_APP
-from ..protocol.errors import LocalError
+from . import app_files
 from .bundled import BUNDLED
 
 log = logging.getLogger("smpcfl.apps")
@@ -26,14 +25,11 @@ _ONLY = "this peer runs ClientApps only"
 
 
 def hash_of(app: Path) -> str:
-    """SHA-256, in hex, of the bundle that `flwr run` makes of the app in this folder.
+    """SHA-256, in hex, of the bundle that `smpcfl run` makes of the app in this folder.
 
     LocalError if there is none.
     """
-    try:
-        return hashlib.sha256(build_fab_from_disk(app)).hexdigest()
-    except (ValueError, OSError) as error:
-        raise LocalError(f"{app} is no Flower app: {error}") from error
+    return app_files.hash_of(app_files.bundle_of(app))
 
 
 class Apps:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,24 @@ def install(setting: str, folder: Path) -> None:
     """`setting`: as in `Settings.apps`. `folder`: of `run_apps`. LocalError if this Flower is another than
     we know, or the folder cannot be written."""
     run_apps.prepare(folder)
+    _run_apps_in_our_process(folder.parent / "bin")
     _verify_apps(Apps(setting), folder)
     _refuse_other_tasks()
     supernode_replies.install()
+
+
+def _run_apps_in_our_process(folder: Path) -> None:
+    """Flower starts `flwr-clientapp` by name: here it finds ours, in `folder`. It can name a missing mod."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        script = folder / TaskType.CLIENT_APP
+        # -P: the working directory of an app is nothing to import from.
+        module = "smpcfl.flower.client.app_process"
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m {module} "$@"\n')
+        script.chmod(0o700)
+    except OSError as error:
+        raise LocalError(f"cannot write to {folder}: {error.strerror}") from error
+    os.environ["PATH"] = os.pathsep.join([str(folder.resolve()), os.environ.get("PATH", "")])
 
 
 def _verify_apps(apps: Apps, folder: Path) -> None:

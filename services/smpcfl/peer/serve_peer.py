@@ -41,6 +41,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         members=frozenset(pinned),
         tickets_per_hour=settings.tickets_per_hour,
         max_configurations=settings.configurations,
+        weighted_by=() if settings.weighted_by == "any" else tuple(settings.weighted_by.split(",")),
     )
     peer = Peer(
         own,

@@ -9,7 +9,7 @@ from typing import TypeAlias, Union
 
 Item: TypeAlias = Union[int, float, bytes, str, "Sequence[Item]"]
 
-VERSION = 1
+VERSION = 2
 
 
 def canonical(domain: str, *items: Item) -> bytes:

@@ -95,9 +95,9 @@ class RemoteError(ProtocolError):
             text += f" (peer {peer})"
         if expected is not None or found is not None:
             text += f"; expected {expected}, found {found}"
-        super().__init__(_clean(text))
+        super().__init__(clean(text))
 
 
-def _clean(text: str) -> str:
-    """It may quote what another party sent, and goes into logs: one line of bounded length."""
+def clean(text: str) -> str:
+    """What another party sent, or a text that quotes it, for logs: one line of bounded length."""
     return "".join(c if c.isprintable() else "?" for c in text[:_LONGEST])

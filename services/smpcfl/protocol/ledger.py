@@ -86,7 +86,7 @@ class Latest:
     """What evaluations are measured by: digests of models, peer ids, Unix milliseconds.
 
     `trained`: on which model, and `survivors`: over whom, this peer last agreed to a sum of updates.
-    `awaited`: which model was evaluated, at `awaited_ms`, before any training on it.
+    `awaited`: which model was evaluated, at `awaited_ms`, and no training has begun since.
     """
 
     trained: bytes = b""
@@ -180,7 +180,7 @@ class Ledger:
         if waiting and ticket.model_digest not in (latest.awaited, latest.trained):
             raise RemoteError(
                 Reason.SECOND_EVALUATION,
-                "the model evaluated before has not been trained on since: train on it, or wait an hour",
+                "another model was evaluated before, and nothing trained since: train, or wait an hour",
             )
 
     def accept(self, ticket: Ticket, now_ms: int) -> None:
@@ -194,7 +194,7 @@ class Ledger:
             if model not in (latest.trained, latest.awaited):
                 self._keep_latest(replace(latest, awaited=model, awaited_ms=now_ms))
             return
-        if model == latest.awaited:
+        if latest.awaited:
             self._keep_latest(replace(latest, awaited=b"", awaited_ms=0))
         seen, asked = self._seen(ticket), configuration(ticket)
         if asked not in seen.configurations:
@@ -234,9 +234,9 @@ class Ledger:
         self._keep_latest(replace(self._latest, trained=ticket.model_digest, survivors=chosen))
 
     def _agree_to_evaluation(self, ticket: Ticket, chosen: frozenset[str], policy: Policy) -> None:
-        """Metrics of nearly one model are compared with those of the training before: so are their peers."""
-        if before := self._latest.survivors:
-            _check_apart(chosen, [before], difference(policy, withstands(ticket)))
+        """Metrics are compared with those of the training before, and of all on this very model."""
+        others = {self._latest.survivors, *self._seen(ticket).sets} - {frozenset()}
+        _check_apart(chosen, others, difference(policy, withstands(ticket)))
         self._keep(ticket, replace(self._seen(ticket), evaluated=True))
 
     def answer(self, ticket: Ticket, failed: int) -> None:
@@ -245,14 +245,14 @@ class Ledger:
         RemoteError for a second one over this model if either has such survivors: the sets are compared by
         who uploaded, and a zero more or less under one set is a peer more or less in the sum.
         """
-        if ticket.task == EVALUATE:
-            return  # one alone is ever agreed to
         seen = self._seen(ticket)
         if seen.answered and (seen.failed or failed):
             raise RemoteError(
                 Reason.CONFLICTING_SURVIVORS,
                 "another sum over this model was answered, and training failed on somebody in one of them",
             )
+        if ticket.task == EVALUATE:
+            return  # trainings go on, whoever failed there
         self._keep(ticket, replace(seen, answered=True, failed=bool(failed)))
 
     # -- for the aggregator, which asks itself what peers will agree to ---------------------------------

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 
 from .errors import LocalError, Reason, RemoteError
 from .ring import WIDTHS
-from .ticket import HOUR_MS, LARGEST_CAP, LARGEST_CLIP, LEAST_CAP, LEAST_CLIP, MODES, SEEDED, Ticket
+from .ticket import (
+    EXAMPLES,
+    HOUR_MS,
+    LARGEST_CAP,
+    LARGEST_CLIP,
+    LEAST_CAP,
+    LEAST_CLIP,
+    MODES,
+    SEEDED,
+    Ticket,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,9 @@ class Policy:
     """Over one model, of configuration, clip, weight cap and width together."""
     min_difference: int = 3
     """Of two survivor sets over one model, in peers."""
+    weighted_by: tuple[str, ...] = (EXAMPLES,)
+    """Metrics that may weigh this peer's update; any if empty. With a loss, models could be crafted on which
+    one peer's weight is a million times that of the others: then the sum is its update."""
 
     def __post_init__(self) -> None:
         if self.min_cohort < 3 or self.min_survivors < 3:
@@ -74,6 +87,13 @@ class Policy:
         if ticket.width not in self.widths:
             raise RemoteError(
                 Reason.POLICY_RANGE, "width", expected=self.widths, found=ticket.width
+            )
+        if self.weighted_by and ticket.weighted_by not in self.weighted_by:
+            raise RemoteError(
+                Reason.POLICY_RANGE,
+                "weighted_by (allow it with SMPCFL_WEIGHTED_BY, if no model shifts it)",
+                expected="/".join(self.weighted_by),
+                found=ticket.weighted_by,
             )
         for name, least, most, found in limits:
             if not least <= found <= most:

@@ -50,7 +50,7 @@ class Metrics:
         names = [name for name, _ in self.named]
         good = (
             names == sorted(set(names))
-            and all(0 < len(name) <= MOST_NAME for name in names)
+            and all(0 < len(name) <= MOST_NAME and _is_text(name) for name in names)
             and all(0 <= length <= MOST_NUMBERS for _, length in self.named)
             and self.numbers <= MOST_NUMBERS
             and not (self.open and self.named)
@@ -140,29 +140,37 @@ class Metrics:
         }
 
 
-def _numbers(name: str, value: Value, examples: int, cohort: int) -> list[int]:
+def _numbers(name: str, given: Value, examples: int, cohort: int) -> list[int]:
     bound = (2**63 - 1) // cohort
     result = []
-    for number in value if isinstance(value, list) else [value]:
-        if not math.isfinite(number):
-            raise LocalError(f"metric {name!r} is {number}")
+    for number in given if isinstance(given, list) else [given]:
+        try:
+            value = float(number)
+        except OverflowError:
+            value = math.inf
+        if not math.isfinite(value):
+            raise LocalError(f"metric {name!r} is {value}")
         # Exact whatever its size: a float is a fraction.
-        above, below = float(number).as_integer_ratio()
+        above, below = value.as_integer_ratio()
         units = (2 * above * examples * 2**_UNIT_BITS + below) // (2 * below)
         if abs(units >> _LOW_BITS) >= bound:
-            raise LocalError(f"metric {name!r} is {number}, over {examples} examples: too large")
+            raise LocalError(f"metric {name!r} is {value}, over {examples} examples: too large")
         result.append(units)
     return result
 
 
 def _letters(metrics: Metrics) -> Elements:
     """The text of the names, and a hash of it first; LocalError if it is too long."""
+    text = _text(metrics)
+    pieces = [_hash(text), *(text[at : at + _LETTERS] for at in range(0, _TEXT, _LETTERS))]
+    return np.array([int.from_bytes(piece, "little") for piece in pieces], WIDE)
+
+
+def _text(metrics: Metrics) -> bytes:
     text = json.dumps([list(item) for item in metrics.named], separators=(",", ":")).encode()
     if len(text) > _TEXT:
         raise LocalError(f"the names of the metrics take {len(text)} bytes, at most {_TEXT} fit")
-    text = text.ljust(_TEXT)
-    pieces = [_hash(text), *(text[at : at + _LETTERS] for at in range(0, _TEXT, _LETTERS))]
-    return np.array([int.from_bytes(piece, "little") for piece in pieces], WIDE)
+    return text.ljust(_TEXT)
 
 
 def _read_names(total: Elements, peers: int) -> Metrics:
@@ -175,9 +183,23 @@ def _read_names(total: Elements, peers: int) -> Metrics:
     if pieces[0] != _hash(text):
         raise differ
     try:
-        return Metrics(tuple((str(name), int(length)) for name, length in json.loads(text)))
-    except (RemoteError, ValueError, TypeError) as error:
+        named = json.loads(text.decode("ascii"))
+        found = Metrics(tuple((str(name), int(length)) for name, length in named))
+        same = _text(found) == text  # one peer can put any text here, where it knows the others'
+    except (RemoteError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise differ from error
+    if not same:
+        raise differ
+    return found
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can be signed and sent: half a surrogate pair cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _hash(text: bytes) -> bytes:

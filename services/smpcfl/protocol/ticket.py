@@ -43,6 +43,9 @@ SECURE_MODES = tuple(name for name, mode in MODES.items() if mode.secure)
 TRAIN, EVALUATE = "train", "evaluate"
 """What the ClientApps do: only a training brings a new model."""
 
+EXAMPLES = "num-examples"
+"""The metric that Flower's own strategies weigh by."""
+
 HOUR_MS = 3_600_000
 DIGEST_BYTES = 32
 MAX_PEER_ID = 64
@@ -118,7 +121,7 @@ class Ticket:
     model_digest: bytes
     config_digest: bytes
     task: str = TRAIN
-    weighted_by: str = "num-examples"
+    weighted_by: str = EXAMPLES
     """The metric that says how many examples a peer has."""
     metrics: Metrics = field(default_factory=Metrics)
     version: int = VERSION
@@ -145,8 +148,8 @@ class Ticket:
             "weight_cap": 1 <= self.weight_cap < 2**32,
             "task": self.task in (TRAIN, EVALUATE),
             "weighted_by": 0 < len(self.weighted_by) <= MOST_NAME,
-            "vector": 0 <= self.body < 2**32
-            and self.metrics.words + trailer.LENGTH <= self.wide < 2**32
+            "vector": self.body >= 0
+            and self.wide >= self.metrics.words + trailer.LENGTH
             and (self.task == TRAIN or self.layout == self.layout_of({})),
             "min_survivors": 2 <= self.min_survivors <= n,
             "model_digest": len(self.model_digest) == DIGEST_BYTES,

@@ -41,7 +41,7 @@ class Agent(pb_grpc.AgentServicer):
             context.set_trailing_metadata(((rpc._REASON, reason),))
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, text)
         self.asked.append(request)
-        return pb.BeginReply(train=True, floor_ms=5)
+        return pb.BeginReply(floor_ms=5)
 
     def Masks(self, request: pb.MasksRequest, context: Any) -> Iterator[pb.MasksChunk]:
         self.asked.append(request)
@@ -71,7 +71,7 @@ def begin(client: AgentClient) -> pb.BeginReply:
 
 def test_a_round_is_begun_with_what_the_app_was_given(agent: Agent) -> None:
     with AgentClient() as client:
-        assert begin(client).train
+        assert begin(client).floor_ms == 5
     (request,) = agent.asked
     assert (request.ticket.signature, request.model_digest) == (b"s", b"m")
     assert (request.content_digest, request.flower_run) == (b"c", 9)
@@ -80,7 +80,7 @@ def test_a_round_is_begun_with_what_the_app_was_given(agent: Agent) -> None:
 def test_the_masks_of_a_seeded_round_are_keys(agent: Agent) -> None:
     agent.masks = [pb.MasksChunk(meta=META, self_key=KEY, plus=[b"p" * 32], minus=[])]
     with AgentClient() as client:
-        masks, meta = client.masks(DIGEST, 1500, "it diverged")
+        masks, meta = client.masks(DIGEST, 1500, "it diverged", "")
     assert isinstance(masks, SeededMasks)
     assert meta == META.SerializeToString()
     (request,) = agent.asked
@@ -91,7 +91,7 @@ def test_the_masks_of_a_seeded_round_are_keys(agent: Agent) -> None:
 def test_the_masks_of_an_additive_round_come_in_pieces(agent: Agent) -> None:
     agent.masks = [pb.MasksChunk(meta=META, vector=b"ab"), pb.MasksChunk(vector=b"cd")]
     with AgentClient() as client:
-        masks, meta = client.masks(DIGEST, 1500, "")
+        masks, meta = client.masks(DIGEST, 1500, "", "no loss")
     assert masks == AdditiveMasks(b"abcd")
     assert meta == META.SerializeToString()
 

@@ -36,6 +36,17 @@ def test_whatever_is_raised_becomes_a_short_text(error: BaseException) -> None:
     assert text.encode("ascii")
 
 
+def test_where_it_was_raised_is_in_this_peers_own_log(capsys: pytest.CaptureFixture[str]) -> None:
+    def train() -> None:
+        raise ValueError("a column is missing")
+
+    in_worker(train, 60.0)
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback (most recent call last):")
+    assert ", in train\n" in shown
+    assert shown.rstrip().endswith("ValueError: a column is missing")
+
+
 def test_what_is_returned_comes_back_without_a_text() -> None:
     assert in_worker(lambda: 7, 60.0) == (7, "")
 

@@ -15,7 +15,7 @@ from smpcfl.flower.server import nodes
 from smpcfl.flower.server.nodes import PeerNodes
 from smpcfl.flower.shared.records import RECORD, identity_of
 from smpcfl.net.certificates import Role
-from smpcfl.protocol.errors import Reason, RemoteError
+from smpcfl.protocol.errors import LocalError, Reason, RemoteError
 from smpcfl.protocol.messages import node_bytes
 from smpcfl.protocol.signing import signer
 from support.enrolled import Deployment
@@ -29,6 +29,7 @@ class Flower:
         self.claims: dict[int, tuple[int, str]] = {}  # whose answer a node gives instead of its own
         self.peers: dict[int, tuple[str, bytes]] = {}
         self.mute: set[int] = set()
+        self.refusals: dict[int, str] = {}
         self.asked: list[int] = []
         self.now = 0.0
         self._unanswered: dict[int, Message] = {}
@@ -53,7 +54,7 @@ class Flower:
     def _answer(self, node: int, message: Message) -> Message:
         peer, start = self.peers[node]
         if not peer:
-            return Message(Error(1, "no agent"), reply_to=message)
+            return Message(Error(1, self.refusals.get(node, "no agent")), reply_to=message)
         signed, claimed = self.claims.get(node, (node, peer))
         answer = {
             "start": start,
@@ -72,7 +73,7 @@ class Peers:
         self.agents: dict[str, bytes] = {}
         self.probed: list[str] = []
         self.late = ""  # does not answer the next probe
-        self.nodes = PeerNodes(deployment.ca, lambda: self.flower.now)
+        self.nodes = PeerNodes(deployment.ca, lambda: self.flower.now, least=3)
         monkeypatch.setattr(nodes, "Replies", lambda grid: grid)
         for name in ("_task_id", "_run_id", "_node_id"):  # Flower's messages want to know
             monkeypatch.setattr(TaskIdentity, name, 1)
@@ -109,6 +110,57 @@ def test_each_node_is_asked_once(peers: Peers) -> None:
 def test_a_node_that_is_no_peer_is_left_out(peers: Peers) -> None:
     peers.start(4, "")
     assert peers.present() == {1: "a", 2: "b", 3: "c"}
+
+
+def test_why_peers_refuse_is_logged_once_each(
+    peers: Peers, caplog: pytest.LogCaptureFixture
+) -> None:
+    for node in (4, 5):
+        peers.start(node, "")
+        peers.flower.refusals[node] = "not this app"
+    for _ in range(3):
+        peers.present()
+    assert caplog.messages == ["2 of 5 connected peers refuse: not this app"]
+    peers.start(6, "")
+    peers.flower.refusals[6] = "another \x1b[31mreason"
+    peers.present()
+    assert caplog.messages[1:] == ["1 of 6 connected peers refuse: another ?[31mreason"]
+
+
+def test_who_refuses_is_asked_again_later_and_may_think_better_of_it(peers: Peers) -> None:
+    peers.start(4, "")
+    peers.present()
+    for later_s in (4.0, 2.0, 8.0, 3.0):  # from 5 s on, and then from 10 s on
+        peers.flower.now += later_s
+        peers.present()
+    assert peers.flower.asked == [1, 2, 3, 4, 4, 4]
+    peers.start(4, "d")
+    peers.flower.now += 20.0
+    assert peers.present()[4] == "d"
+
+
+def test_a_run_that_every_peer_refuses_for_one_reason_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers = Peers(tmp_path, monkeypatch)
+    for node in (1, 2):
+        peers.start(node, "")
+        assert peers.present() == {}, "fewer than a round needs: others may come"
+    peers.start(3, "")
+    with pytest.raises(LocalError, match=r"^all 3 peers refuse: no agent$"):
+        peers.present()
+
+
+@pytest.mark.parametrize("other", ["a", ""], ids=["one that does not", "another reason"])
+def test_it_goes_on_while_they_do_not_agree(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers = Peers(tmp_path, monkeypatch)
+    peers.flower.refusals[4] = "another reason"
+    for node in (1, 2, 3):
+        peers.start(node, "")
+    peers.start(4, other)
+    assert peers.present() == ({4: "a"} if other else {})
 
 
 def test_no_node_takes_the_place_of_another_peers(peers: Peers) -> None:

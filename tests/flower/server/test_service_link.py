@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -14,15 +14,22 @@ import pytest
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
 from smpcfl.base.files import socket_path
+from smpcfl.base.ledger_file import open_ledger
 from smpcfl.base.state import State
 from smpcfl.flower.server import probe
-from smpcfl.flower.server.service_link import REGISTRY_VARIABLE, STATE_VARIABLE, Server
+from smpcfl.flower.server.service_link import (
+    REGISTRY_VARIABLE,
+    STATE_VARIABLE,
+    Server,
+    _Forward,
+)
 from smpcfl.net import certificates
 from smpcfl.net.certificates import Role
 from smpcfl.protocol.errors import LocalError, Reason, RemoteError
 from smpcfl.protocol.signing import AGGREGATOR
 from smpcfl.protocol.ticket import NORMAL, SEEDED
 from support.enrolled import Deployment
+from support.fake_runs import a_record
 
 
 class Rounds(pb_grpc.RoundsServicer):
@@ -146,3 +153,42 @@ def test_peers_are_probed_with_the_certificate_that_was_renewed(
     first, second, third = shown
     assert first != second
     assert second == third, "while there is none, the one before stands"
+
+
+# -- what it prints ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    made = Server(tmp_path, None, "", open_ledger(tmp_path / "ledger"))
+    cast(Any, made).told = []
+    monkeypatch.setattr(Server, "tell", lambda self, event: self.told.append(event))
+    return made
+
+
+def told(server: Server) -> list[pb.RunEvent]:
+    return cast(Any, server).told  # type: ignore[no-any-return]
+
+
+def test_a_round_is_a_line(bare: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    bare.announce(3, 0)
+    bare.record(a_record(run=1, round=2, contributors=5, accuracy=0.5))
+    assert capsys.readouterr().out.startswith("round 2/3  seeded    survivors 5/5  accuracy 0.500")
+    assert [event.WhichOneof("event") for event in told(bare)] == ["start", "record"]
+
+
+@pytest.mark.parametrize(
+    ("level", "text", "shown"),
+    [
+        (logging.INFO, "waiting for peers: 2 of 5", "waiting for peers: 2 of 5\n"),
+        (logging.WARNING, "round 1 is void", "warning: round 1 is void\n"),
+        (logging.WARNING, "x\x1b[2J\r refused", "warning: x?[2J? refused\n"),
+        (logging.INFO, "two\nlines", "two\nlines\n"),
+    ],
+)
+def test_the_log_goes_to_both(
+    level: int, text: str, shown: str, bare: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _Forward(bare).emit(logging.LogRecord("smpcfl", level, "", 0, text, None, None))
+    assert capsys.readouterr().out == shown
+    assert (told(bare)[0].line.level, told(bare)[0].line.text) == (level, text)

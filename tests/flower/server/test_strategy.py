@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -151,6 +152,7 @@ def test_the_inner_strategy_sees_one_client_with_all_examples(five: FlowerPeers)
             return super().aggregate_train(server_round, seen[-1])
 
     five.weighted_by = "images"
+    five.policy = replace(five.policy, weighted_by=("images",))
     run = Run(five, Watching(fraction_evaluate=0.0, weighted_by_key="images"), rounds=1)
     ((reply,),) = seen
     assert dict(reply.content["metrics"]) == {
@@ -212,12 +214,23 @@ def test_in_additive_a_round_is_run_again_without_the_lost(five: FlowerPeers) ->
 
 @pytest.mark.parametrize(("mode", "tries"), [(SEEDED, 1), (ADDITIVE, 3)])
 def test_a_round_that_stays_void_is_given_up(mode: str, tries: int, five: FlowerPeers) -> None:
-    five.policy = Policy(modes=(NORMAL,))
+
+    def refuse_each(message: Message) -> Message:
+        five.altered = dict.fromkeys(FIVE, refuse_each)
+        return refusing("config_mismatch")(message)
+
+    five.altered = dict.fromkeys(FIVE, refuse_each)
     run = Run(five, mode=mode)
     assert run.outcomes == ["void"] * ROUNDS
     assert len(run.tickets) == ROUNDS * tries
-    assert all("5 of 5 peers refused: policy_mode" in reason for reason in run.reasons)
+    assert all("5 of 5 peers refused: config_mismatch" in reason for reason in run.reasons)
     assert run.steps() == [0.0, 0.0]
+
+
+def test_where_all_refuse_for_a_limit_of_their_own_the_run_ends_at_once(five: FlowerPeers) -> None:
+    five.policy = Policy(modes=(NORMAL,))
+    with pytest.raises(LocalError, match="all 5 peers refuse: policy_mode"):
+        Run(five)
 
 
 # -- after a void round ---------------------------------------------------------------------------------

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
 _LONGEST = 300  # characters of what an error says
+_LONGEST_TRACEBACK = 20_000
 
 
 def in_worker(work: Callable[[], T], seconds: float) -> tuple[T | None, str]:
@@ -22,6 +26,7 @@ def in_worker(work: Callable[[], T], seconds: float) -> tuple[T | None, str]:
         try:
             found.put((work(), ""))
         except BaseException as error:  # an app that calls sys.exit() has failed like any other
+            _show(error)
             found.put((None, _text(error)))
 
     threading.Thread(target=run, name="training", daemon=True).start()
@@ -29,6 +34,13 @@ def in_worker(work: Callable[[], T], seconds: float) -> tuple[T | None, str]:
         return found.get(timeout=max(seconds, 0.0))
     except queue.Empty:
         return None, "it outlasted the ticket's training deadline"
+
+
+def _show(error: BaseException) -> None:
+    """In this peer's own log, which is all of its reason that anybody sees."""
+    with contextlib.suppress(Exception):
+        text = "".join(traceback.format_exception(error))
+        print(text[-_LONGEST_TRACEBACK:], file=sys.stderr, flush=True)
 
 
 def _text(error: BaseException) -> str:

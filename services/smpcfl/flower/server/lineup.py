@@ -26,7 +26,7 @@ class Lineup:
         self._server = server
         self._least = least
         self._recovers = recovers
-        self._nodes = PeerNodes(server.own.ca) if server.own is not None else None
+        self._nodes = PeerNodes(server.own.ca, least=least) if server.own is not None else None
         self._raised = False
 
     def present(self) -> dict[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from cryptography import x509
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from ...protocol.errors import RemoteError
+from ...protocol.errors import LocalError, Reason, RemoteError
 from ..shared.records import RECORD, identity_of
 from .replies import Replies, Reply
 
@@ -20,6 +21,7 @@ _POLL_S = 0.2
 _IDENTIFY_S = 60.0
 _IDENTIFY_LATER_S = 5.0  # once there are others to go on with
 _AWAY_S = 60.0
+_AGAIN_S = (5.0, 10.0, 20.0, 60.0)  # after a refusal: to be asked takes a peer a process
 
 # Of the peers given, those whose agent answers, each with the start that it is in.
 Probe = Callable[[Iterable[str]], Mapping[str, bytes]]
@@ -31,6 +33,17 @@ class _Known:
     start: bytes  # of the agent: a node does not outlive it
 
 
+@dataclass(frozen=True)
+class _Refused:
+    text: str
+    times: int
+    since: float
+
+    @property
+    def again(self) -> float:
+        return self.since + _AGAIN_S[min(self.times, len(_AGAIN_S)) - 1]
+
+
 class PeerNodes:
     """Which node is which peer, and which of them are there for the next round.
 
@@ -38,21 +51,35 @@ class PeerNodes:
     signature. Flower takes up to a minute to see that a node is gone, so before each round all agents are
     asked directly, by `probe`, whether they are there. A peer that does not answer is left out until it
     does, or for that minute, if there is reason to think that it would: its agent has answered before, or it
-    did not reply in a round.
+    did not reply in a round. One that refuses is asked again later, and why is logged once.
+
+    `least`: so many peers a round needs; 0 if that is not known.
     """
 
-    def __init__(self, ca: x509.Certificate, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        ca: x509.Certificate,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        least: int = 0,
+    ) -> None:
         self._ca = ca
         self._clock = clock
+        self._least = least
         self._replies: Replies | None = None
         self._asked: dict[int, float] = {}  # when
+        self._refused: dict[int, _Refused] = {}
+        self._told: dict[str, int] = {}  # how many refuse, by the reason, as last logged
         self._known: dict[int, _Known] = {}
         self._reached: set[int] = set()  # their agents have answered
         self._away: dict[int, float] = {}  # since when
         self._gone: set[int] = set()  # their agents have started again
 
     def present(self, grid: Grid, probe: Probe) -> dict[int, str]:
-        """Peer ids by node id. Waits for the answers of new nodes, but not longer than they may take."""
+        """Peer ids by node id. Waits for the answers of new nodes, but not longer than they may take.
+
+        LocalError if there are as many as a round needs, and all of them refuse for one and the same reason.
+        """
         self.ask(grid)
         assert self._replies is not None
         patience = _IDENTIFY_LATER_S if self._known else _IDENTIFY_S
@@ -62,6 +89,7 @@ class PeerNodes:
             now = self._clock()
         online = set(grid.get_node_ids())
         self._gone &= online
+        self._tell_refusals(online)
         self._look(online, probe)
         now = self._clock()
         away = {node for node, since in self._away.items() if now - since < _AWAY_S}
@@ -77,8 +105,11 @@ class PeerNodes:
             self._replies = Replies(grid)
         new = set(grid.get_node_ids()) - self._known.keys() - self._gone
         self._asked = {node: since for node, since in self._asked.items() if node in new}
-        if unasked := sorted(new - self._asked.keys()):
-            log.info("asking %d new nodes who they are", len(unasked))
+        now = self._clock()
+        later = {node for node, refused in self._refused.items() if now < refused.again}
+        if unasked := sorted(new - self._asked.keys() - later):
+            if not self._refused.keys() >= set(unasked):
+                log.info("asking %d new nodes who they are", len(unasked))
             ask = RecordDict({RECORD: ConfigRecord({"identify": True})})
             self._replies.send(
                 Message(content=ask, message_type=MessageType.TRAIN, dst_node_id=node)
@@ -107,12 +138,26 @@ class PeerNodes:
             try:
                 known = _Known(*identity_of(reply, node, self._ca))
             except RemoteError as error:
-                log.warning("node %d is no peer: %s", node, error)
+                before = self._refused.get(node)
+                times = before.times + 1 if before else 1
+                text = str(error).removeprefix(f"{Reason.MALFORMED}: ")
+                self._refused[node] = _Refused(text, times, self._clock())
                 continue
+            self._refused.pop(node, None)
             # A peer that started again has a new node.
             for other in [n for n, item in self._known.items() if item.peer == known.peer]:
                 self._forget(other)
             self._known[node] = known
+
+    def _tell_refusals(self, online: set[int]) -> None:
+        self._refused = {node: item for node, item in self._refused.items() if node in online}
+        found = Counter(item.text for item in self._refused.values())
+        for text, count in found.items():
+            if count > self._told.get(text, 0):
+                log.warning("%d of %d connected peers refuse: %s", count, len(online), text)
+                self._told[text] = count
+        if self._least and len(self._refused) >= max(self._least, len(online)) and len(found) == 1:
+            raise LocalError(f"all {len(online)} peers refuse: {next(iter(found))}")
 
     def _look(self, online: set[int], probe: Probe) -> None:
         here = {node: known for node, known in self._known.items() if node in online}

@@ -44,11 +44,12 @@ log = logging.getLogger("smpcfl.flower")
 class Settings:
     """What `SecureStrategy` and `secure` take beside the strategy or the grid.
 
-    `mode`: the deployment's (`SMPCFL_MODE`) unless given. `min_peers`: fewest to start a round with, the aggregator's
-    `SMPCFL_MIN_PEERS` unless given.
-    `width`: bits of a ring element. `grace_s`: how long the last replies of a round are waited for.
-    `seed`: makes the rounding reproducible, where the peers' operators allow that. `clipping`: where clip and
-    weight cap start. LocalError for a value that cannot work.
+    `mode`: the deployment's (`SMPCFL_MODE`) unless given. `min_peers`: fewest to start a round with, the
+    aggregator's `SMPCFL_MIN_PEERS` unless given. `width`: bits of a ring element. `grace_s`: how long the
+    last replies of a round are waited for. `seed`: makes the rounding reproducible, where the peers'
+    operators allow that. `clipping`: where clip and weight cap start. `weighted_by`: the metric that weighs
+    an update; peers allow others than `num-examples` with `SMPCFL_WEIGHTED_BY`. LocalError for a value that
+    cannot work.
     """
 
     mode: str = field(default_factory=lambda: os.environ.get("SMPCFL_MODE", SEEDED))

@@ -21,7 +21,7 @@ from ...base.state import State
 from ...net import wire
 from ...protocol.aggregator_round import AggregatorRound
 from ...protocol.digests import config_digest
-from ...protocol.errors import LocalError, ProtocolError, Reason, RemoteError
+from ...protocol.errors import LocalError, ProtocolError, Reason, RemoteError, clean
 from ...protocol.guarantee import withstands
 from ...protocol.policy import Policy
 from ...protocol.quantise import ModelShape, decode_update, model_digest
@@ -47,6 +47,7 @@ from .unmasking import Unmasking
 log = logging.getLogger("smpcfl.flower")
 _WAIT = re.compile(rf"{Reason.TOO_MANY_TICKETS}: again in (\d+) s")
 _LONGEST_WAIT_S = 3600
+_LIMIT = re.compile("policy_[a-z]+")
 
 
 @dataclass
@@ -137,9 +138,16 @@ class SecureRound:
         self._outcome = Outcome(cohort=len(cohort), withstood=withstands(ticket))
 
     def void(self, reason: str) -> Outcome:
-        """With what most of the peers that refused gave as their reason."""
+        """With what most of the peers that refused gave as their reason.
+
+        LocalError if that is all of them, for one limit of their own: they would refuse every round.
+        """
         if self._refusals:
             text, count = Counter(self._refusals.values()).most_common(1)[0]
+            limits = {_LIMIT.match(text) for text in self._refusals.values()}
+            same = len({limit and limit[0] for limit in limits}) == 1
+            if len(self._refusals) == self._outcome.cohort and same and all(limits):
+                raise LocalError(f"all {self._outcome.cohort} peers refuse: {text}")
             reason += f"; {count} of {self._outcome.cohort} peers refused: {text}"
         self._outcome.reason = reason
         return self._outcome
@@ -215,7 +223,7 @@ class SecureRound:
         """One peer's reply; a bad one is logged and left out."""
         self._outcome.bytes_up += message_bytes(reply)
         if reply.has_error():
-            text = self._refusals[peer] = str(reply.error.reason)
+            text = self._refusals[peer] = clean(str(reply.error.reason))
             log.warning("%s did not upload: %s", peer, text)
             if match := _WAIT.match(text):
                 self._outcome.wait_s = max(
@@ -243,7 +251,10 @@ def _metrics(ticket: Ticket, total: RingVector, counted: Trailer) -> dict[str, V
         return {}
     words = total.wide[-LENGTH - ticket.metrics.words : -LENGTH]
     try:
-        return ticket.metrics.decode(words, counted.reporters, counted.examples)
+        found = ticket.metrics.decode(words, counted.reporters, counted.examples)
+        if ticket.weighted_by in found:
+            raise LocalError(f"{ticket.weighted_by!r} is what they are weighted by")
+        return found
     except LocalError as error:
         log.warning("no metrics in this round: %s", error)
         return {}

@@ -23,7 +23,7 @@ from ...net.certificates import Identity
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.ledger import Ledger
 from ...protocol.ticket import MODES
-from ...reports.report import RoundRecord
+from ...reports.report import RoundRecord, line
 from . import probe
 from .progress import Progress
 
@@ -31,7 +31,10 @@ STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"
 REGISTRY_VARIABLE = "SMPCFL_REGISTRY"
 
 
-@dataclass(frozen=True)
+_carried: set[int] = set()
+
+
+@dataclass
 class Server:
     """What the ServerApp needs of the aggregator's service: its identity, and where to report."""
 
@@ -41,6 +44,7 @@ class Server:
     ledger: Ledger
     run: int = 0
     progress: Progress | None = None
+    rounds: int | None = None
 
     @classmethod
     def load(cls, mode: str, flower_run: str) -> Server:
@@ -63,7 +67,10 @@ class Server:
                 )
         registry = os.environ.get(REGISTRY_VARIABLE, "registry:9200")
         ledger = open_ledger(State(state).ledger)
-        server = cls(state, own, registry, ledger, secrets.randbits(63))
+        # A plain `flwr run` goes by Flower's number, unless its app starts more than one training.
+        run = int(flower_run) if int(flower_run) not in _carried else secrets.randbits(63)
+        _carried.add(int(flower_run))
+        server = cls(state, own, registry, ledger, run)
         own_log = logging.getLogger("smpcfl")
         own_log.setLevel(logging.INFO)
         if not any(isinstance(handler, _Forward) for handler in own_log.handlers):
@@ -73,10 +80,12 @@ class Server:
 
     def announce(self, rounds: int, done: int) -> None:
         """Tells the service that a run starts, or goes on after round `done`."""
+        self.rounds = rounds
         self.tell(pb.RunEvent(start=pb.RunStart(run=self.run, rounds=rounds, done=done)))
 
     def record(self, record: RoundRecord) -> None:
-        """Hands the record to the service: for its log, its metrics and `smpcfl run`."""
+        """Prints the record, and hands it to the service: for its log and its metrics."""
+        print(line(record, self.rounds), flush=True)
         self.tell(pb.RunEvent(record=record_to_proto(record)))
 
     def refused(self, error: RemoteError) -> None:
@@ -101,12 +110,18 @@ class Server:
 
 
 class _Forward(logging.Handler):
-    """Flower keeps a ServerApp's log to itself; the operator reads the service's."""
+    """To the aggregator's service, whose log the operator reads, and to whoever follows the run.
+
+    Flower takes what a ServerApp prints for `flwr log`, and `smpcfl run` shows that.
+    """
 
     def __init__(self, server: Server) -> None:
         super().__init__(logging.INFO)
         self._server = server
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = pb.LogLine(level=record.levelno, text=encodable(record.getMessage()))
-        self._server.tell(pb.RunEvent(line=line))
+        text = encodable(record.getMessage())
+        # It may quote what a peer sent, which must not drive the terminal.
+        shown = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+        print(f"warning: {shown}" if record.levelno > logging.INFO else shown, flush=True)
+        self._server.tell(pb.RunEvent(line=pb.LogLine(level=record.levelno, text=text)))
