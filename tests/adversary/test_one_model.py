@@ -264,3 +264,25 @@ def test_a_third_that_is_shown_nothing_can_be_summed_alone() -> None:
         attack.sum(everyone, (victim, *others), least=3),
     ]
     assert combined(sums, [-1, 1, 1]) == ADDENDS[victim]
+
+
+def test_with_a_colluder_and_a_training_that_fails_nine_peers_are_enough() -> None:
+    """Not defended, as above: two never hear of the first sum, and the one that fails was not in it."""
+    colluder, victim, others, unaware, failing = (
+        NAMES[0],
+        NAMES[1],
+        NAMES[2:6],
+        NAMES[6:8],
+        NAMES[8],
+    )
+    attack = Attack([colluder])
+    everyone = (colluder, victim, *others, *unaware)
+    few = (colluder, *unaware, failing)
+    sums = [
+        attack.sum(everyone, (colluder, *others, *unaware), (victim, *others), least=3),
+        attack.sum((*few, victim), few, least=3, failing=[failing], lost=[victim]),
+        attack.sum(everyone, (colluder, victim, *others), least=3),
+    ]
+    found = combined([*sums, ADDENDS[colluder]], [-1, 1, 1, -1])
+    assert found is not None
+    assert np.array_equal(found.body, ADDENDS[victim].body)
