@@ -276,6 +276,17 @@ class Ledger:
                 found.append(rest)
         return max(found, key=len, default=frozenset())
 
+    def again(
+        self, model_digest: bytes, peers: Collection[str]
+    ) -> tuple[frozenset[str], frozenset[str]] | None:
+        """A cohort that was asked before, and its survivors, if these are all among `peers`."""
+        seen = self._models.get(model_digest, Seen())
+        for chosen in reversed(seen.sets):
+            for earlier in reversed(seen.cohorts):
+                if chosen <= earlier.peers and chosen <= set(peers):
+                    return earlier.peers, chosen
+        return None
+
     def missing(self, model_digest: bytes, peers: Collection[str]) -> list[str]:
         """Who of the last set over this model is not among `peers`."""
         sets = self._models.get(model_digest, Seen()).sets
