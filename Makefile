@@ -24,7 +24,7 @@ test: $(STAMP)
 fast: $(STAMP)
 	$(BIN)/pytest -m "not processes and not containers"
 
-# Small faults planted in the core, one at a time: which of them does no test notice? An hour or more for a hundred.
+# Small faults planted in the core, one at a time: which of them does no test notice? Half an hour for a hundred.
 # MUTANTS="--count 20 --seed 7" for others.
 mutants: $(STAMP)
 	$(BIN)/pip freeze --exclude-editable > $(VENV)/installed.txt

@@ -23,7 +23,7 @@ from support.network import make_ticket
 from support.unchecked import check, removed
 
 PEERS, VICTIM, PIXELS, RECORDS = 5, 2, 12, 20
-ONE_EVALUATION = check(Ledger, "_check_evaluation", Reason.SECOND_EVALUATION)
+ONE_EVALUATION = check(Ledger, "check_evaluation", Reason.SECOND_EVALUATION)
 LARGEST = float(np.finfo(np.float32).max)
 
 

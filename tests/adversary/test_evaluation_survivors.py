@@ -19,7 +19,7 @@ from support.unchecked import Check, check, removed
 
 PEERS, VICTIM, PIXELS = 5, 4, 12
 ALL_BUT_ONE = tuple(range(VICTIM))
-OVER_ITS_TRAINING = check(Ledger, "_agree_to_evaluation", Reason.CONFLICTING_SURVIVORS)
+OVER_ITS_TRAINING = check(Ledger, "_agree_to_evaluation", "_check_apart")
 NO_ZEROS = check(Ledger, "answer", Reason.CONFLICTING_SURVIVORS)
 WAYS = {
     "survivors less one": OVER_ITS_TRAINING,

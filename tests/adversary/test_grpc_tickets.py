@@ -69,6 +69,7 @@ def altered(net: Deployed) -> SignedTicket:
     return SignedTicket(later, net.signed.signature)
 
 
+OTHER_MODEL = bytes([2]) * 32  # the ledger has no say in it
 SMALL = (check(Ticket, "__post_init__", Reason.MALFORMED),)
 
 
@@ -80,6 +81,7 @@ def of_two(net: Deployed) -> SignedTicket:
             cohort=net.cohort[:2],
             threshold=1,
             min_survivors=2,
+            model_digest=OTHER_MODEL,
         )
         return net.sign(two)
 
@@ -91,11 +93,11 @@ LIES = {
     "an old signature": Lie(
         altered, Reason.BAD_SIGNATURE, (check(Admission, "check", Reason.BAD_SIGNATURE),)
     ),
-    "a threshold of one": changed(Reason.POLICY_THRESHOLD, threshold=1),
+    "a threshold of one": changed(Reason.POLICY_THRESHOLD, threshold=1, model_digest=OTHER_MODEL),
     "two thirds and no more": changed(Reason.POLICY_THRESHOLD, threshold=2),
     "two survivors": changed(Reason.POLICY_SURVIVORS, min_survivors=2),
     "a day to the deadlines": changed(
-        Reason.POLICY_RANGE, deadlines=Deadlines(1, 2, 3, 4, 5, 23 * HOUR_MS)
+        Reason.POLICY_RANGE, deadlines=Deadlines(unmask=23 * HOUR_MS)
     ),
     "a cohort of two": Lie(
         of_two,
@@ -127,7 +129,6 @@ async def test_a_ticket_that_lies_is_refused_and_the_open_round_goes_on(
         with removed(*lie.stopped_by):
             reply = await outcome(victim.app.Begin(request, timeout=LONG_S))
             assert isinstance(reply, local_pb.BeginReply)
-            assert reply.train
             ticket = wire.ticket_from_proto(offer).ticket
             assert victim.agent.round_of(ticket.digest).ticket == ticket
 
@@ -180,23 +181,26 @@ async def test_no_masks_for_what_the_ticket_does_not_name(
         net.rounds[name] = victim.agent.round_of(net.ticket.digest)
         await net.until(lambda: all(round_of(net, index).all_count for index in range(PEERS)))
         assert await outcome(net.masks(name)) is Reason.WRONG_PHASE
-        reply = await victim.app.Begin(beginning(net.signed), timeout=LONG_S)
-        assert reply.train  # it costs the round nothing
+        await victim.app.Begin(beginning(net.signed), timeout=LONG_S)  # it costs the round nothing
         await net.upload()
         await completes(net)
         await net.begin(without=[TO])
         asked = beginning(net.signed, **other)
         if other.get("flower_run") != 3:
             with removed(check(Member, "begin", reason)):
-                assert (await victim.app.Begin(asked, timeout=LONG_S)).train
+                await victim.app.Begin(asked, timeout=LONG_S)
 
 
 async def test_training_starts_once_under_a_ticket(tmp_path: Path) -> None:
     async with Deployed(tmp_path, PEERS) as net:
         await net.begin()
-        again = await net.peer(TO).app.Begin(beginning(net.signed), timeout=LONG_S)
-        assert not again.train
-        assert not again.frozen
+        victim, asked = net.peer(TO), beginning(net.signed)
+        for times in (1, 2):
+            assert await outcome(victim.app.Begin(asked, timeout=LONG_S)) is Reason.SECOND_TRAINING
+            assert victim.rejected(Reason.SECOND_TRAINING) == times
+        await net.upload()
+        assert (await victim.app.Begin(asked, timeout=LONG_S)).frozen
+        await completes(net)
 
 
 # -- a ClientApp that starts over ----------------------------------------------------------------------------

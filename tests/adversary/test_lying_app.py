@@ -65,6 +65,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from smpcfl.flower import SecureStrategy
 from smpcfl.flower.server.clipping import Clipping
+from smpcfl.flower.server.secure_grid import SecureGrid
 from smpcfl.flower.server.secure_round import SecureRound
 
 app = ServerApp()
@@ -83,19 +84,29 @@ def lie(self, messages, seed):
         message.content = content
 
 
-class Lying(SecureStrategy):
-    def _secure(self, server, grid, number, messages, peers):
-        self.clipping = Clipping(clip=1e-30) if number == 2 else Clipping()
-        return super()._secure(server, grid, number, messages, peers)
+ask = SecureGrid._sum
+
+
+def lie_about_limits(self, task, messages, content):
+    self.clipping = Clipping(clip=1e-30) if self.number == 2 else Clipping()
+    return ask(self, task, messages, content)
+
+
+def go_on(self, reason):
+    text = next(iter(self._refusals.values()))
+    self._outcome.reason = f"{reason}; {len(self._refusals)} of {self._outcome.cohort} peers refused: {text}"
+    return self._outcome
 
 
 @app.main()
 def main(grid, context):
     SecureRound._attach = lie
+    SecureRound.void = go_on  # an honest one ends where all refuse
+    SecureGrid._sum = lie_about_limits
     inner = FedAvg(fraction_evaluate=0.0, min_train_nodes=3, min_available_nodes=3)
     initial = ArrayRecord({"w": Array(np.zeros(8, np.float32))})
     config = ConfigRecord({"local-epochs": 7})
-    Lying(inner, min_peers=3).start(grid, initial, num_rounds=4, train_config=config)
+    SecureStrategy(inner, min_peers=3).start(grid, initial, num_rounds=4, train_config=config)
 """
 
 

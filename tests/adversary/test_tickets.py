@@ -317,7 +317,7 @@ def test_a_ticket_that_another_peer_signed() -> None:
         ({}, {"clip": 2.0**-11}, Reason.POLICY_RANGE),  # the direction of an update, and no more
         ({"weight_caps": (101, 200)}, {}, Reason.POLICY_RANGE),
         ({"members": frozenset(PEERS[1:])}, {}, Reason.POLICY_MEMBERS),
-        ({"max_vector_bytes": 91}, {}, Reason.POLICY_RANGE),
+        ({"max_vector_bytes": make_ticket(8).ticket.layout.nbytes - 1}, {}, Reason.POLICY_RANGE),
         ({"max_deadline_ms": 1000}, {}, Reason.POLICY_RANGE),
         ({}, {"serial": NOW_MS + 3_600_001}, Reason.FUTURE_SERIAL),
         ({}, {"cohort": peer_ids(9)[1:]}, Reason.NOT_IN_COHORT),

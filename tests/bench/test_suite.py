@@ -179,12 +179,12 @@ def test_the_bytes_of_an_additive_round_are_full_size_shares_in_chunks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("smpcfl.net.rpc.CHUNK_BYTES", 100)
-    figures = play(ADDITIVE, 5, 80)  # 160 bytes, and 72 of trailer
+    figures = play(ADDITIVE, 5, 80)  # 160 bytes, and 64 of trailer
     digest = bytes(32)
     chunks = [
         peer_pb2.ShareChunk(ticket_digest=digest, data=bytes(100)),
         peer_pb2.ShareChunk(data=bytes(100)),
-        peer_pb2.ShareChunk(data=bytes(32)),
+        peer_pb2.ShareChunk(data=bytes(24)),
     ]
     each = sum(framed(chunk) for chunk in chunks) + framed(peer_pb2.Empty())
     assert figures.sent["p2p"] == 4 * each

@@ -87,13 +87,13 @@ async def test_the_aggregator_sees_roster_round_and_guarantee(
     State(settings.state).records.write_text(RECORD.to_json() + "\n")
     assert await status.show(settings) == 0
     shown = capsys.readouterr().out
-    (line,) = (line for line in shown.splitlines() if "peer-a" in line)
+    (line,) = (line for line in shown.splitlines() if line.startswith("│ peer-a"))
     key = registry.deployment.key("peer-a").public_key()
     assert line.strip("│ ").replace(" ", "").split("│") == [
         *("peer-a", "a:9300", "4", "yes"),
         certificates.fingerprint(key),
     ]
-    (line,) = (line for line in shown.splitlines() if "peer-b" in line)
+    (line,) = (line for line in shown.splitlines() if line.startswith("│ peer-b"))
     assert "no " in line
     assert "round 3  seeded    survivors 5/5  accuracy 0.900" in shown
     assert "in force: an aggregator and 1 of the 5 peers together learn the sum only" in shown

@@ -16,7 +16,7 @@ from smpcfl.base.state import State
 from smpcfl.cli.stack import Stack
 from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.flower.client.app_process import NO_MOD
-from support.processes import Allowing, option
+from support.processes import option
 
 pytestmark = pytest.mark.processes
 PEERS = 3
@@ -105,9 +105,8 @@ class Operator:
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     folder = tmp_path_factory.mktemp("run")
     an_app(folder, "waiting", waits=True)
-    stack = Allowing(folder / "stack", "seeded", PEERS, 0, 1)
-    stack.app = hash_of(an_app(folder, "forgetful", waits=False))
-    with stack:
+    allowed = hash_of(an_app(folder, "forgetful", waits=False))
+    with Stack(folder / "stack", "seeded", PEERS, 0, 1, allowed) as stack:
         started = State(stack.folder / "aggregator").superlink
         stack.wait(
             lambda: (

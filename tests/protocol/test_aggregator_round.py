@@ -257,6 +257,7 @@ def test_exactly_the_threshold_of_answers_is_enough(dropped: Network) -> None:
         with pytest.raises(RemoteError) as error:
             dropped.aggregator.total()
         assert error.value.reason is Reason.TOO_FEW_ANSWERS
+        assert error.value.found == max(count - 2, 0)
         dropped.aggregator.answer(peer, answers[peer])
         assert count <= 6
     assert dropped.aggregator.enough()

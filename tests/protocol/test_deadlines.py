@@ -156,6 +156,19 @@ def test_no_share_is_shown_for_the_first_time_after_the_unmask_deadline() -> Non
         round_.answer(UNMASK_S + 1)
 
 
+def test_what_comes_at_the_deadline_itself_is_too_late() -> None:
+    network = Network(make_ticket(8)).until("start")
+    exchange, round_ = sent(round_of(network, 0), Exchange, 5, 0.0), round_of(network, 5)
+    with pytest.raises(RemoteError, match="deadline; expected < 120000 ms, found 120000"):
+        round_.exchange(PEERS[0], exchange, 120.0)
+    begun = round_of(network, 4)
+    with pytest.raises(RemoteError, match="training; expected < 40000 ms, found 40000"):
+        begun.begin(bytes(32), bytes(32), 40.0)
+    begun.begin(bytes(32), bytes(32), 39.999)
+    with pytest.raises(RemoteError, match="second_training"):
+        begun.begin(bytes(32), bytes(32), 40.0)
+
+
 # -- decisions --------------------------------------------------------------------------------------
 
 

@@ -428,7 +428,7 @@ def test_masks_are_given_out_once(mode: str) -> None:
     masks_of(peer, ready.now)
     for _ in range(2):
         with pytest.raises(RemoteError) as error:
-            masks_of(peer, ready.now)
+            peer.masks(ready.now)
         assert refused(error, Reason.MASKS_SPENT)
     peer.freeze(bytes(ready.ticket.layout.nbytes), ready.now)
     with pytest.raises(RemoteError) as error:

@@ -62,6 +62,20 @@ def test_a_model_is_trained_under_one_configuration(other: dict[str, Any]) -> No
     ledger.check(second, replace(POLICY, max_configurations=2), NOW_MS)
 
 
+def test_refusals_say_which_one_it_would_have_been() -> None:
+    ledger = Ledger(tickets=[NOW_MS], models={BASE.model_digest: Seen((bytes(32),))})
+    with pytest.raises(RemoteError, match="expected <= 1 an hour, found 2"):
+        ledger.check(BASE, replace(POLICY, tickets_per_hour=1), NOW_MS)
+    with pytest.raises(RemoteError, match="expected <= 1 a model, found 2"):
+        ledger.check(BASE, POLICY, NOW_MS)
+    agrees(ledger, ALL)
+    with pytest.raises(RemoteError, match=r">= 3 apart, found 2 apart"):
+        ledger.agree(BASE, ALL[:8], POLICY)
+    agrees(ledger, ALL[:7])
+    with pytest.raises(RemoteError, match="expected <= 2, found 3"):
+        ledger.agree(BASE, ALL[3:], POLICY)
+
+
 def test_a_ticket_that_was_only_looked_at_leaves_nothing_behind() -> None:
     ledger = Ledger()
     ledger.check(BASE, POLICY, NOW_MS)
@@ -125,7 +139,9 @@ def test_an_agreement_names_the_other_set_whatever_the_places_in_a_cohort() -> N
     [
         (peer_ids(10), False),
         (peer_ids(9), False),
+        (peer_ids(8), True),
         (peer_ids(11), False),
+        (peer_ids(13), True),
         (peer_ids(5), True),  # those who agreed before are a minority here
         (peer_ids(13)[3:], True),
         ((*peer_ids(6), *peer_ids(18)[10:]), True),
@@ -238,8 +254,9 @@ def test_the_same_set_again_is_preferred_to_leaving_peers_out() -> None:
     assert ledger.apart(BASE.model_digest, BASE.cohort, POLICY) == named(*ALL[:9])
     ledger = Ledger()
     agrees(ledger, ALL)
-    assert ledger.apart(BASE.model_digest, named(*ALL[:9]), POLICY) == named(*ALL[3:9])
-    assert not ledger.apart(BASE.model_digest, named(*ALL[:4]), POLICY)
+    assert not ledger.apart(BASE.model_digest, named(*ALL[:9]), POLICY), (
+        "too near to leave some out"
+    )
 
 
 # -- sums over one model in which training failed on somebody ------------------------------------------------
@@ -340,9 +357,11 @@ def test_a_model_that_nobody_trains_on_is_the_last_one_evaluated_for_an_hour() -
     assert evaluated(ledger, 2) is None
     assert evaluated(ledger, 3) is Reason.SECOND_EVALUATION
     assert evaluated(ledger, 1) is None  # the one trained on last
-    assert trained(ledger, 4) is None
     assert evaluated(ledger, 3, NOW_MS + HOUR_MS - 1) is Reason.SECOND_EVALUATION
     assert evaluated(ledger, 3, NOW_MS + HOUR_MS) is None
+    assert trained(ledger, 4) is None
+    assert evaluated(ledger, 5, NOW_MS + HOUR_MS) is None, "as many as are trained on"
+    assert evaluated(ledger, 6, NOW_MS + HOUR_MS) is Reason.SECOND_EVALUATION
 
 
 @pytest.mark.parametrize(

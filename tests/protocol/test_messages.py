@@ -10,7 +10,6 @@ import pytest
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.messages import (
-    MAX_PATH,
     Acknowledge,
     AdditiveShare,
     Agreement,
@@ -33,7 +32,7 @@ ANNOUNCEMENT = Announcement(D, 0, D, D, D, S)
 DEALT = Dealt(SHARE, SHARE, (D,))
 EXCHANGE = Exchange(ANNOUNCEMENT, DEALT, S)
 READY = Ready(D, (Confirmation(1, S),), ANNOUNCEMENT)
-HEADER = Header(D, 0, D, ((1, D), (2, D)), S)
+HEADER = Header(D, 0, D, ((1, D), (2, D)), S, 0)
 SURVIVORS = Survivors(D, (0, 1, 2), (HEADER, replace(HEADER, sender=1, counting=())), D, S)
 AGREEMENT = Agreement(D, D, 1, S)
 SHOWN = ShownShare(0, SHARE, D, (D,))
@@ -52,7 +51,7 @@ MALFORMED: dict[str, Callable[[], object]] = {
     "announcement dealer 65536": lambda: replace(ANNOUNCEMENT, dealer=2**16),
     "short self share": lambda: replace(DEALT, self_share=Secret(bytes(32))),
     "long pair share": lambda: replace(DEALT, pair_share=Secret(bytes(34))),
-    "endless path": lambda: replace(DEALT, path=(D,) * (MAX_PATH + 1)),
+    "endless path": lambda: replace(DEALT, path=(D,) * 17),
     "path of short nodes": lambda: replace(DEALT, path=(D, bytes(31))),
     "exchange confirmation": lambda: replace(EXCHANGE, confirmation=bytes(63)),
     "acknowledge ticket": lambda: Acknowledge(b"", S),
@@ -83,7 +82,7 @@ MALFORMED: dict[str, Callable[[], object]] = {
     "shown dealer": lambda: replace(SHOWN, dealer=-1),
     "shown share": lambda: replace(SHOWN, share=Secret(b"")),
     "shown sibling": lambda: replace(SHOWN, sibling=b""),
-    "shown path": lambda: replace(SHOWN, path=(D,) * (MAX_PATH + 1)),
+    "shown path": lambda: replace(SHOWN, path=(D,) * 17),
     "answer ticket": lambda: replace(ANSWER, ticket_digest=b""),
     "answer holder": lambda: replace(ANSWER, holder=2**16),
     "additive share ticket": lambda: AdditiveShare(b"", b""),
@@ -97,6 +96,11 @@ def test_a_malformed_message_cannot_be_built(build: Callable[[], object]) -> Non
     assert error.value.reason is Reason.MALFORMED
 
 
+def test_the_edges_are_good() -> None:
+    assert replace(ANNOUNCEMENT, dealer=2**16 - 1).dealer == 2**16 - 1
+    assert len(replace(DEALT, path=(D,) * 16).path) == 16
+
+
 def test_an_announcement_from_beyond_the_cohort_is_refused() -> None:
     ticket = make_ticket(3).ticket
     stranger = replace(ANNOUNCEMENT, ticket_digest=ticket.digest, dealer=3)
@@ -107,9 +111,9 @@ def test_an_announcement_from_beyond_the_cohort_is_refused() -> None:
 
 def test_a_header_from_beyond_the_cohort_is_refused() -> None:
     ticket = make_ticket(3).ticket
-    signature = signer_of("peer-00003")(header_bytes(ticket.digest, 3, D, ()))
+    signature = signer_of("peer-00003")(header_bytes(ticket.digest, 3, D, (), 0))
     with pytest.raises(RemoteError) as error:
-        Header(ticket.digest, 3, D, (), signature).check(ticket, keyring_of(ticket.cohort))
+        Header(ticket.digest, 3, D, (), signature, 0).check(ticket, keyring_of(ticket.cohort))
     assert error.value.reason is Reason.NOT_IN_COHORT
 
 

@@ -396,7 +396,7 @@ def test_an_unsigned_value_that_cannot_be_decoded_is_refused_before_it_is_sent()
 
 
 def test_an_unsigned_value_beyond_int64_is_named_when_decoding() -> None:
-    quantiser, huge = Quantiser(16, 1.0, CAP, 3), {"steps": np.array([2**63 + 1], np.uint64)}
+    quantiser, huge = Quantiser(16, 1.0, CAP, 3), {"steps": np.array([2**63], np.uint64)}
     plain = {"steps": np.array([0])}
     with pytest.raises(LocalError, match="'steps'"):
         decode_update(quantiser, huge, total_of([encode(quantiser, plain, plain)] * 3), 3)

@@ -43,7 +43,7 @@ def refusal(error: pytest.ExceptionInfo[RemoteError]) -> Reason:
 
 OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("version", 0),
-    ("version", 2),
+    ("version", 3),
     ("run", -1),
     ("run", 2**64),
     ("round", -1),
@@ -62,7 +62,7 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("cohort", (*peer_ids(7), "peer-00006")),
     ("cohort", ("", *peer_ids(7))),
     ("cohort", (*peer_ids(7), "q" * 65)),
-    ("cohort", peer_ids(MAX_COHORT + 1)),
+    ("cohort", peer_ids(1025)),
     ("threshold", 0),
     ("threshold", 8),
     ("threshold", -1),
@@ -118,7 +118,7 @@ def test_every_field_is_tried() -> None:
         ("body", 0),
         ("clip", 1e-300),
         ("cohort", (*peer_ids(7), "q" * 64)),
-        ("cohort", peer_ids(MAX_COHORT)),
+        ("cohort", peer_ids(1024)),
     ],
 )
 def test_the_edges_of_the_range_are_good(name: str, value: Any) -> None:
@@ -195,6 +195,11 @@ def test_a_stranger_has_no_index() -> None:
     with pytest.raises(RemoteError) as error:
         BASE.index("stranger")
     assert refusal(error) is Reason.NOT_IN_COHORT
+
+
+def test_a_peer_trains_from_ready_to_train_whenever_it_begins() -> None:
+    """Less than the ticket would let it, so that it is a step at which uploads leave."""
+    assert Deadlines(1, 20, 3000, 4000, 5000, 6000).training_ms == 2828
 
 
 # -- policy -----------------------------------------------------------------------------------------
@@ -332,6 +337,7 @@ def test_a_serial_may_be_an_hour_ahead(ahead: int, good: bool) -> None:
     with pytest.raises(RemoteError) as error:
         admit(signed)
     assert refusal(error) is Reason.FUTURE_SERIAL
+    assert f"<= {NOW_MS + HOUR_MS}, found {NOW_MS + ahead}" in str(error.value)
 
 
 @pytest.mark.parametrize("name", [ME, "registry", "stranger"])
@@ -374,6 +380,7 @@ def test_a_bitmap_of_another_size_is_malformed(raw: bytes, size: int) -> None:
     with pytest.raises(RemoteError) as error:
         unpack_bitmap(raw, size)
     assert refusal(error) is Reason.MALFORMED
+    assert (error.value.expected, error.value.found) == (f"{size} bits", len(raw) * 8)
 
 
 def test_a_clip_given_as_a_whole_number_is_signed_as_what_the_wire_carries() -> None:

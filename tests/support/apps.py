@@ -164,9 +164,11 @@ def _in_worker(work: Callable[[], T], seconds: float) -> tuple[T | None, str]:
         return work()
 
     here.limit_s = seconds
-    endless = getattr(app, "endless", False)
-    done, why = training_worker.in_worker(there, 0.0 if endless else LONG_S)
-    here.now += seconds if endless else getattr(app, "seconds", 1.0)
+    takes = getattr(app, "seconds", 1.0)
+    late = getattr(app, "endless", False) or takes > seconds
+    done, why = training_worker.in_worker(there, 0.0 if late else LONG_S)
+    here.now += seconds if late else takes
+    done = None if late else done  # however fast this machine is
     return done, why
 
 

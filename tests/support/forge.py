@@ -87,13 +87,19 @@ def survivors(
 
 
 def agreement(
-    network: Network, index: int, message: Survivors, *, signer: str | None = None
+    network: Network,
+    index: int,
+    message: Survivors,
+    *,
+    signer: str | None = None,
+    earlier: bytes = b"",
 ) -> Agreement:
+    """`earlier`: the other set over this model that it says it agreed to."""
     digest = survivors_digest(network.ticket, message)
     sign = network.signer_of(signer or network.ticket.cohort[index])
     total = round_of(network, index)._failure_sum(message.survivors)
-    signed = agreement_bytes(network.ticket.digest, digest, index, total)
-    return Agreement(network.ticket.digest, digest, index, sign(signed), total)
+    signed = agreement_bytes(network.ticket.digest, digest, index, total, earlier)
+    return Agreement(network.ticket.digest, digest, index, sign(signed), total, earlier)
 
 
 def second_announcement(network: Network, index: int, seed: object = "second") -> Announcement:

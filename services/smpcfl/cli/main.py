@@ -32,7 +32,7 @@ try it:        smpcfl demo
 try your app:  smpcfl compare --app DIR
 containers:    docker compose up --build --scale peer=8
 in your app:   ClientApp(mods=[smpcfl.flower.secure_mod])
-               SecureStrategy(FedAvg(fraction_evaluate=0.0))
+               SecureStrategy(FedAvg())
 """
 
 

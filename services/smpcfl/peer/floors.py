@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..base.files import StorageError, write_private
-from ..protocol.release import Floor
+from ..protocol.release import DECAY, Floor
 from ..protocol.ticket import EVALUATE, TRAIN
 
 log = logging.getLogger("smpcfl.peer")
@@ -27,9 +27,7 @@ class Floors:
             return
         try:
             kept = json.loads(path.read_bytes())
-            self._floors = {task: Floor(**kept[task]) for task in self._floors}
-            if any(type(value) is not int for item in kept.values() for value in item.values()):
-                raise TypeError(f"{kept}")
+            self._floors = {task: _read(kept[task]) for task in self._floors}
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -48,3 +46,12 @@ class Floors:
             write_private(self._path, json.dumps(kept).encode())
         except OSError as error:
             log.warning("cannot write %s: %s", self._path, error)
+
+
+def _read(kept: dict[str, int]) -> Floor:
+    floor = Floor(**kept)
+    if type(floor.ms) is not int or type(floor.since) is not int:
+        raise TypeError(f"{kept}")
+    if floor.ms < 0 or not 0 <= floor.since < DECAY:
+        raise ValueError(f"{kept}")
+    return floor

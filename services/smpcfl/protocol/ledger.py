@@ -5,7 +5,10 @@ sets that differ pairwise by three: (S1 − S2) + (S1 − S3) − (S1 − S4). S
 two different sets at most, whatever the aggregator says became of the earlier round, and they differ by
 two peers more than may collude. An agreement names the other set, so that peers hear of one that they have
 not seen themselves, and cohorts over one model are so alike that of those who agree in two rounds, or
-answer, some are the same honest peers.
+answer, some are the same honest peers: in any two rounds that share a peer with a third one. Without that,
+v ∪ A ∪ B, then A, then B would give v.
+
+What a peer uploads in a round whose survivors nobody shows it, it does not remember (docs/threat-model.md).
 """
 
 from __future__ import annotations
@@ -51,11 +54,14 @@ class Cohort:
     def beside(self, other: Cohort) -> bool:
         """Whether two rounds over one model may have these cohorts.
 
-        Of t + 1 who agree in either at least one honest peer is the same, and those who did not answer in the
-        first are too few to answer in the second.
+        Two that are both beside a third are then so alike that |union| <= t + t' − c, whether any peer saw
+        both or not: of t + 1 who agree in either, and of those who answer, two honest peers are the same.
         """
-        most = self.threshold + other.threshold - max(self.colluders, other.colluders)
-        return len(self.peers | other.peers) <= most
+        most = max(self.colluders, other.colluders)
+        return all(
+            len(two.peers) + 2 * len(one.peers - two.peers) + most <= 2 * one.threshold
+            for one, two in ((self, other), (other, self))
+        )
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class Latest:
     """What evaluations are measured by: digests of models, peer ids, Unix milliseconds.
 
     `trained`: on which model, and `survivors`: over whom, this peer last agreed to a sum of updates.
-    `awaited`: which model was evaluated, at `awaited_ms`, before any training on it.
+    `awaited`: which model was evaluated, at `awaited_ms`, and no training has begun since.
     """
 
     trained: bytes = b""
@@ -174,7 +180,7 @@ class Ledger:
         if waiting and ticket.model_digest not in (latest.awaited, latest.trained):
             raise RemoteError(
                 Reason.SECOND_EVALUATION,
-                "the model evaluated before has not been trained on since: train on it, or wait an hour",
+                "another model was evaluated before, and nothing trained since: train, or wait an hour",
             )
 
     def accept(self, ticket: Ticket, now_ms: int) -> None:
@@ -188,7 +194,7 @@ class Ledger:
             if model not in (latest.trained, latest.awaited):
                 self._keep_latest(replace(latest, awaited=model, awaited_ms=now_ms))
             return
-        if model == latest.awaited:
+        if latest.awaited:
             self._keep_latest(replace(latest, awaited=b"", awaited_ms=0))
         seen, asked = self._seen(ticket), configuration(ticket)
         if asked not in seen.configurations:
@@ -257,7 +263,11 @@ class Ledger:
         for earlier in seen.cohorts:
             if not Cohort.by_default(rest).beside(earlier):
                 rest &= earlier.peers
-        found = [earlier for earlier in seen.sets if earlier <= rest]
+        found = [
+            earlier
+            for earlier in seen.sets
+            if earlier <= rest and _may_be_asked(Cohort.by_default(earlier), seen)
+        ]
         if len(seen.sets) < MAX_SETS:
             for other in seen.sets:
                 least = difference(policy, Cohort.by_default(rest).colluders)
@@ -265,6 +275,17 @@ class Ledger:
             if _may_survive(rest, seen, policy):
                 found.append(rest)
         return max(found, key=len, default=frozenset())
+
+    def again(
+        self, model_digest: bytes, peers: Collection[str]
+    ) -> tuple[frozenset[str], frozenset[str]] | None:
+        """A cohort that was asked before, and its survivors, if these are all among `peers`."""
+        seen = self._models.get(model_digest, Seen())
+        for chosen in reversed(seen.sets):
+            for earlier in reversed(seen.cohorts):
+                if chosen <= earlier.peers and chosen <= set(peers):
+                    return earlier.peers, chosen
+        return None
 
     def missing(self, model_digest: bytes, peers: Collection[str]) -> list[str]:
         """Who of the last set over this model is not among `peers`."""
@@ -307,6 +328,8 @@ def _may_survive(chosen: frozenset[str], seen: Seen, policy: Policy) -> bool:
         return False
     own = Cohort.by_default(chosen)
     least = difference(policy, own.colluders)
-    return all(len(chosen ^ other) >= least for other in seen.sets) and all(
-        own.beside(earlier) for earlier in seen.cohorts
-    )
+    return all(len(chosen ^ other) >= least for other in seen.sets) and _may_be_asked(own, seen)
+
+
+def _may_be_asked(cohort: Cohort, seen: Seen) -> bool:
+    return all(cohort.beside(earlier) for earlier in seen.cohorts)

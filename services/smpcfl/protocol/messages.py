@@ -200,7 +200,7 @@ class Header:
     announcement_hash: bytes
     counting: tuple[tuple[int, bytes], ...]
     signature: bytes
-    masked_failure: int = 0
+    masked_failure: int
 
     def __post_init__(self) -> None:
         _element(self.masked_failure, "masked_failure")
@@ -247,7 +247,7 @@ def header_bytes(
     sender: int,
     announcement_hash: bytes,
     counting: Sequence[tuple[int, bytes]],
-    masked_failure: int = 0,
+    masked_failure: int,
 ) -> bytes:
     pairs: list[Item] = [list(pair) for pair in counting]
     return canonical("header", ticket_digest, sender, announcement_hash, pairs, masked_failure)
@@ -335,6 +335,8 @@ class Agreement:
         _length(self.survivors_digest, DIGEST_BYTES, "survivors_digest")
         _length(self.signature, SIGNATURE_BYTES, "signature")
         _index(self.peer, "peer")
+        if self.earlier:
+            _length(self.earlier, DIGEST_BYTES, "earlier")
 
     def says_the_same(self, other: Agreement) -> bool:
         mine = (self.survivors_digest, self.failure_sum, self.earlier)

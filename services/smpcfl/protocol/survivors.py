@@ -177,7 +177,7 @@ def check_contributors(ticket: Ticket, policy: Policy, message: Survivors, faile
         raise RemoteError(Reason.TOO_FEW_CONTRIBUTORS, "the count of failed trainings is none")
     if size - failed < floor:
         # Not how many: who hears this has no sum.
-        raise RemoteError(Reason.TOO_FEW_CONTRIBUTORS, expected=f">= {floor}")
+        raise RemoteError(Reason.TOO_FEW_CONTRIBUTORS, f"at least {floor} are needed")
 
 
 def _check_complete(ticket: Ticket, message: Survivors, headers: Mapping[int, Header]) -> None:

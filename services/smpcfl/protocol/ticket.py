@@ -148,8 +148,8 @@ class Ticket:
             "weight_cap": 1 <= self.weight_cap < 2**32,
             "task": self.task in (TRAIN, EVALUATE),
             "weighted_by": 0 < len(self.weighted_by) <= MOST_NAME,
-            "vector": 0 <= self.body < 2**32
-            and self.metrics.words + trailer.LENGTH <= self.wide < 2**32
+            "vector": self.body >= 0
+            and self.wide >= self.metrics.words + trailer.LENGTH
             and (self.task == TRAIN or self.layout == self.layout_of({})),
             "min_survivors": 2 <= self.min_survivors <= n,
             "model_digest": len(self.model_digest) == DIGEST_BYTES,

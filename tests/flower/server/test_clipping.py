@@ -55,8 +55,19 @@ def test_the_cap_goes_up_for_one_peer_and_down_if_the_mean_uses_less_than_a_quar
     assert START.after(counted(**counts)) == Clipping(1.0, cap)
 
 
+@pytest.mark.parametrize(("weight", "cap"), [(5, 32), (4, 32), (3, 16), (100, 512)])
+def test_a_cap_far_too_large_comes_down_at_once_to_what_nobody_can_exceed(
+    weight: int, cap: int
+) -> None:
+    """Of five peers with so many examples each, one may have all."""
+    found = Clipping(1.0, 1024).after(
+        Trailer(peers=5, contributors=5, weight=5 * weight, examples=5 * weight)
+    )
+    assert found.weight_cap == cap
+
+
 def test_clip_and_cap_go_their_own_ways() -> None:
-    assert START.after(counted(clipped=1, weight=1)) == Clipping(2.0, CAP // 2)
+    assert START.after(counted(clipped=1, weight=20)) == Clipping(2.0, CAP // 2)
     assert START.after(counted(roomy=5, capped=1)) == Clipping(0.75, 2 * CAP)
 
 
@@ -81,7 +92,8 @@ def test_from_the_bounds_it_finds_back() -> None:
         2 * LEAST_CLIP, 2 * LEAST_CAP
     )
     assert Clipping(LARGEST_CLIP, LARGEST_CAP).after(counted(roomy=5)) == Clipping(
-        0.75 * LARGEST_CLIP, LARGEST_CAP // 2
+        0.75 * LARGEST_CLIP,
+        512,  # five peers of a hundred examples
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from smpcfl.flower.server.lineup import Lineup
+from smpcfl.flower.server.lineup import Chosen, Lineup
 
 MODEL = bytes(32)
 
@@ -20,9 +20,14 @@ class Ledger:
     def __init__(self) -> None:
         self.forbidden: set[str] = set()
         self.evaluate: frozenset[str] | None = None
+        self.before: tuple[frozenset[str], frozenset[str]] | None = None
 
     def apart(self, model: bytes, peers: Collection[str], policy: Any) -> frozenset[str]:
         return frozenset(peers) - self.forbidden
+
+    def again(self, model: bytes, peers: Collection[str]) -> Any:
+        before = self.before
+        return before if before is not None and before[1] <= set(peers) else None
 
     def missing(self, model: bytes, peers: Collection[str]) -> list[str]:
         return sorted(self.forbidden)
@@ -55,13 +60,13 @@ def names(*numbers: int) -> dict[int, str]:
 
 def test_what_the_strategy_samples_takes_part() -> None:
     found, _ = lineup(8)
-    assert found.to_train([1, 3, 5, 6, 7], MODEL) == names(1, 3, 5, 6, 7)
+    assert found.to_train([1, 3, 5, 6, 7], MODEL) == Chosen.of(names(1, 3, 5, 6, 7))
 
 
 def test_a_node_that_is_gone_is_replaced_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     found, _ = lineup(6)
-    chosen = found.to_train([1, 2, 3, 4, 99], MODEL)
+    chosen = found.to_train([1, 2, 3, 4, 99], MODEL).peers
     assert len(chosen) == 5
     assert chosen.items() >= names(1, 2, 3, 4).items()
     assert not caplog.text
@@ -71,7 +76,7 @@ def test_too_small_a_sample_is_raised_and_said_once(caplog: pytest.LogCaptureFix
     caplog.set_level(logging.WARNING)
     found, _ = lineup(8)
     for _ in range(3):
-        chosen = found.to_train([2, 7], MODEL)
+        chosen = found.to_train([2, 7], MODEL).peers
         assert len(chosen) == 5
         assert chosen.items() >= names(2, 7).items()
     assert caplog.text.count("the strategy samples 2 clients: raised to min_peers, which is 5") == 1
@@ -81,7 +86,7 @@ def test_whoever_a_sum_would_show_sits_out(caplog: pytest.LogCaptureFixture) -> 
     caplog.set_level(logging.WARNING)
     found, ledger = lineup(6)
     ledger.forbidden = {"p6"}
-    assert found.to_train([1, 2, 3, 4, 5, 6], MODEL) == names(1, 2, 3, 4, 5)
+    assert found.to_train([1, 2, 3, 4, 5, 6], MODEL) == Chosen.of(names(1, 2, 3, 4, 5))
     assert "1 of 6 peers sit out" in caplog.text
 
 
@@ -92,18 +97,29 @@ def test_where_too_few_are_left_it_waits_for_them(
     found, ledger = lineup(5)
     ledger.forbidden = {"p2"}
     monkeypatch.setattr("time.sleep", lambda _: ledger.forbidden.clear())
-    assert found.to_train([1, 2, 3, 4, 5], MODEL) == names(1, 2, 3, 4, 5)
+    assert found.to_train([1, 2, 3, 4, 5], MODEL) == Chosen.of(names(1, 2, 3, 4, 5))
     assert "waiting for p2" in caplog.text
 
 
 def test_where_every_peer_is_needed_anyway_no_ledger_is_asked() -> None:
     found, ledger = lineup(5, recovers=False)
     ledger.forbidden, ledger.evaluate = {"p1"}, frozenset()
-    assert found.to_train([1, 2, 3, 4, 5], MODEL) == names(1, 2, 3, 4, 5)
-    assert found.to_evaluate() == (names(1, 2, 3, 4, 5), frozenset(names(1, 2, 3, 4, 5).values()))
+    assert found.to_train([1, 2, 3, 4, 5], MODEL) == Chosen.of(names(1, 2, 3, 4, 5))
+    assert found.to_evaluate() == Chosen.of(names(1, 2, 3, 4, 5))
 
 
 def test_an_evaluation_asks_all_and_sums_over_whom_the_ledger_allows() -> None:
     found, ledger = lineup(6)
     ledger.evaluate = frozenset({"p1", "p2", "p3", "p4", "p5"})
-    assert found.to_evaluate() == (names(1, 2, 3, 4, 5, 6), ledger.evaluate)
+    asked = Chosen.of(names(1, 2, 3, 4, 5, 6))
+    assert found.to_evaluate() == asked._replace(within=ledger.evaluate)
+
+
+def test_where_nothing_else_is_left_the_same_cohort_is_asked_for_the_same_sum() -> None:
+    """With whoever of it is missing, and p6, who was not in that sum."""
+    found, ledger = lineup(6)
+    ledger.forbidden = {"p1", "p2"}
+    cohort = frozenset({"p1", "p2", "p3", "p4", "p5", "p6", "p-gone"})
+    ledger.before = (cohort, frozenset({"p1", "p2", "p3", "p4", "p5"}))
+    chosen = found.to_train([1, 2, 3, 4, 5, 6], MODEL)
+    assert chosen == Chosen(names(1, 2, 3, 4, 5, 6), tuple(sorted(cohort)), ledger.before[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -115,6 +116,8 @@ def test_a_node_that_is_no_peer_is_left_out(peers: Peers) -> None:
 def test_why_peers_refuse_is_logged_once_each(
     peers: Peers, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, logger="smpcfl")
+    caplog.clear()
     for node in (4, 5):
         peers.start(node, "")
         peers.flower.refusals[node] = "not this app"

@@ -58,6 +58,7 @@ class Bench:
             mode=mode,
             number=3,
             peers=self.peers.nodes,
+            cohort=tuple(sorted(self.peers.nodes.values())),
             given=given,
             content_digest=content_digest(content, MessageType.TRAIN, {}),
             app=bytes.fromhex(APP),

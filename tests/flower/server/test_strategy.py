@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -151,6 +152,7 @@ def test_the_inner_strategy_sees_one_client_with_all_examples(five: FlowerPeers)
             return super().aggregate_train(server_round, seen[-1])
 
     five.weighted_by = "images"
+    five.policy = replace(five.policy, weighted_by=("images",))
     run = Run(five, Watching(fraction_evaluate=0.0, weighted_by_key="images"), rounds=1)
     ((reply,),) = seen
     assert dict(reply.content["metrics"]) == {
@@ -297,6 +299,23 @@ def test_after_a_void_round_the_sum_is_over_the_same_peers(
     assert third.cohort == (*peer_ids(10), "peer-new"), "over another model it is free again"
     assert run.outcomes == ["void", "complete", "complete"]
     assert "1 of 11 peers sit out" in caplog.text
+
+
+def test_after_a_void_round_that_a_peer_was_lost_in_all_of_them_are_asked_for_the_same_sum(
+    make_peers: MakePeers,
+) -> None:
+    """Seven of eight survived and agreed. Over seven alone nobody takes part; with the eighth, over them."""
+    eight = training(make_peers(8))
+    lost = peer_ids(8)[3]
+
+    def script() -> None:
+        eight.lost = {lost: "train", **dict.fromkeys(peer_ids(8)[4:], "unmask")}
+
+    run = Run(eight, rounds=3, before={1: script, 2: back(eight)}, grace_s=PATIENT_S)
+    assert run.reasons[0].startswith("too_few_answers")
+    assert run.outcomes == ["void", "complete", "complete"]
+    assert [record.survivors for record in run.strategy.records[1:]] == [7, 8]
+    assert [len(ticket.cohort) for ticket in run.tickets] == [8, 8, 8]
 
 
 def back_without(peers: FlowerPeers, gone: str) -> Callable[[], None]:

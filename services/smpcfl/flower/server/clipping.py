@@ -25,5 +25,7 @@ class Clipping:
         if counted.capped:
             cap = min(cap * 2, LARGEST_CAP)
         elif counted.weight * 4 < cap * counted.contributors:
-            cap = max(cap // 2, LEAST_CAP)
+            # No peer has more examples than all together: down to that at once.
+            all_together = 1 << max(counted.examples - 1, 0).bit_length()
+            cap = max(min(cap // 2, all_together), LEAST_CAP)
         return Clipping(clip, cap)

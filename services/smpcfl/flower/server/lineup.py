@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from flwr.serverapp import Grid
 
@@ -16,6 +17,18 @@ from .service_link import Server
 
 log = logging.getLogger("smpcfl.flower")
 _SAY_EVERY_S = 10.0
+
+
+class Chosen(NamedTuple):
+    """Who is asked, by node; the ticket's cohort, where some may be missing; who alone may survive."""
+
+    peers: dict[int, str]
+    cohort: tuple[str, ...]
+    within: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, peers: dict[int, str]) -> Chosen:
+        return cls(peers, tuple(sorted(peers.values())))
 
 
 class Lineup:
@@ -44,8 +57,8 @@ class Lineup:
                 logged = time.monotonic()
             time.sleep(0.5)
 
-    def to_train(self, sampled: Collection[int], model_digest: bytes) -> dict[int, str]:
-        """Peer ids by node id: of the nodes that the strategy sampled, and more where those are too few.
+    def to_train(self, sampled: Collection[int], model_digest: bytes) -> Chosen:
+        """Of the nodes that the strategy sampled, and more where those are too few.
 
         Over a model that was summed before, only peers whose new sum tells nobody's update by subtraction.
         """
@@ -62,12 +75,10 @@ class Lineup:
             others = sorted(present.keys() - found.keys())
             found |= {node: present[node] for node in random.sample(others, missing)}
         if not self._recovers:
-            return found
-        allowed, logged = self._apart(model_digest, found), -math.inf
-        while len(allowed) < self._least:
-            found = self.present()
-            allowed = self._apart(model_digest, found)
-            if len(allowed) < self._least and time.monotonic() - logged >= _SAY_EVERY_S:
+            return Chosen.of(found)
+        logged = -math.inf
+        while (chosen := self._once_more(model_digest, found)) is None:
+            if time.monotonic() - logged >= _SAY_EVERY_S:
                 log.warning(
                     "a sum over this model was agreed to, and came to nothing; peers take part in another one"
                     " over the same peers, or over others enough: waiting for %s",
@@ -75,23 +86,36 @@ class Lineup:
                 )
                 logged = time.monotonic()
             time.sleep(0.5)
-        if len(allowed) < len(found):
+            found = self.present()
+        if (out := len(found) - len(chosen.within or chosen.peers)) > 0:
             log.warning(
                 "%d of %d peers sit out: over this model a sum was agreed to before",
-                len(found) - len(allowed),
+                out,
                 len(found),
             )
-        return {node: peer for node, peer in found.items() if peer in allowed}
+        return chosen
 
-    def _apart(self, model_digest: bytes, found: Mapping[int, str]) -> frozenset[str]:
-        return self._server.ledger.apart(model_digest, found.values(), Policy())
+    def _once_more(self, model_digest: bytes, found: Mapping[int, str]) -> Chosen | None:
+        """All that are there, or as many as peers agree to over this model; None if that are too few."""
+        ledger = self._server.ledger
+        allowed = ledger.apart(model_digest, found.values(), Policy())
+        if len(allowed) < self._least:
+            found = self.present()
+            allowed = ledger.apart(model_digest, found.values(), Policy())
+        if len(allowed) >= self._least:
+            return Chosen.of({node: peer for node, peer in found.items() if peer in allowed})
+        if (before := ledger.again(model_digest, found.values())) is None:
+            return None
+        cohort, survivors = before
+        peers = {node: peer for node, peer in found.items() if peer in cohort}
+        return Chosen(peers, tuple(sorted(cohort)), survivors)
 
-    def to_evaluate(self) -> tuple[dict[int, str], frozenset[str]]:
-        """Peer ids by node id, and the peers over whom metrics may be summed, which may be none."""
-        present = self.present()
+    def to_evaluate(self) -> Chosen:
+        """All that are there; over whom metrics may be summed, which may be nobody."""
+        present = Chosen.of(self.present())
         if not self._recovers:
-            return present, frozenset(present.values())
-        return present, self._server.ledger.evaluators(present.values(), Policy())
+            return present
+        return present._replace(within=self._server.ledger.evaluators(present.cohort, Policy()))
 
     def lost(self, missing: set[int], late: bool) -> bool:
         """Asked while replies are awaited: new nodes can say who they are in time for the next round."""

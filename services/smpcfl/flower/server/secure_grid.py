@@ -271,15 +271,13 @@ class SecureGrid(Grid):
     def _sum(self, task: str, messages: list[Message], content: RecordDict) -> Outcome:
         """One secure round over `content`. No replies: it is void."""
         given, least = arrays_of(content), self.settings.min_peers
-        within: frozenset[str] | None = None
         if task == TRAIN:
             sampled = [message.metadata.dst_node_id for message in messages]
-            peers = self._lineup.to_train(sampled, model_digest(given))
-            enough = len(peers)
+            chosen = self._lineup.to_train(sampled, model_digest(given))
         else:
-            peers, within = self._lineup.to_evaluate()
-            enough = len(within)
-        if enough < min(least, len(peers) if task == EVALUATE else least):
+            chosen = self._lineup.to_evaluate()
+        enough = len(chosen.cohort if task == TRAIN or chosen.within is None else chosen.within)
+        if enough < min(least, len(chosen.cohort)):
             return Outcome(reason=f"{enough} peers, at least {least} are needed", cohort=enough)
         kind = messages[0].metadata.message_type
         try:
@@ -288,7 +286,8 @@ class SecureGrid(Grid):
                 task=task,
                 mode=self.settings.mode,
                 number=max(self.number, 1),
-                peers=peers,
+                peers=chosen.peers,
+                cohort=chosen.cohort,
                 given=given,
                 content_digest=content_digest(content, kind, get_fused_config(self.run)),
                 app=bytes.fromhex(self.run.fab_hash),
@@ -297,14 +296,14 @@ class SecureGrid(Grid):
                 deadlines=self.settings.deadlines,
                 metrics=self.metrics[task],
                 weighted_by=self.settings.weighted_by,
-                within=within,
+                within=chosen.within,
             )
         except RemoteError as error:
-            return self._void(task, Outcome(reason=str(error), cohort=len(peers)), error)
+            return self._void(task, Outcome(reason=str(error), cohort=len(chosen.cohort)), error)
         try:
             outcome = round_.run(
                 self._grid,
-                [_message(messages[0], content, node) for node in peers],
+                [_message(messages[0], content, node) for node in chosen.peers],
                 self.settings.seed,
                 self.settings.grace_s,
                 self._lineup.lost,

@@ -76,7 +76,8 @@ class SecureRound:
     """Builds the ticket of one round and sees it through.
 
     `content_digest`: of the messages and the run's configuration; `app`: SHA-256 of the app's bundle;
-    `metrics`: which ones are summed; `within`: the only peers that are to survive, if not all.
+    `peers`: who is asked, by node, of the `cohort`; `metrics`: which ones are summed; `within`: the only
+    peers that are to survive, if not all.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class SecureRound:
         mode: str,
         number: int,
         peers: Mapping[int, str],
+        cohort: tuple[str, ...],
         given: dict[str, npt.NDArray[Any]],
         content_digest: bytes,
         app: bytes,
@@ -102,7 +104,6 @@ class SecureRound:
         self._own = server.own
         self._peers = peers
         self._given = given
-        cohort = tuple(sorted(peers.values()))
         degree = len(cohort) - 1
         threshold = default_threshold(degree)
         self._within = within
