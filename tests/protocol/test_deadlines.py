@@ -164,6 +164,8 @@ def test_what_comes_at_the_deadline_itself_is_too_late() -> None:
     begun = round_of(network, 4)
     with pytest.raises(RemoteError, match="training; expected < 40000 ms, found 40000"):
         begun.begin(bytes(32), bytes(32), 40.0)
+    with pytest.raises(RemoteError, match="found 40001"):
+        begun.begin(bytes(32), bytes(32), 40.001)
     assert begun.begin(bytes(32), bytes(32), 39.999)
     assert not begun.begin(bytes(32), bytes(32), 40.0), "it has begun before"
 

@@ -391,6 +391,13 @@ def test_an_integer_change_too_large_to_sum_is_named(old: int, new: int) -> None
         )
 
 
+def test_an_integer_change_whose_sum_would_be_the_first_to_wrap_is_named() -> None:
+    quantiser, start = Quantiser(16, 1.0, CAP, 4), {"steps": np.array([0])}
+    encode(quantiser, start, {"steps": np.array([2**61 - 1])}, examples=1, correct=0)
+    with pytest.raises(LocalError, match="'steps'"):
+        encode(quantiser, start, {"steps": np.array([2**61])}, examples=1, correct=0)
+
+
 def test_integer_changes_at_the_bound_do_not_wrap() -> None:
     quantiser, n = Quantiser(16, 1.0, CAP, 3), 3
     change = (2**63 - 1) // n // CAP
