@@ -407,6 +407,14 @@ def test_integer_changes_at_the_bound_do_not_wrap() -> None:
     assert int(model["steps"][0]) == change
 
 
+def test_the_largest_int64_may_be_unsigned() -> None:
+    quantiser, largest = Quantiser(16, 1.0, CAP, 3), {"steps": np.array([2**63 - 1], np.uint64)}
+    model, _ = decode_update(
+        quantiser, largest, total_of([encode(quantiser, largest, largest)] * 3), 3
+    )
+    assert model["steps"].tolist() == [2**63 - 1]
+
+
 def test_an_unsigned_value_that_cannot_be_decoded_is_refused_before_it_is_sent() -> None:
     huge = {"steps": np.array([2**63 + 1], np.uint64)}
     with pytest.raises(LocalError, match="'steps'"):
