@@ -164,9 +164,11 @@ def test_what_comes_at_the_deadline_itself_is_too_late() -> None:
     begun = round_of(network, 4)
     with pytest.raises(RemoteError, match="training; expected < 40000 ms, found 40000"):
         begun.begin(bytes(32), bytes(32), 40.0)
+    with pytest.raises(RemoteError, match="found 40001"):
+        begun.begin(bytes(32), bytes(32), 40.001)
     begun.begin(bytes(32), bytes(32), 39.999)
     with pytest.raises(RemoteError, match="second_training"):
-        begun.begin(bytes(32), bytes(32), 40.0)
+        begun.begin(bytes(32), bytes(32), 39.9995)
 
 
 # -- decisions --------------------------------------------------------------------------------------

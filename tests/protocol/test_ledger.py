@@ -178,6 +178,13 @@ def test_a_third_set_is_refused_however_far_away_and_the_two_stay() -> None:
     assert agrees(ledger, ALL[:7]) is None
 
 
+def test_a_file_with_more_sets_than_are_kept_now_lets_no_further_one_pass() -> None:
+    sets = tuple(frozenset(BASE.cohort[:count]) for count in (1, 2, 3))
+    ledger = Ledger({BASE.model_digest: Seen(sets=sets)})
+    with pytest.raises(RemoteError, match="expected <= 2, found 4"):
+        ledger.agree(BASE, ALL, POLICY)
+
+
 def test_it_is_peers_that_are_compared_not_their_places_in_a_cohort() -> None:
     ledger, cohort = Ledger(), peer_ids(11)[1:]
     assert agrees(ledger, ALL) is None

@@ -380,6 +380,13 @@ def test_an_integer_change_too_large_to_sum_is_named(old: int, new: int) -> None
         )
 
 
+def test_an_integer_change_whose_sum_would_be_the_first_to_wrap_is_named() -> None:
+    quantiser, start = Quantiser(16, 1.0, CAP, 4), {"steps": np.array([0])}
+    encode(quantiser, start, {"steps": np.array([2**61 - 1])}, examples=1)
+    with pytest.raises(LocalError, match="'steps'"):
+        encode(quantiser, start, {"steps": np.array([2**61])}, examples=1)
+
+
 def test_integer_changes_at_the_bound_do_not_wrap() -> None:
     quantiser, n = Quantiser(16, 1.0, CAP, 3), 3
     change = (2**63 - 1) // n // CAP
@@ -387,6 +394,14 @@ def test_integer_changes_at_the_bound_do_not_wrap() -> None:
     total = total_of([encode(quantiser, start, trained, examples=CAP)] * n)
     model, _ = decode_update(quantiser, start, total, n)
     assert int(model["steps"][0]) == change
+
+
+def test_the_largest_int64_may_be_unsigned() -> None:
+    quantiser, largest = Quantiser(16, 1.0, CAP, 3), {"steps": np.array([2**63 - 1], np.uint64)}
+    model, _ = decode_update(
+        quantiser, largest, total_of([encode(quantiser, largest, largest)] * 3), 3
+    )
+    assert model["steps"].tolist() == [2**63 - 1]
 
 
 def test_an_unsigned_value_that_cannot_be_decoded_is_refused_before_it_is_sent() -> None:

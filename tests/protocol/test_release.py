@@ -86,3 +86,12 @@ def test_the_floor_comes_down_by_a_step_after_many_that_left_no_later() -> None:
     assert release_ms(0, floor.ms) == 5_657
     floor.left(8_000)
     assert floor.ms == 8_000, "it takes as long as before"
+
+
+def test_each_step_down_takes_as_many() -> None:
+    floor, found = Floor(8_000), []
+    for _ in range(3 * DECAY):
+        floor.left(2_000)
+        found.append(floor.ms)
+    assert found[DECAY - 1 :: DECAY] == [5_657, 4_000, 2_828]
+    assert found[DECAY - 2 :: DECAY] == [8_000, 5_657, 4_000]

@@ -7,8 +7,10 @@ from collections import Counter
 
 import pytest
 
-from smpcfl.protocol.messages import Header
-from smpcfl.protocol.survivors import choose_survivors, mutual
+from smpcfl.protocol.errors import Reason, RemoteError
+from smpcfl.protocol.messages import Header, Survivors
+from smpcfl.protocol.policy import Policy
+from smpcfl.protocol.survivors import check_contributors, choose_survivors, mutual
 from smpcfl.protocol.ticket import Ticket
 from support.network import make_ticket
 
@@ -128,3 +130,22 @@ def test_what_is_chosen_can_always_be_counted_and_has_no_conflict(n: int) -> Non
         for i, header in chosen.items():
             assert sum(mutual(header, chosen[j]) for j in chosen if j != i) >= ticket.threshold
             assert not any(j in header.counts and i not in chosen[j].counts for j in chosen)
+
+
+@pytest.mark.parametrize(
+    ("failed", "text"),
+    [
+        (6, "at least 3 are needed"),
+        (8, "at least 3 are needed"),
+        (9, "the count of failed trainings is none"),
+    ],
+)
+def test_too_many_failed_trainings_are_told_from_a_count_that_is_none(
+    failed: int, text: str
+) -> None:
+    message = Survivors(TICKET.digest, tuple(range(8)), (), bytes(32), bytes(64))
+    ticket, policy = make_ticket(8, min_survivors=3).ticket, Policy()
+    check_contributors(ticket, policy, message, 5)
+    with pytest.raises(RemoteError, match=text) as error:
+        check_contributors(ticket, policy, message, failed)
+    assert error.value.reason is Reason.TOO_FEW_CONTRIBUTORS

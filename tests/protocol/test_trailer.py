@@ -31,7 +31,7 @@ def test_round_trip() -> None:
 
 
 @pytest.mark.parametrize("name", COUNTERS)
-@pytest.mark.parametrize("cohort", [3, 7, 1000])
+@pytest.mark.parametrize("cohort", [3, 4, 1000])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_bound_is_exact_for_every_counter(name: str, cohort: int, sign: int) -> None:
     bound = (2**63 - 1) // cohort
