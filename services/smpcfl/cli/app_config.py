@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..aggregator.current_run import ROUNDS_KEYS
+from ..daemons import app_files
 from ..protocol.errors import LocalError
 
 _SEED = ("seed",)
@@ -15,16 +15,7 @@ _SEED = ("seed",)
 
 def declared(app: Path) -> dict[str, Any]:
     """The app's own configuration. LocalError if there is no Flower app in this folder."""
-    path = app / "pyproject.toml"
-    try:
-        table = tomllib.loads(path.read_text())["tool"]["flwr"]["app"]
-        return dict(table.get("config", {}))
-    except KeyError as error:
-        raise LocalError(f"{app} is no Flower app: {path} has no [tool.flwr.app]") from error
-    except OSError as error:
-        raise LocalError(f"{app} is no Flower app: {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise LocalError(f"{app} is no Flower app: {path}: {error}") from error
+    return dict(app_files.table_of(app).get("config", {}))
 
 
 def app_config(app: Path, number: int | None, seed: int | None) -> dict[str, int]:

@@ -14,6 +14,7 @@ import tomllib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from flwr.cli.build import build_fab_from_disk, build_fab_from_files
 from flwr.cli.utils import collect_files, filter_paths_for_publish
@@ -26,17 +27,22 @@ _PROJECT = "pyproject.toml"
 _SAVED = (".json", ".jsonl", ".yaml", ".yml")
 
 
-def files_of(app: Path) -> dict[str, Path]:
-    """Of the app in this folder, by their path within it. LocalError if there is none."""
+def table_of(app: Path) -> dict[str, Any]:
+    """[tool.flwr.app] of the app in this folder. LocalError if there is none."""
     path = app / _PROJECT
     try:
-        own = tomllib.loads(path.read_text())["tool"]["flwr"]["app"]
+        return dict(tomllib.loads(path.read_text())["tool"]["flwr"]["app"])
     except OSError as error:
         raise LocalError(f"{app} is no Flower app: {path}: {error.strerror}") from error
     except KeyError as error:
         raise LocalError(f"{app} is no Flower app: {path} has no [tool.flwr.app]") from error
     except ValueError as error:
         raise LocalError(f"{app} is no Flower app: {path}: {error}") from error
+
+
+def files_of(app: Path) -> dict[str, Path]:
+    """Of the app in this folder, by their path within it. LocalError if there is none."""
+    own = table_of(app)
     files = collect_files(app.expanduser().resolve())
     if FAB_INCLUDE_KEY in own:
         return files
