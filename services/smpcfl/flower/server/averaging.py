@@ -18,7 +18,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from flwr.supercore.task_identity import TaskIdentity
 
 from ...protocol.errors import LocalError
-from ...protocol.ticket import TRAIN
+from ...protocol.ticket import EXAMPLES, TRAIN
 
 # Of the clients that are made up. So many, because MultiKrum averages all if it is to keep more.
 _EXAMPLES = (1, 2, 3, 4) * 32
@@ -41,7 +41,7 @@ def check_averages(strategy: Strategy) -> None:
     Tried out is what Flower's own code does with replies, and functions that aggregate metrics. Other code of
     the user's may write files or plot: it is not run here, and will see one reply a round, the mean.
     """
-    for layer in _layers(strategy):
+    for layer in layers(strategy):
         for name in _FUNCTIONS:
             _check_metrics(layer, name)
         if getattr(layer, "accountant", None) is not None:
@@ -53,7 +53,7 @@ def check_averages(strategy: Strategy) -> None:
             _check_aggregation(layer, theirs)
 
 
-def _layers(strategy: Strategy) -> Iterator[Strategy]:
+def layers(strategy: Strategy) -> Iterator[Strategy]:
     """The strategy, and those that it wraps."""
     found: Any = strategy
     while isinstance(found, Strategy):
@@ -98,9 +98,8 @@ def _aggregated(
     """What Flower's code makes of these replies: the model, and numbers that it remembers."""
     trial: Any = copy.deepcopy(layer)
     if isinstance(getattr(trial, "strategy", None), Strategy):
-        trial.strategy = FedAvg(
-            weighted_by_key=weighted_by(layer)
-        )  # the one inside has a trial of its own
+        # The one inside has a trial of its own.
+        trial.strategy = FedAvg(weighted_by_key=weighted_by(layer))
     arrays = ArrayRecord({"model": Array(np.zeros((3, 4), np.float32))})
     least = (getattr(trial, f"min_{what}_nodes", 0) for what in ("available", "train"))
     grid = cast(Grid, _Nodes(max(len(_EXAMPLES), *least)))
@@ -148,8 +147,8 @@ def _check_metrics(layer: Strategy, name: str) -> None:
 
 def weighted_by(layer: Strategy) -> str:
     """What the innermost strategy weighs by."""
-    found = [getattr(item, "weighted_by_key", "") for item in _layers(layer)]
-    return next((str(key) for key in found if key), "num-examples")
+    found = [getattr(item, "weighted_by_key", "") for item in layers(layer)]
+    return next((str(key) for key in found if key), EXAMPLES)
 
 
 def _mean_value() -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Iterator
-from typing import Any
 
 from flwr.serverapp.strategy import Strategy
+
+from .averaging import layers
 
 log = logging.getLogger("smpcfl.flower")
 
@@ -16,7 +16,7 @@ class Remembered:
     """The attributes of a strategy, and of those that it wraps, which change while it runs."""
 
     def __init__(self, strategy: Strategy) -> None:
-        self._layers = list(_layers(strategy))
+        self._layers = list(layers(strategy))
         self._at_first = [_pickled(layer) for layer in self._layers]
 
     def keep(self) -> bytes:
@@ -32,13 +32,6 @@ class Remembered:
         for layer, changed in zip(self._layers, pickle.loads(kept) if kept else (), strict=False):
             for name, raw in changed.items():
                 setattr(layer, name, pickle.loads(raw))
-
-
-def _layers(strategy: Strategy) -> Iterator[Strategy]:
-    found: Any = strategy
-    while isinstance(found, Strategy):
-        yield found
-        found = getattr(found, "strategy", None)
 
 
 def _pickled(layer: Strategy) -> dict[str, bytes]:

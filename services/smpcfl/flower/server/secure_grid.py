@@ -26,7 +26,7 @@ from flwr.supercore.run import Run
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.quantise import model_digest
 from ...protocol.summed_metrics import Metrics
-from ...protocol.ticket import EVALUATE, MODES, SEEDED, TRAIN, Deadlines
+from ...protocol.ticket import EVALUATE, EXAMPLES, MODES, SEEDED, TRAIN, Deadlines
 from ...protocol.trailer import Trailer
 from ...reports.report import RoundRecord
 from ..shared.records import arrays_of, content_digest, message_bytes, to_numpy, with_arrays
@@ -59,7 +59,7 @@ class Settings:
     grace_s: float = 20.0
     seed: int | None = None
     clipping: Clipping = field(default_factory=Clipping)
-    weighted_by: str = "num-examples"
+    weighted_by: str = EXAMPLES
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -94,9 +94,7 @@ class SecureGrid(Grid):
         self.number = 0  # of the last round
         self.first_try = 1  # the round that first trained on the model as it stands
         self.records: list[RoundRecord] = []
-        self.evaluated_later = (
-            False  # the server evaluates after the clients: a record waits for it
-        )
+        self.evaluated_later = False  # the server evaluates after the clients, and a record waits
         self.on_record: Callable[[RoundRecord], None] = lambda record: None
         self.metrics = {kind: Metrics(open=True) for kind in (TRAIN, EVALUATE)}
         self._lineup = Lineup(grid, self.server, settings.min_peers, recovers=settings.recovers)
