@@ -191,7 +191,8 @@ class SecureGrid(Grid):
         """A round of metrics alone. Where it is void there are none, and training goes on."""
         started = time.monotonic()
         if self.settings.secure:
-            outcome = self._sum(EVALUATE, messages, self._same_types(_same(messages)))
+            content, _ = self._same_types(_same(messages))
+            outcome = self._sum(EVALUATE, messages, content)
         else:
             outcome = self._in_the_clear(messages, timeout)
         if self._open is not None:
@@ -218,18 +219,19 @@ class SecureGrid(Grid):
 
     def _content(self, messages: list[Message]) -> RecordDict:
         """What all get: dtypes as they came in first, and one configuration a model."""
-        content = self._same_types(_same(messages))
+        content, model = self._same_types(_same(messages))
         for name, record in content.items():
             if not isinstance(record, ArrayRecord):  # strategies write the next round's into it
                 content[name] = copy.deepcopy(record)
-        self._settle(content, self.number)
+        self._settle(model, self.number)
         if self._first is None:
             self._first = content
         return self._first
 
-    def _same_types(self, content: RecordDict) -> RecordDict:
-        """For peers a model of other dtypes is another model."""
-        return with_arrays(content, self._as_they_came_in(arrays_of(content)))
+    def _same_types(self, content: RecordDict) -> tuple[RecordDict, dict[str, Any]]:
+        """And the model in it. For peers a model of other dtypes is another model."""
+        model = self._as_they_came_in(arrays_of(content))
+        return with_arrays(content, model), model
 
     def _as_they_came_in(self, model: dict[str, Any]) -> dict[str, Any]:
         """Some strategies calculate in float64, and means of integers are no integers."""
@@ -255,11 +257,11 @@ class SecureGrid(Grid):
 
     def settle(self, arrays: ArrayRecord) -> None:
         """The strategy has made `arrays` of the last round: what the next one trains on."""
-        self._settle(RecordDict({"arrays": arrays}), self.number + 1)
+        self._settle(self._as_they_came_in(to_numpy(arrays)), self.number + 1)
 
-    def _settle(self, content: RecordDict, first_try: int) -> None:
+    def _settle(self, model: dict[str, Any], first_try: int) -> None:
         """A new model has new limits. Over one that stays as it was peers take no others."""
-        digest = model_digest(self._as_they_came_in(arrays_of(content)))
+        digest = model_digest(model)
         if digest == self._model:
             return
         if self._trailer is not None:
@@ -271,7 +273,7 @@ class SecureGrid(Grid):
         given, least = arrays_of(content), self.settings.min_peers
         if task == TRAIN:
             sampled = [message.metadata.dst_node_id for message in messages]
-            chosen = self._lineup.to_train(sampled, model_digest(given))
+            chosen = self._lineup.to_train(sampled, self._model)
         else:
             chosen = self._lineup.to_evaluate()
         enough = len(chosen.cohort if task == TRAIN or chosen.within is None else chosen.within)

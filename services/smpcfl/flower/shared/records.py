@@ -32,9 +32,9 @@ def arrays_of(content: RecordDict) -> dict[str, npt.NDArray[Any]]:
     if not records:
         raise LocalError("no ArrayRecord in the message: a model is needed")
     return {
-        name if len(records) == 1 else f"{key}/{name}": np.asarray(array.numpy(), order="C")
+        name if len(records) == 1 else f"{key}/{name}": array
         for key, record in records.items()
-        for name, array in record.items()
+        for name, array in to_numpy(record).items()
     }
 
 
