@@ -13,7 +13,7 @@ from unittest.mock import patch
 import grpc.aio
 import numpy as np
 import pytest
-from flwr.app import Message, MessageType
+from flwr.app import MessageType
 
 from smpcfl.flower.shared.records import content_digest
 from smpcfl.net import wire
@@ -23,7 +23,7 @@ from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.survivors import fewest
 from smpcfl.protocol.ticket import ADDITIVE
-from support.apps import App, Arrays, Called, Mods, fresh_model
+from support.apps import App, Called, Fails, Mods, fresh_model, made_up
 from support.deployed import LONG_S, Deployed, beginning
 from support.forge import survivors
 from support.unchecked import check, removed
@@ -31,16 +31,6 @@ from support.unchecked import check, removed
 PEERS, VICTIM, INPUTS = 5, 2, 12
 EVERYONE = tuple(range(PEERS))
 SECOND = check(Member, "begin", Reason.SECOND_TRAINING)
-
-
-def data(seed: int = 1) -> tuple[Any, Any]:
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(40, INPUTS)).astype(np.float32), rng.integers(0, 10, 40)
-
-
-class Fails(App):
-    def reply(self, message: Message, model: Arrays, loss: float, correct: int) -> Message:
-        raise ValueError
 
 
 async def ask_again(
@@ -57,7 +47,7 @@ async def ask_again(
         if index != VICTIM:
             request = beginning(signed, content_digest=content)
             await net.peer(index).app.Begin(request, timeout=LONG_S)
-    apps: dict[str, App] = {name: Fails(*data()) for name in net.cohort}
+    apps: dict[str, App] = {name: Fails(*made_up(INPUTS)) for name in net.cohort}
     apps[net.cohort[VICTIM]] = victim
     message = mods.message(signed, model)
     called = await mods.train(signed, apps, dict.fromkeys(apps, message).__getitem__)
@@ -68,7 +58,9 @@ async def additive_sum(folder: Path) -> tuple[RingVector, RingVector | None]:
     """The sum, and what the victim added."""
     async with Deployed(folder, PEERS) as net:
         with Mods(net) as mods:
-            found = await ask_again(net, mods, App(*data()), mode=ADDITIVE, min_survivors=PEERS)
+            found = await ask_again(
+                net, mods, App(*made_up(INPUTS)), mode=ADDITIVE, min_survivors=PEERS
+            )
             return await net.finish(), found[net.cohort[VICTIM]][0].addend
 
 
@@ -91,7 +83,7 @@ async def test_in_additive_too_there_is_no_sum_without_those_who_were_killed(
 async def test_a_second_message_is_refused_and_runs_nothing(tmp_path: Path) -> None:
     async with Deployed(tmp_path, PEERS) as net:
         with Mods(net) as mods:
-            found = await ask_again(net, mods, App(*data()))
+            found = await ask_again(net, mods, App(*made_up(INPUTS)))
             called, app = found.pop(net.cohort[VICTIM])
             assert (called.refusal, app.runs) == ("", 1)
             for again, killed in found.values():
@@ -111,7 +103,7 @@ async def refusals(folder: Path) -> list[set[str]]:
     found = []
     async with Deployed(folder, PEERS) as net:
         with Mods(net) as mods:
-            for victim in (App(*data()), Fails(*data())):
+            for victim in (App(*made_up(INPUTS)), Fails(*made_up(INPUTS))):
                 with removed(SECOND):
                     await ask_again(net, mods, victim)
                 found.append(set(await asyncio.gather(*(unmask_text(net, i) for i in EVERYONE))))

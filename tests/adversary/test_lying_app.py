@@ -13,28 +13,11 @@ from smpcfl.aggregator import rounds_service
 from smpcfl.cli.stack import Stack
 from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.protocol.errors import Reason
+from support.app_folder import write_app
 from support.processes import option
 
 PEERS = 3
 RAN = "runs.txt"
-
-PROJECT = """
-[project]
-name = "lying"
-version = "0.1.0"
-description = "For tests alone"
-license = "MIT"
-
-[tool.flwr.app]
-publisher = "smpcfl"
-
-[tool.flwr.app.components]
-serverapp = "lying.server_app:app"
-clientapp = "lying.client_app:app"
-
-[tool.flwr.app.config]
-folder = "{folder}"
-"""
 
 CLIENT = """
 from pathlib import Path
@@ -112,13 +95,14 @@ def main(grid, context):
 
 def written(folder: Path) -> Path:
     """The app, in a folder that is also where its ClientApps note that they ran."""
-    package = folder / "app" / "lying"
-    package.mkdir(parents=True)
-    (folder / "app" / "pyproject.toml").write_text(PROJECT.format(folder=folder))
-    (package / "__init__.py").write_text("")
-    (package / "client_app.py").write_text(CLIENT)
-    (package / "server_app.py").write_text(SERVER)
-    return folder / "app"
+    return write_app(
+        folder / "app",
+        "lying",
+        {"client_app": CLIENT, "server_app": SERVER},
+        server="server_app:app",
+        client="client_app:app",
+        config=f'folder = "{folder}"',
+    )
 
 
 @pytest.mark.processes

@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import pytest
-from flwr.app import Message
 
 from smpcfl.flower.shared.records import upload_of
 from smpcfl.peer import peer as peer_module
@@ -19,23 +16,13 @@ from smpcfl.peer.floors import Floors
 from smpcfl.protocol import trailer
 from smpcfl.protocol.release import Floor
 from smpcfl.protocol.ticket import Deadlines
-from support.apps import PATIENT, App, Arrays, Mods, fresh_model
+from support.apps import PATIENT, App, Fails, Mods, fresh_model, made_up
 from support.deployed import Deployed
 
 PEERS, VICTIM, INPUTS = 5, 2, 12
 # On which tickets the victim's training fails at once: what its uploads must not tell.
 BITS = [True, False, False, True, True, False, True, False]
 STEP_S = 8.0  # the last one within 10.5 s
-
-
-def data(seed: int = 1) -> tuple[Any, Any]:
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(40, INPUTS)).astype(np.float32), rng.integers(0, 10, 40)
-
-
-class Fails(App):
-    def reply(self, message: Message, model: Arrays, loss: float, correct: int) -> Message:
-        raise ValueError
 
 
 def within(training_ms: int) -> Deadlines:
@@ -78,7 +65,7 @@ class Peers:
         for other, peer in self.net.peers.items():
             if other != self.name:
                 peer.agent.take_ticket(signed)  # as if offered: so many in seconds would be a flood
-        app = Fails(*data(), seconds=0.1) if fails else App(*data(), seconds=10.0)
+        app = Fails(*made_up(INPUTS), seconds=0.1) if fails else App(*made_up(INPUTS), seconds=10.0)
         called = await self.mods.ask(self.name, app, self.mods.message(signed, model))
         upload_of(called.reply)
         return round(called.left_s, 3)
@@ -92,7 +79,7 @@ class Peers:
         """In a round whose slowest peer takes `slow_ms` to train, of `limit_ms`."""
         model = fresh_model(INPUTS)
         signed = self.mods.ticket(model, deadlines=within(limit_ms), clip=4.0)
-        apps = {name: App(*data(), seconds=3.0) for name in self.net.cohort}
+        apps = {name: App(*made_up(INPUTS), seconds=3.0) for name in self.net.cohort}
         apps[self.name].seconds = slow_ms / 1000
         message = self.mods.message(signed, model)
         await self.mods.train(signed, apps, dict.fromkeys(apps, message).__getitem__)

@@ -12,28 +12,12 @@ import pytest
 from smpcfl.aggregator import rounds_service
 from smpcfl.cli.stack import Stack
 from smpcfl.daemons.allowed_apps import hash_of
+from support.app_folder import write_app
 from support.processes import option
 
 PEERS, ROUNDS = 5, 2
 SECRET = "12345 patients of ward 7"
 
-PROJECT = """
-[project]
-name = "failing"
-version = "0.1.0"
-description = "An app whose training fails where the data are bad"
-license = "MIT"
-
-[tool.flwr.app]
-publisher = "smpcfl"
-
-[tool.flwr.app.components]
-serverapp = "failing.app:server"
-clientapp = "failing.app:client"
-
-[tool.flwr.app.config]
-num-server-rounds = 2
-"""
 APP = f"""
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
@@ -74,11 +58,9 @@ def index_of(stack: Stack, number: int) -> int:
 
 @pytest.mark.processes
 def test_the_others_go_on_and_the_reason_stays_on_the_peer(tmp_path: Path) -> None:
-    app = tmp_path / "app"
-    (app / "failing").mkdir(parents=True)
-    (app / "pyproject.toml").write_text(PROJECT)
-    (app / "failing" / "__init__.py").write_text("")
-    (app / "failing" / "app.py").write_text(APP)
+    app = write_app(
+        tmp_path / "app", "failing", {"app": APP}, server="app:server", client="app:client"
+    )
     stack = Stack(tmp_path / "stack", "seeded", PEERS, 0, 1, hash_of(app))
     with stack:
         stack.wait(

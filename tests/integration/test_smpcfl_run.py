@@ -16,24 +16,11 @@ from smpcfl.base.state import State
 from smpcfl.cli.stack import Stack
 from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.flower.client.app_process import NO_MOD
+from support.app_folder import write_app
 from support.processes import option
 
 pytestmark = pytest.mark.processes
 PEERS = 3
-PROJECT = """\
-[project]
-name = "{name}"
-version = "1.0.0"
-license = "MIT"
-description = "for a test"
-[tool.flwr.app]
-publisher = "tests"
-[tool.flwr.app.components]
-serverapp = "{name}.app:server"
-clientapp = "{name}.app:client"
-[tool.flwr.app.config]
-num-server-rounds = 2
-"""
 APP = """\
 import time
 import numpy as np
@@ -63,11 +50,8 @@ def main(grid, context):
 
 
 def an_app(folder: Path, name: str, *, waits: bool) -> Path:
-    (folder / name / name).mkdir(parents=True)
-    (folder / name / "pyproject.toml").write_text(PROJECT.format(name=name))
-    (folder / name / name / "__init__.py").touch()
-    (folder / name / name / "app.py").write_text(APP.format(waits=waits))
-    return folder / name
+    modules = {"app": APP.format(waits=waits)}
+    return write_app(folder / name, name, modules, server="app:server", client="app:client")
 
 
 class Operator:

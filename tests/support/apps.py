@@ -85,6 +85,19 @@ class App:
         return Message(content, reply_to=message)
 
 
+class Fails(App):
+    """Trains, and raises then."""
+
+    def reply(self, message: Message, model: Arrays, loss: float, correct: int) -> Message:
+        raise ValueError
+
+
+def made_up(inputs: int, seed: int = 1) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Data for an App: 40 images of so many inputs, and their labels."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(40, inputs)).astype(np.float32), rng.integers(0, 10, 40)
+
+
 def step(
     model: Arrays, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], rate: float = 0.5
 ) -> tuple[Arrays, float, int]:

@@ -11,27 +11,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from support.app_folder import write_app
+
 ROUNDS = 2
 RATE = 0.5
 SAVED = "mean.txt"
 
-PROJECT = f"""
-[project]
-name = "means"
-version = "0.1.0"
-description = "The mean of numbers"
-license = "MIT"
-
-[tool.flwr.app]
-publisher = "somebody"
-
-[tool.flwr.app.components]
-serverapp = "means.server:app"
-clientapp = "means.client:app"
-
-[tool.flwr.app.config]
-num-server-rounds = {ROUNDS}
-"""
 CLIENT = f"""
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
@@ -77,12 +62,15 @@ def main(grid, context):
 
 def written(folder: Path, imports: str = "") -> Path:
     """The app in `folder`, made if need be; both of its sides import the packages `imports`."""
-    (folder / "means").mkdir(parents=True)
-    (folder / "pyproject.toml").write_text(PROJECT)
-    (folder / "means" / "__init__.py").write_text(f"import {imports}\n" if imports else "")
-    (folder / "means" / "client.py").write_text(CLIENT)
-    (folder / "means" / "server.py").write_text(SERVER)
-    return folder
+    modules = {
+        "__init__": f"import {imports}\n" if imports else "",
+        "client": CLIENT,
+        "server": SERVER,
+    }
+    config = f"num-server-rounds = {ROUNDS}"
+    return write_app(
+        folder, "means", modules, server="server:app", client="client:app", config=config
+    )
 
 
 def numbers(folder: Path, peers: int) -> npt.NDArray[np.float64]:
