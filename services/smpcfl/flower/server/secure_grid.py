@@ -21,7 +21,6 @@ from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.common.config import get_fused_config
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
-from flwr.supercore.run import Run
 
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.quantise import model_digest
@@ -31,6 +30,7 @@ from ...protocol.trailer import Trailer
 from ...reports.report import RoundRecord
 from ..shared.records import arrays_of, content_digest, message_bytes, to_numpy, with_arrays
 from .clipping import Clipping
+from .grid_around import GridAround
 from .lineup import Lineup
 from .replies import ask_all
 from .round_record import OpenRound
@@ -79,7 +79,7 @@ class Settings:
         return self.secure and MODES[self.mode].recovers
 
 
-class SecureGrid(Grid):
+class SecureGrid(GridAround):
     """Wraps Flower's Grid for one ServerApp. In mode `normal` replies come in the clear, as they are.
 
     After a void round, where nobody replies, the next one sends what the first one over that model did: peers
@@ -87,7 +87,7 @@ class SecureGrid(Grid):
     """
 
     def __init__(self, grid: Grid, settings: Settings) -> None:
-        self._grid = grid
+        super().__init__(grid)
         self.settings = settings
         self.server = Server.load(settings.mode, str(grid.run.run_id))
         self.clipping = settings.clipping
@@ -106,16 +106,6 @@ class SecureGrid(Grid):
 
     # -- Flower's Grid --------------------------------------------------------------------------
 
-    def set_run(self, run: Run) -> None:
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        return self._grid.run
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        return self._grid.create_message(*args, **kwargs)
-
     def get_node_ids(self) -> Iterable[int]:
         """Of the peers that are there; waits until they are `min_peers`."""
         return list(self._lineup.present())
@@ -126,9 +116,6 @@ class SecureGrid(Grid):
                 "push_messages() would bring single replies in the clear: use send_and_receive()"
             )
         return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return self._grid.pull_messages(message_ids)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
