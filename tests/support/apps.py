@@ -6,7 +6,6 @@ What is not real is the mod's clock: an app says how long it takes, and nothing 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -32,7 +31,7 @@ from flwr.clientapp.typing import ClientAppCallable
 from flwr.supercore.task_identity import TaskIdentity
 
 from smpcfl.flower.client import mod, training_worker
-from smpcfl.flower.client.agent_client import VARIABLE, AgentClient
+from smpcfl.flower.client.agent_client import AgentClient
 from smpcfl.flower.shared import records
 from smpcfl.flower.shared.records import RECORD, arrays_of, content_digest, to_numpy
 from smpcfl.flower.shared.records import upload_of as parts_of
@@ -143,15 +142,17 @@ class _Now(threading.local):
 
 
 _now = _Now()
-_LOCK = threading.Lock()
 
 
 class _Client(AgentClient):
-    """Finds the socket of this thread's peer: in a process of its own it is the only one."""
+    """Takes the socket of this thread's peer: in a process of its own the environment names the only one.
+
+    The environment cannot say it here: gRPC's threads read it (getenv) while they connect, and a change
+    at that moment is a segmentation fault.
+    """
 
     def __init__(self) -> None:
-        with _LOCK, patch.dict(os.environ, {VARIABLE: _now.here.socket}):
-            super().__init__()
+        super().__init__(_now.here.socket)
 
 
 class _Time:

@@ -25,10 +25,13 @@ _MASKS_S = 24 * 3600.0  # the agent ends it at the round's own deadline
 
 
 class AgentClient:
-    """LocalError where the agent is not there, RemoteError with its reason where it refuses."""
+    """LocalError where the agent is not there, RemoteError with its reason where it refuses.
 
-    def __init__(self) -> None:
-        socket = os.environ.get(VARIABLE)
+    `socket`: the agent's path; left out, what the environment names, as in a ClientApp's process.
+    """
+
+    def __init__(self, socket: str | None = None) -> None:
+        socket = socket or os.environ.get(VARIABLE)
         if not socket:
             raise LocalError(
                 f"{VARIABLE} is not set: this ClientApp has no agent; start its SuperNode with"
