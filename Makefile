@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # is configured to use. Not given: `none` if pip has sources configured, else `cpu`, as PyPI's build is for CUDA.
 TORCH_BACKEND ?= choose
 
-.PHONY: demo test check fast mutants proto clean
+.PHONY: demo test check fast older-flower mutants proto clean
 demo: $(STAMP)
 	$(BIN)/smpcfl demo
 
@@ -23,6 +23,16 @@ test: $(STAMP)
 # Without the tests that start processes or containers.
 fast: $(STAMP)
 	$(BIN)/pytest -m "not processes and not containers"
+
+# The fast tests of what touches Flower, with the oldest Flower that pyproject.toml allows. It lies over the
+# environment's own, and takes its dependencies from there.
+OLDER_FLOWER := 1.41.*
+older-flower: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/older-flower \
+	  "flwr==$(OLDER_FLOWER)"
+	folder="$(CURDIR)/$(VENV)/older-flower"; PYTHONPATH="$$folder" OLDER_FLOWER_IN="$$folder" \
+	  $(BIN)/pytest -m "not processes and not containers" \
+	  tests/repository/test_flower_versions.py tests/flower tests/daemons tests/aggregator
 
 # Small faults planted in the core, one at a time: which of them does no test notice? Half an hour for a hundred.
 # MUTANTS="--count 20 --seed 7" for others.
