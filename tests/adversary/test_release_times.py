@@ -14,7 +14,7 @@ from smpcfl.flower.shared.records import upload_of
 from smpcfl.peer import peer as peer_module
 from smpcfl.peer.floors import Floors
 from smpcfl.protocol import trailer
-from smpcfl.protocol.release import Floor
+from smpcfl.protocol.release import DECAY, Floor
 from smpcfl.protocol.ticket import Deadlines
 from support.apps import PATIENT, App, Fails, Mods, fresh_model, made_up
 from support.deployed import Deployed
@@ -30,19 +30,28 @@ def within(training_ms: int) -> Deadlines:
     return replace(PATIENT, train=PATIENT.ready + training_ms)
 
 
+def at_once(self: Floor, released_ms: int, limit_ms: int, now_ms: int) -> None:
+    """The floor as it was: a step down after ten uploads, whatever brought them about and how soon."""
+    if released_ms > self.ms:
+        self.ms, self.since = released_ms, 0
+        return
+    self.since += 1
+    if self.since == DECAY:
+        self.ms, self.since = round(self.ms / 2**0.5), 0
+
+
 @contextmanager
 def any_deadline() -> Iterator[None]:
     """A build in which the time to train is what the ticket says, and a floor is not moved at its end."""
-    left = Floor.left
     most: list[int] = []
 
     def training_ms(self: Deadlines) -> int:
         most[:] = [self.train - self.ready]
         return most[0]
 
-    def unless_cut_off(self: Floor, released_ms: int) -> None:
+    def unless_cut_off(self: Floor, released_ms: int, limit_ms: int, now_ms: int) -> None:
         if released_ms < most[0]:
-            left(self, released_ms)
+            at_once(self, released_ms, limit_ms, now_ms)
 
     with (
         patch.object(Deadlines, "training_ms", property(training_ms)),
@@ -137,6 +146,39 @@ async def test_halving_the_deadline_finds_the_slowest_peers_time_where_it_is_tak
 
 async def test_between_two_steps_no_deadline_makes_a_difference(tmp_path: Path) -> None:
     assert await counts(tmp_path) == [PEERS - 1, PEERS - 1]
+
+
+# -- a floor that is lowered on purpose ---------------------------------------------------------------------
+
+
+async def told_after_lowering(folder: Path, lowering: Deadlines) -> list[float]:
+    """Before each question ten rounds, with these deadlines, in which training does not fail."""
+    async with Deployed(folder, PEERS) as net:
+        with Mods(net) as mods:
+            peers, found = Peers(net, mods), []
+            await peers.left_s(False, PATIENT)
+            for bit in BITS[:3]:
+                for _ in range(DECAY):
+                    await peers.left_s(False, lowering)
+                found.append(await peers.left_s(bit, PATIENT))
+            return found
+
+
+LOWERING = pytest.mark.parametrize("lowering", [within(2_000), PATIENT], ids=["short", "patient"])
+
+
+@LOWERING
+async def test_ten_rounds_lower_a_floor_that_comes_down_at_once(
+    tmp_path: Path, lowering: Deadlines
+) -> None:
+    with patch.object(Floor, "left", at_once):
+        left = await told_after_lowering(tmp_path, lowering)
+    assert [item == 8.0 for item in left] == BITS[:3]
+
+
+@LOWERING
+async def test_ten_rounds_lower_no_floor(tmp_path: Path, lowering: Deadlines) -> None:
+    assert set(await told_after_lowering(tmp_path, lowering)) == {11.314}
 
 
 # -- restarts ---------------------------------------------------------------------------------------------

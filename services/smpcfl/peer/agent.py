@@ -138,7 +138,7 @@ class PeerAgent:
                 spread=delay,
             )
         self._round, self._started, self.p2p_bytes = opened, self._clock(), 0
-        self.guarantee = guarantee(withstands(ticket), len(ticket.cohort))
+        self.guarantee = guarantee(withstands(ticket), len(ticket.cohort), ticket.mode)
         self._metrics.round.set(ticket.round)
         self._metrics.cohort_peers.set(len(ticket.cohort))
         self._metrics.withstood.set(withstands(ticket))
@@ -292,7 +292,8 @@ class PeerAgent:
             ):
                 break
         masks, header = round_.masks(self.now(), failed=failed)
-        self.floors.left(round_.ticket.task, released_ms)
+        ticket = round_.ticket
+        self.floors.left(ticket.task, released_ms, ticket.deadlines.training_ms)
         self.wake()
         return round_, masks, header
 

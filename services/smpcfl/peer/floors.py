@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,9 +37,9 @@ class Floors:
     def ms(self, task: str) -> int:
         return self._floors[task].ms
 
-    def left(self, task: str, released_ms: int) -> None:
-        """An upload left so long after training began."""
-        self._floors[task].left(released_ms)
+    def left(self, task: str, released_ms: int, limit_ms: int) -> None:
+        """An upload left so long after training began, of a ticket that gives `limit_ms` to train."""
+        self._floors[task].left(released_ms, limit_ms, int(time.time() * 1000))
         if self._path is None:
             return
         kept = {name: asdict(floor) for name, floor in self._floors.items()}
@@ -50,8 +51,8 @@ class Floors:
 
 def _read(kept: dict[str, int]) -> Floor:
     floor = Floor(**kept)
-    if type(floor.ms) is not int or type(floor.since) is not int:
+    if any(type(value) is not int for value in asdict(floor).values()):
         raise TypeError(f"{kept}")
-    if floor.ms < 0 or not 0 <= floor.since < DECAY:
+    if floor.ms < 0 or not 0 <= floor.since <= DECAY:
         raise ValueError(f"{kept}")
     return floor

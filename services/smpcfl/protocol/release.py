@@ -13,6 +13,7 @@ from itertools import count, takewhile
 
 FIRST_MS = 2_000
 DECAY = 10
+DAY_MS = 24 * 3_600_000
 
 
 def release_ms(training_ms: int, floor_ms: int = 0) -> int:
@@ -38,17 +39,29 @@ class Floor:
     """Before which no upload of this peer leaves. It follows from when uploads left, which is seen anyway.
 
     Never from how training went: what only a success moved would show, a round later, who failed. It goes up
-    with an upload that leaves later, and down by a step after `DECAY` that did not.
+    with an upload that leaves later, and down by a step after `DECAY` that did not, once a day at most: after
+    a step down the next upload shows on which side of that step training ended, so each is a question.
+
+    `since`: uploads since it last moved; `moved_ms`: when that was, by this peer's clock (Unix).
     """
 
     ms: int = 0
     since: int = 0
+    moved_ms: int = 0
 
-    def left(self, released_ms: int) -> None:
-        """An upload left so long after training began."""
+    def left(self, released_ms: int, limit_ms: int, now_ms: int) -> None:
+        """An upload left so long after training began, of a ticket that gives `limit_ms` to train."""
+        if limit_ms < self.ms:
+            return  # it left at that limit, whatever it was: this says nothing of trainings
         if released_ms > self.ms:
-            self.ms, self.since = released_ms, 0
+            self._move(released_ms, now_ms)
             return
-        self.since += 1
-        if self.since == DECAY:
-            self.ms, self.since = round(self.ms / 2**0.5), 0
+        self.since = min(self.since + 1, DECAY)
+        self.moved_ms = min(
+            self.moved_ms, now_ms
+        )  # a clock that was ahead holds it up for no longer than a day
+        if self.since == DECAY and now_ms - self.moved_ms >= DAY_MS:
+            self._move(round(self.ms / 2**0.5), now_ms)
+
+    def _move(self, ms: int, now_ms: int) -> None:
+        self.ms, self.since, self.moved_ms = ms, 0, now_ms
