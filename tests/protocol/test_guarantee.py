@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from smpcfl.protocol.guarantee import guarantee, withstands
-from smpcfl.protocol.ticket import ADDITIVE, Ticket
+from smpcfl.protocol.ticket import ADDITIVE, SEEDED, Ticket
 from support.network import make_ticket
 
 
@@ -48,5 +48,15 @@ def test_additive_withstands_all_but_two() -> None:
 
 
 def test_it_is_put_into_words() -> None:
-    assert guarantee(2, 8) == "an aggregator and 2 of the 8 peers together learn the sum only"
-    assert "colludes with none of the 3 peers" in guarantee(0, 3)
+    assert (
+        guarantee(2, 8, SEEDED) == "an aggregator and 2 of the 8 peers together learn the sum only"
+    )
+    assert "an aggregator that colludes with none of the 3 peers" in guarantee(0, 3, SEEDED)
+
+
+def test_of_additive_it_claims_no_more_than_holds() -> None:
+    """The same model over the cohort less one gives that one: nobody there keeps sets."""
+    assert guarantee(3, 5, ADDITIVE) == (
+        "a curious aggregator and 3 of the 5 peers together learn the sum only;"
+        " one that picks cohorts learns more"
+    )

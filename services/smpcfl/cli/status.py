@@ -72,7 +72,7 @@ def _guarantee(settings: Settings, own: Identity, records: list[RoundRecord]) ->
         last = records[-1] if records else None
         if last is None or last.withstood is None:
             return "no secure round yet"
-        return f"in force: {guarantee(last.withstood, last.cohort)}"
+        return f"in force: {guarantee(last.withstood, last.cohort, last.mode)}"
     with rpc.local_channel(str(State(settings.state).socket("agent"))) as channel:
         try:
             reply = local_pb2_grpc.AgentStub(channel).Identity(

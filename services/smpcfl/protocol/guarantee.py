@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .ticket import Ticket
+from .ticket import MODES, Ticket
+
+LIMIT_OF_ADDITIVE = "; one that picks cohorts learns more"
 
 
 def withstands(ticket: Ticket) -> int:
@@ -22,8 +24,12 @@ def most_colluders(peers: int, threshold: int, min_survivors: int) -> int:
     return max(min((peers - 2) // 3, 2 * threshold - peers, min_survivors - 2), 0)
 
 
-def guarantee(colluders: int, peers: int) -> str:
-    """`withstands`, in words."""
+def guarantee(colluders: int, peers: int, mode: str) -> str:
+    """`withstands` in words, for a round of this mode."""
+    # Where nobody agrees on survivors, nothing binds the sums over one model (docs/protocol.md, section 12).
+    curious, limit = ("n", "") if MODES[mode].recovers else (" curious", LIMIT_OF_ADDITIVE)
     if not colluders:
-        return f"an aggregator that colludes with none of the {peers} peers learns the sum only"
-    return f"an aggregator and {colluders} of the {peers} peers together learn the sum only"
+        found = f"a{curious} aggregator that colludes with none of the {peers} peers learns the sum only"
+    else:
+        found = f"a{curious} aggregator and {colluders} of the {peers} peers together learn the sum only"
+    return found + limit

@@ -172,7 +172,7 @@ def _guarantee(records: list[RoundRecord]) -> str:
     last = records[-1]
     if last.withstood is None:
         return "the aggregator sees each update"
-    return guarantee(last.withstood, last.cohort)
+    return guarantee(last.withstood, last.cohort, last.mode)
 
 
 def final(records: list[RoundRecord], key: str) -> float | None:

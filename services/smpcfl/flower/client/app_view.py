@@ -26,8 +26,8 @@ def shown(
     """Copies with everything replaced that the aggregator could choose for each peer alone.
 
     Numbers of nodes, runs and messages follow from peer and ticket, times from this peer's clock; the model
-    is serialised anew from `given`. The state is a copy: a training that is given
-    up must not write into it later.
+    is serialised anew from `given`. State and node config are copies: a training that is given up must not
+    write into them later.
     """
     content = RecordDict(
         {
@@ -51,5 +51,5 @@ def shown(
     own = copy.copy(context)
     own.run_id, own.node_id, own.series_id = ticket.run, node, 0
     own.run_config = dict(sorted(context.run_config.items()))  # its order is in no digest
-    own.state = copy.deepcopy(context.state)
+    own.state, own.node_config = copy.deepcopy(context.state), dict(context.node_config)
     return Message(content=content, metadata=metadata), own  # type: ignore[call-overload]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
+from flwr.common.serde import context_to_proto
 
 from smpc.v1 import messages_pb2
 
@@ -93,7 +94,10 @@ def _train(
     """Up to `begin` a refusal depends on the message and the peer's policy, and nothing has run."""
     if unknown := set(ours) - _OURS:
         raise RemoteError(Reason.MALFORMED, "unknown fields beside the ticket", found=unknown)
-    proto = wire.parse(messages_pb2.SignedTicket, bytes(ours["ticket"]))  # type: ignore[arg-type]
+    raw = ours.get("ticket")
+    if type(raw) is not bytes:  # of a number, bytes() would make as many zeros
+        raise RemoteError(Reason.MALFORMED, "no ticket", expected="bytes", found=type(raw).__name__)
+    proto = wire.parse(messages_pb2.SignedTicket, raw)
     ticket = wire.ticket_from_proto(proto).ticket
     given = arrays_of(message.content)
     if ticket.layout_of(given) != ticket.layout:
@@ -115,6 +119,8 @@ def _train(
         if reply.has_error():
             raise LocalError(reply.error.reason)
         rng = _rounding(ours, ticket, context, begun.given_seed)
+        # What Flower could not write after the upload would end the peer's next message with an error.
+        context_to_proto(own_context)
         return (*_addend(ticket, given, reply, rng), own_context.state)
 
     done, failure = in_worker(work, latest_s)
