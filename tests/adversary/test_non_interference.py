@@ -10,6 +10,7 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -27,17 +28,22 @@ from smpcfl.net import wire
 from smpcfl.net.kinds import KINDS
 from smpcfl.peer.agent import PeerAgent
 from smpcfl.protocol import trailer
+from smpcfl.protocol.errors import Reason
+from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.messages import Answer, Call
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.release import FIRST_MS
-from smpcfl.protocol.ticket import TRAIN
-from support.apps import App, Arrays, Called, Mods, fresh_model, trains_first
+from smpcfl.protocol.ticket import EVALUATE, TRAIN
+from support.apps import App, Arrays, Called, Mods, fresh_model, step, trains_first
 from support.deployed import LONG_S, Deployed
+from support.evaluations import Evaluates
 from support.forge import round_of
 from support.network import random_addend
+from support.unchecked import check, removed
 
 PEERS, VICTIM, INPUTS = 5, 0, 12
 EVERYONE = tuple(range(PEERS))
+ONE_EVALUATION = check(Ledger, "check_evaluation", Reason.SECOND_EVALUATION)
 SECRET = "12345 patients of ward 7"
 
 
@@ -78,6 +84,19 @@ def no_time(app: App, message: Message, model: Arrays) -> Message:
     raise AssertionError("it is endless")
 
 
+def unwritable(app: App, message: Message, model: Arrays) -> Message:
+    """What it keeps is more than Flower can write, which it does after the upload."""
+    app.context.state["kept"] = ConfigRecord({"loss": 2**64})
+    return app.reply(message, model, 1.0, 0)
+
+
+def one_record(app: App, message: Message, model: Arrays) -> Message:
+    """The app is the same: it is a record of its data that makes it diverge."""
+    app.x[0, 0] = np.inf
+    model, loss, correct = step(model, app.x, app.y)
+    return app.reply(message, model, loss, correct)
+
+
 FAILURES: dict[str, Callable[[App, Message, Arrays], Message]] = {
     "raises": crash,
     "exits": leave,
@@ -87,7 +106,11 @@ FAILURES: dict[str, Callable[[App, Message, Arrays], Message]] = {
     "shapes": other_shapes,
     "no model": no_model,
     "endless": no_time,
+    "state": unwritable,
+    "one record": one_record,
 }
+# What counts in a sum all the same: a loss of no number is no metric, and an evaluation brings no model.
+COUNTS = {TRAIN: {"NaN loss"}, EVALUATE: {"NaN loss", "NaN model", "shapes", "one record"}}
 
 
 @dataclass
@@ -96,6 +119,7 @@ class Fails(App):
 
     def __call__(self, message: Message, context: Context) -> Message:
         self.runs += 1
+        self.context = context
         if self.endless:
             self.over.wait()
         arrays = message.content.array_records["arrays"]
@@ -170,16 +194,18 @@ async def settled(net: Deployed, done: Callable[[PeerRound], bool]) -> None:
         await asyncio.wait(calls, timeout=LONG_S)
 
 
-async def one_round(net: Deployed, mods: Mods, app: App, model: Arrays, earlier_ms: int) -> Seen:
+async def one_round(
+    net: Deployed, mods: Mods, app: App, model: Arrays, earlier_ms: int, task: str
+) -> Seen:
     """With `app` on the victim. Its data is touched only once the round is ready; from there all is kept."""
     victim, name = net.peer(VICTIM), net.cohort[VICTIM]
-    signed = mods.ticket(model)
+    signed = mods.ticket(model, task=task)
     for other in net.cohort:
         await mods.offer(other, signed)
     net.signed, net.uploads = signed, {}
     net.rounds = {peer: net.peers[peer].agent.round_of(signed.ticket.digest) for peer in net.cohort}
     await settled(net, lambda round_: round_.all_count)
-    seen, calls, answers = Seen(), [], []
+    seen, calls, answers, replies = Seen(), [], [], []
     send, unmask = victim.link.send, net.unmask
 
     async def sends(call: Call, count: Callable[[int], None]) -> Any:
@@ -188,6 +214,21 @@ async def one_round(net: Deployed, mods: Mods, app: App, model: Arrays, earlier_
         calls.append((kind.method, call.to, len(raw)))
         seen.sent.append(raw)
         return await send(call, count)
+
+    def asks(index: int) -> Callable[..., Any]:
+        """Another peer's calls: what the victim replies to them leaves it too."""
+        ask = net.peer(index).link.send
+
+        async def asked(call: Call, count: Callable[[int], None]) -> Any:
+            found = await ask(call, count)
+            if call.to == name:
+                kind = KINDS[type(call.message)]
+                raw = b"" if found is None else kind.reply.write(found).SerializeToString()
+                replies.append((index, kind.method, len(raw)))
+                seen.sent.append(raw)
+            return found
+
+        return asked
 
     async def unmasks(to: int, message: Any, caller: Any = None) -> Any:
         found = await unmask(to, message, caller)
@@ -198,10 +239,15 @@ async def one_round(net: Deployed, mods: Mods, app: App, model: Arrays, earlier_
             seen.sent.append(raw)
         return found
 
-    victim.agent.floors.left(TRAIN, earlier_ms)
+    victim.agent.floors.left(task, earlier_ms, signed.ticket.deadlines.training_ms)
     before = samples(net)
-    with patch.object(victim.link, "send", sends), patch.object(net, "unmask", unmasks):
-        seen.called = await mods.ask(name, app, mods.message(signed, model))
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(victim.link, "send", sends))
+        stack.enter_context(patch.object(net, "unmask", unmasks))
+        for index in EVERYONE[1:]:
+            stack.enter_context(patch.object(net.peer(index).link, "send", asks(index)))
+        message = mods.message(signed, model, message_type=task)
+        seen.called = await mods.ask(name, app, message)
         found = mods.take(signed, {name: seen.called})[name]
         seen.form["reply"] = form_of(found.reply)
         seen.sent += content_of(found.reply)
@@ -220,34 +266,40 @@ async def one_round(net: Deployed, mods: Mods, app: App, model: Arrays, earlier_
             assert total is not None
             counters = trailer.decode(total.wide[-trailer.LENGTH :], PEERS)
             seen.contributors = counters.contributors
-    seen.form |= {"calls": calls, "answers": answers, "series": moved(before, samples(net))}
+    seen.form |= {"calls": calls, "answers": answers, "replies": sorted(replies)}
+    seen.form["series"] = moved(before, samples(net))
     return seen
 
 
 async def both(
-    folder: Path, kind: str, seed: int, records: int, step: int, fails_first: bool
+    folder: Path, kind: str, seed: int, records: int, number: int, fails_first: bool, task: str
 ) -> tuple[Seen, Seen]:
-    """A round in which the victim's training succeeds, and one in which it fails."""
+    """A round in which the victim's training (or evaluation) succeeds, and one in which it fails.
+
+    `number`: of the release step that both leave at.
+    """
     rng = np.random.default_rng(seed)
-    latest = FIRST_MS * 2 ** (step / 2) / 1000
+    latest = FIRST_MS * 2 ** (number / 2) / 1000
     within = [float(rng.uniform(latest / 2**0.5, latest)) for _ in range(2)]
     if kind == "endless":  # and so is the other, almost
         within = [700.0, 700.0]
     x = rng.normal(size=(records, INPUTS)).astype(np.float32)
     y = rng.integers(0, 10, records)
-    good = App(x, y, seconds=within[0])
-    bad = Fails(x, y, rng.uniform(0, latest), kind == "endless", kind=kind)
+    good = Evaluates(x, y, seconds=within[0])
+    bad = Fails(x.copy(), y, rng.uniform(0, latest), kind == "endless", kind=kind)
     results: dict[bool, Seen] = {}
     try:
+        # Models that nobody trains on are evaluated here, more of them than the ledger lets pass in an hour.
         async with Deployed(folder, PEERS) as net:
-            with Mods(net) as mods:
+            with Mods(net) as mods, removed(*[ONE_EVALUATION] * (task == EVALUATE)):
                 # Once before, so that no connection is new.
-                await one_round(net, mods, App(x, y), fresh_model(INPUTS, seed=seed), 0)
+                first = fresh_model(INPUTS, seed=seed)
+                await one_round(net, mods, Evaluates(x, y), first, 0, task)
                 for failing in (fails_first, not fails_first):
                     model = fresh_model(INPUTS, seed=seed + 1 + failing)
                     app = bad if failing else good
                     earlier = int(within[1] * 1000)
-                    results[failing] = await one_round(net, mods, app, model, earlier)
+                    results[failing] = await one_round(net, mods, app, model, earlier, task)
     finally:
         bad.over.set()
     return results[False], results[True]
@@ -275,8 +327,9 @@ def run(*arguments: Any) -> tuple[Seen, Seen]:
 def every_kind(test: Callable[..., None]) -> Callable[..., None]:
     """Each at least once, whatever is drawn."""
     for kind in FAILURES:
-        test = example(kind=kind, seed=1, records=40, step=3, fails_first=False)(test)
-    return test
+        given_ = {"kind": kind, "seed": 1, "records": 40, "number": 3, "fails_first": False}
+        test = example(**given_, task=TRAIN)(test)
+    return example(**given_, task=EVALUATE)(test)
 
 
 @every_kind
@@ -285,17 +338,19 @@ def every_kind(test: Callable[..., None]) -> Callable[..., None]:
     kind=st.sampled_from(sorted(FAILURES)),
     seed=st.integers(0, 2**31),
     records=st.integers(1, 300),
-    step=st.integers(1, 12),
+    number=st.integers(1, 12),
     fails_first=st.booleans(),
+    task=st.sampled_from([TRAIN, EVALUATE]),
 )
 def test_a_training_that_fails_looks_like_one_that_does_not(
-    kind: str, seed: int, records: int, step: int, fails_first: bool
+    kind: str, seed: int, records: int, number: int, fails_first: bool, task: str
 ) -> None:
-    good, bad = run(kind, seed, records, step, fails_first)
+    good, bad = run(kind, seed, records, number, fails_first, task)
     same(good, bad)
     assert good.form["calls"]
-    # The sum tells, and it alone; an update whose loss is none counts, without its metrics.
-    failed = kind != "NaN loss"
+    assert good.form["replies"]
+    # The sum tells, and it alone.
+    failed = kind not in COUNTS[task]
     assert (good.contributors, bad.contributors) == (PEERS, PEERS - failed)
 
 
@@ -304,14 +359,14 @@ def test_a_training_that_fails_looks_like_one_that_does_not(
 
 def test_an_error_in_the_reply_is_seen() -> None:
     with patch.object(mod, "_train", trains_first):
-        good, bad = run("raises", 1, 40, 3, False)
+        good, bad = run("raises", 1, 40, 3, False, TRAIN)
     with pytest.raises(AssertionError, match="reply"):
         same(good, bad)
 
 
 def test_a_reply_that_leaves_when_training_ends_is_seen() -> None:
     with patch.object(mod, "release_ms", lambda training, earlier: training):
-        good, bad = run("raises", 1, 40, 3, False)
+        good, bad = run("raises", 1, 40, 3, False, TRAIN)
     with pytest.raises(AssertionError, match="time"):
         same(good, bad)
 
@@ -325,6 +380,6 @@ def test_a_failure_that_is_counted_is_seen() -> None:
         return await masks(self, digest, released_ms, failed=failed)
 
     with patch.object(PeerAgent, "masks", counting):
-        good, bad = run("raises", 1, 40, 3, False)
+        good, bad = run("raises", 1, 40, 3, False, TRAIN)
     with pytest.raises(AssertionError, match="series"):
         same(good, bad)
