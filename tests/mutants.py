@@ -58,6 +58,11 @@ SKIPPED_OPERATORS = (
     "core/ReplaceComparisonOperator_IsNot_NotEq",
 )
 EQUIVALENT = {
+    "admission.py": {
+        "self, signed: SignedTicket, /, highest_serial: int, running: bytes | None, now_ms: int": (
+            "whoever names the arguments calls it as before"
+        ),
+    },
     "peer_round.py": {
         "if self._survivors is None and self._agreement is None:": "the two are set together",
         "if index <= self.me and neighbour.announcement is None:": "nobody neighbours itself",

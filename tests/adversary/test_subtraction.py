@@ -17,6 +17,7 @@ from smpcfl.net import certificates
 from smpcfl.net.certificates import Role
 from smpcfl.protocol import ledger as ledger_module
 from smpcfl.protocol import peer_round as peer_module
+from smpcfl.protocol import trailer
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.policy import Policy
@@ -188,6 +189,29 @@ def test_a_second_sum_with_a_zero_is_answered_by_nobody() -> None:
     assert found is None
     assert set(refused) == {Reason.CONFLICTING_SURVIVORS}
     assert len(refused) >= PEERS
+
+
+# -- nearly the same model: not told apart ----------------------------------------------------------------
+
+
+def test_two_tickets_a_bit_tell_whether_one_named_peers_training_fails() -> None:
+    """It works, and stands in the threat model with its rate: rules bind one model, and these differ."""
+    bits = [True, False, False, True, True, False]  # on which crafted models the last of six fails
+    six, ledgers, read = 6, dict[str, Ledger](), []
+
+    def contributors(number: int, peers: int, fails: bool) -> int:
+        model = number.to_bytes(32, "big")
+        ticket = make_ticket(peers, serial=number, model_digest=model)
+        failing = {peer_ids(six)[-1]} if fails and peers == six else set[str]()
+        net = Remembering(ticket, ledgers=ledgers, failing=failing)
+        total = net.run()
+        assert not net.errors
+        return trailer.decode(total.wide[-trailer.LENGTH :], peers).contributors
+
+    for number, bit in enumerate(bits):
+        others = contributors(2 * number + 1, six - 1, bit)
+        read.append(contributors(2 * number + 2, six, bit) - others == 0)
+    assert read == bits
 
 
 # -- strangers among pinned members ---------------------------------------------------------------------

@@ -60,6 +60,16 @@ def test_the_unmask_deadline_closes_the_round(mode: str) -> None:
     assert not secrets_in(round_)
 
 
+def test_no_agreement_is_sent_after_the_unmask_deadline() -> None:
+    network = Network(make_ticket(8)).until("upload")
+    message = survivors(network, tuple(range(8)))
+    in_time, late = round_of(network, 0), round_of(network, 1)
+    for round_ in (in_time, late):
+        round_.survivors(message, network.now)
+    assert {type(call.message) for call in in_time.calls(network.now)} == {Agreement}
+    assert late.calls(UNMASK_S) == []
+
+
 def test_a_reply_that_comes_after_the_close_leaves_no_secret() -> None:
     network = Network(make_ticket(8)).until("start")
     round_ = round_of(network, 0)
