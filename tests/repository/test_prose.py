@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("docs", "benchmarks", "tests", "proto", "docker")
+FOLDERS = ("docs", "benchmarks", "examples", "tests", "proto", "docker")
 PAGES = sorted(
     {*ROOT.glob("*.md"), *(page for name in FOLDERS for page in (ROOT / name).rglob("*.md"))}
 )
