@@ -41,7 +41,7 @@ log = logging.getLogger("smpcfl.flower")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Options:
     """What `SecureStrategy` and `secure` take beside the strategy or the grid.
 
     `mode`: the deployment's (`SMPCFL_MODE`) unless given. `min_peers`: fewest to start a round with, the
@@ -86,7 +86,7 @@ class SecureGrid(GridAround):
     take one configuration a model.
     """
 
-    def __init__(self, grid: Grid, settings: Settings) -> None:
+    def __init__(self, grid: Grid, settings: Options) -> None:
         super().__init__(grid)
         self.settings = settings
         self.server = Server.load(settings.mode, str(grid.run.run_id))
