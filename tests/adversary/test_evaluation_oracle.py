@@ -14,7 +14,7 @@ from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.ring import WIDE
-from smpcfl.protocol.summed_metrics import Metrics
+from smpcfl.protocol.summed_metrics import MetricNames
 from smpcfl.protocol.ticket import EVALUATE
 from support.apps import Arrays, Mods, fresh_model
 from support.deployed import Deployed
@@ -117,10 +117,10 @@ async def only_one_reports(folder: Path) -> tuple[Summed, Summed]:
 async def test_the_one_whose_metrics_are_numbers_is_read_where_others_add_zeros(
     tmp_path: Path,
 ) -> None:
-    def zeros(self: Metrics, entropy: object) -> np.ndarray:
+    def zeros(self: MetricNames, entropy: object) -> np.ndarray:
         return np.zeros(self.words, WIDE)
 
-    with patch.object(Metrics, "noise", zeros):
+    with patch.object(MetricNames, "noise", zeros):
         found, own = await only_one_reports(tmp_path)
     assert (found.counted.contributors, found.counted.reporters) == (PEERS, 1)
     assert found.words.tolist() == own.words.tolist()

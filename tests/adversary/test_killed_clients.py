@@ -18,7 +18,7 @@ from flwr.app import MessageType
 from smpcfl.flower.shared.records import content_digest
 from smpcfl.net import wire
 from smpcfl.protocol import peer_round as peer_module
-from smpcfl.protocol.base_round import Member
+from smpcfl.protocol.base_round import BaseRound
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.survivors import fewest
@@ -30,7 +30,7 @@ from support.unchecked import check, removed
 
 PEERS, VICTIM, INPUTS = 5, 2, 12
 EVERYONE = tuple(range(PEERS))
-SECOND = check(Member, "begin", Reason.SECOND_TRAINING)
+SECOND = check(BaseRound, "begin", Reason.SECOND_TRAINING)
 
 
 async def ask_again(

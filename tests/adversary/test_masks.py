@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from smpcfl.peer import agent as agent_module
 from smpcfl.protocol import messages as messages_module
-from smpcfl.protocol.base_round import Member
+from smpcfl.protocol.base_round import BaseRound
 from smpcfl.protocol.encoding import canonical
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret, commitment
@@ -68,7 +68,7 @@ def another_upload() -> Reason | None:
 
 def test_the_first_upload_is_the_only_one() -> None:
     assert another_upload() is Reason.MASKS_SPENT
-    with removed(check(Member, "freeze", Reason.MASKS_SPENT)):
+    with removed(check(BaseRound, "freeze", Reason.MASKS_SPENT)):
         assert another_upload() is None
 
 

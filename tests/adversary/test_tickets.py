@@ -9,7 +9,7 @@ import pytest
 
 from smpcfl.protocol import peer_round as peer_module
 from smpcfl.protocol.admission import Admission
-from smpcfl.protocol.base_round import Member
+from smpcfl.protocol.base_round import BaseRound
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import Upload
 from smpcfl.protocol.peer_round import PeerRound
@@ -237,7 +237,7 @@ def two_at_once(name: str) -> tuple[Network, list[Reason]]:
     ("name", "reason"), [("model", Reason.MODEL_MISMATCH), ("config", Reason.CONFIG_MISMATCH)]
 )
 def test_two_models_under_one_ticket(name: str, reason: Reason) -> None:
-    with removed(check(Member, "begin", reason)):
+    with removed(check(BaseRound, "begin", reason)):
         network, refusals = two_at_once(name)
     assert not refusals
     loot, _ = show(network, dict.fromkeys(EVERYONE, EVERYONE))

@@ -10,13 +10,13 @@ import pytest
 from smpc.v1 import messages_pb2 as pb
 from smpcfl.net import wire
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.summed_metrics import MOST_NUMBERS, Metrics
+from smpcfl.protocol.summed_metrics import MOST_NUMBERS, MetricNames
 from smpcfl.protocol.ticket import EVALUATE, SignedTicket, Ticket
 from smpcfl.protocol.trailer import LENGTH
 from support.network import make_ticket
 
 TRAINING = make_ticket(5).ticket
-NAMED = Metrics((("accuracy", 0), ("f1", 3), ("verlässlich", 1)))
+NAMED = MetricNames((("accuracy", 0), ("f1", 3), ("verlässlich", 1)))
 
 
 def over_the_wire(ticket: Ticket) -> SignedTicket:
@@ -24,7 +24,7 @@ def over_the_wire(ticket: Ticket) -> SignedTicket:
     return wire.ticket_from_proto(pb.SignedTicket.FromString(sent))
 
 
-def with_metrics(metrics: Metrics, **changes: Any) -> Ticket:
+def with_metrics(metrics: MetricNames, **changes: Any) -> Ticket:
     return replace(TRAINING, metrics=metrics, wide=metrics.words + LENGTH, **changes)
 
 
@@ -33,9 +33,9 @@ def with_metrics(metrics: Metrics, **changes: Any) -> Ticket:
     [
         TRAINING,
         with_metrics(NAMED),
-        with_metrics(Metrics(open=True)),
+        with_metrics(MetricNames(open=True)),
         with_metrics(NAMED, task=EVALUATE, body=0),
-        with_metrics(Metrics(tuple((f"m{i:02}", 0) for i in range(MOST_NUMBERS)))),
+        with_metrics(MetricNames(tuple((f"m{i:02}", 0) for i in range(MOST_NUMBERS)))),
         with_metrics(NAMED, weighted_by="images"),
     ],
     ids=["none", "named", "open", "evaluation", "64 names", "weighted by another"],
@@ -56,8 +56,8 @@ def test_any_other_task_weight_or_metric_is_under_another_signature() -> None:
     others = [
         replace(one, task=EVALUATE),
         replace(one, weighted_by="images"),
-        replace(one, metrics=Metrics((("accuracy", 0), ("f1", 3), ("verlässlich", 0)))),
-        replace(one, metrics=Metrics((("accuracy", 0), ("f1", 4)))),
+        replace(one, metrics=MetricNames((("accuracy", 0), ("f1", 3), ("verlässlich", 0)))),
+        replace(one, metrics=MetricNames((("accuracy", 0), ("f1", 4)))),
     ]
     assert len({ticket.digest for ticket in (one, *others)}) == 5
 
@@ -108,5 +108,5 @@ def test_what_no_honest_aggregator_sends_is_malformed(change: str) -> None:
 def test_without_metrics_it_is_another_ticket() -> None:
     """Its vector has room for more integers then, and no model fits both."""
     found = wire.ticket_from_proto(changed("no metrics, but room for them")).ticket
-    assert found.metrics == Metrics()
+    assert found.metrics == MetricNames()
     assert found.digest != with_metrics(NAMED).digest

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from smpcfl.protocol.errors import LocalError, Reason, RemoteError
-from smpcfl.protocol.summed_metrics import Metrics, Values
+from smpcfl.protocol.summed_metrics import MetricNames, Values
 
-OPEN, PEERS = Metrics(open=True), 5
+OPEN, PEERS = MetricNames(open=True), 5
 HONEST: Values = {"accuracy": 0.5, "loss": [0.25, 4.0]}
 
 
@@ -73,12 +73,12 @@ def test_a_hash_that_is_not_the_texts() -> None:
 
 def test_a_name_that_cannot_be_signed_is_in_no_ticket() -> None:
     with pytest.raises(RemoteError) as error:
-        Metrics((("\ud800", 0),))
+        MetricNames((("\ud800", 0),))
     assert error.value.reason is Reason.MALFORMED
 
 
 @pytest.mark.parametrize("huge", [10**400, -(10**400)], ids=["above", "below"])
 def test_an_integer_beyond_all_floats_is_no_number(huge: int) -> None:
-    for metrics in (OPEN, Metrics((("seen", 0),))):
+    for metrics in (OPEN, MetricNames((("seen", 0),))):
         with pytest.raises(LocalError, match=r"metric 'seen' is inf"):
             metrics.encode({"seen": huge}, 10, PEERS)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smpcfl.protocol.errors import LocalError, Reason, RemoteError
-from smpcfl.protocol.summed_metrics import MOST_NAME, MOST_NUMBERS, Metrics, Values
+from smpcfl.protocol.summed_metrics import MOST_NAME, MOST_NUMBERS, MetricNames, Values
 
-OPEN = Metrics(open=True)
+OPEN = MetricNames(open=True)
 NUMBERS = st.floats(-1e6, 1e6)
 RECORDS = st.lists(
     st.tuples(
@@ -28,7 +28,7 @@ RECORDS = st.lists(
 )
 
 
-def summed(metrics: Metrics, peers: list[tuple[int, Values]]) -> dict[str, float | list[float]]:
+def summed(metrics: MetricNames, peers: list[tuple[int, Values]]) -> dict[str, float | list[float]]:
     total = np.zeros(metrics.words, np.uint64)
     for examples, values in peers:
         total += metrics.encode(values, examples, len(peers))
@@ -40,7 +40,7 @@ def summed(metrics: Metrics, peers: list[tuple[int, Values]]) -> dict[str, float
 def test_the_sum_is_plain_flowers_weighted_mean(
     peers: list[tuple[int, Values]], known: bool
 ) -> None:
-    found = summed(Metrics.of(peers[0][1]) if known else OPEN, peers)
+    found = summed(MetricNames.of(peers[0][1]) if known else OPEN, peers)
     plain = aggregate_metricrecords(
         [
             RecordDict({"m": MetricRecord({"num-examples": count, **values})})
@@ -57,11 +57,11 @@ def test_the_sum_is_plain_flowers_weighted_mean(
 @pytest.mark.parametrize("cohort", [3, 1024])
 def test_a_number_arrives_to_the_unit(value: float, cohort: int) -> None:
     peers: list[tuple[int, Values]] = [(1, {"loss": value})] * cohort
-    assert summed(Metrics((("loss", 0),)), peers)["loss"] == pytest.approx(value, abs=2.0**-41)
+    assert summed(MetricNames((("loss", 0),)), peers)["loss"] == pytest.approx(value, abs=2.0**-41)
 
 
 def test_the_largest_numbers_do_not_wrap() -> None:
-    known, n = Metrics((("loss", 0),)), 1024
+    known, n = MetricNames((("loss", 0),)), 1024
     largest = float((2**63 - 1) // n - 1) * 2.0**8
     known.encode({"loss": largest}, 1, n)
     for sign in (1, -1):
@@ -74,13 +74,13 @@ def test_the_largest_numbers_do_not_wrap() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), [0.5, float("nan")]])
 def test_what_is_no_number_is_named(bad: float | list[float]) -> None:
     length = len(bad) if isinstance(bad, list) else 0
-    for metrics in (OPEN, Metrics((("f1", length),))):
+    for metrics in (OPEN, MetricNames((("f1", length),))):
         with pytest.raises(LocalError, match=r"metric 'f1' is (nan|inf)"):
             metrics.encode({"f1": bad}, 10, 5)
 
 
 def test_what_is_missing_or_of_another_length_is_named() -> None:
-    known = Metrics((("f1", 0), ("recall", 2)))
+    known = MetricNames((("f1", 0), ("recall", 2)))
     with pytest.raises(LocalError, match="'recall' is missing"):
         known.encode({"f1": 0.5}, 10, 5)
     with pytest.raises(LocalError, match="'recall' has another length than the ticket's 2"):
@@ -90,7 +90,7 @@ def test_what_is_missing_or_of_another_length_is_named() -> None:
 
 
 def test_a_name_that_was_not_agreed_on_stays_at_home() -> None:
-    known = Metrics((("f1", 0),))
+    known = MetricNames((("f1", 0),))
     with_more = known.encode({"f1": 0.5, "secret": 7.0}, 10, 5)
     assert with_more.tolist() == known.encode({"f1": 0.5}, 10, 5).tolist()
 
@@ -104,8 +104,8 @@ def test_peers_whose_names_differ_have_none() -> None:
         summed(OPEN, [(1, {"a": 1.0}), (1, {"c": 1.0})])
 
 
-@pytest.mark.parametrize("metrics", [OPEN, Metrics((("loss", 0), ("recall", 5)))])
-def test_one_peer_s_noise_covers_all(metrics: Metrics) -> None:
+@pytest.mark.parametrize("metrics", [OPEN, MetricNames((("loss", 0), ("recall", 5)))])
+def test_one_peer_s_noise_covers_all(metrics: MetricNames) -> None:
     """Every bit of the sum is that of noise: nothing of the others is left to read."""
     values: Values = {"loss": 0.25, "recall": [0.5] * 5}
     counts = np.zeros(64)
@@ -130,13 +130,13 @@ def test_one_peer_s_noise_covers_all(metrics: Metrics) -> None:
 )
 def test_no_peer_follows_a_list_out_of_range(named: tuple[tuple[str, int], ...]) -> None:
     with pytest.raises(RemoteError) as error:
-        Metrics(named)
+        MetricNames(named)
     assert error.value.reason is Reason.MALFORMED
 
 
 def test_open_and_named_at_once_is_malformed() -> None:
     with pytest.raises(RemoteError):
-        Metrics((("a", 0),), open=True)
+        MetricNames((("a", 0),), open=True)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,6 @@ def test_an_app_that_reports_too_much_reports_nothing(values: Values, match: str
 
 
 def test_nothing_to_report_takes_no_room() -> None:
-    assert Metrics().words == 0
-    assert Metrics().encode({}, 10, 5).size == 0
-    assert Metrics().decode(np.zeros(0, np.uint64), 5, 50) == {}
+    assert MetricNames().words == 0
+    assert MetricNames().encode({}, 10, 5).size == 0
+    assert MetricNames().decode(np.zeros(0, np.uint64), 5, 50) == {}

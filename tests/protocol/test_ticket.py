@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from smpcfl.protocol.admission import Admission
 from smpcfl.protocol.errors import LocalError, Reason, RemoteError
 from smpcfl.protocol.policy import Policy
-from smpcfl.protocol.summed_metrics import Metrics
+from smpcfl.protocol.summed_metrics import MetricNames
 from smpcfl.protocol.ticket import (
     ADDITIVE,
     EVALUATE,
@@ -90,7 +90,7 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("task", EVALUATE),  # with a model's entries in its vector
     ("weighted_by", ""),
     ("weighted_by", "n" * 65),
-    ("metrics", Metrics((("loss", 0),))),  # and no room for it
+    ("metrics", MetricNames((("loss", 0),))),  # and no room for it
 ]
 
 
@@ -165,7 +165,7 @@ def test_the_digest_binds_every_field(name: str) -> None:
         "wide": 10,
         "task": EVALUATE,
         "weighted_by": "batches",
-        "metrics": Metrics((("loss", 0),)),
+        "metrics": MetricNames((("loss", 0),)),
         "min_survivors": 7,
         "deadlines": Deadlines(exchange=20_001),
         "model_digest": b"\x01" * 32,

@@ -40,7 +40,7 @@ from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.quantise import ModelShape, encode_update, model_digest
 from smpcfl.protocol.ring import RingVector
-from smpcfl.protocol.summed_metrics import Metrics
+from smpcfl.protocol.summed_metrics import MetricNames
 from smpcfl.protocol.ticket import TRAIN, Deadlines, SignedTicket, Ticket
 from support.deployed import LONG_S, Deployed
 from support.deployed_peer import APPS
@@ -245,7 +245,7 @@ class Mods:
     ) -> SignedTicket:
         """A fresh one that digests this model, the records beside it, and the run's configuration."""
         width, task = changes.get("width", 16), changes.get("task", TRAIN)
-        words = changes.get("metrics", Metrics()).words
+        words = changes.get("metrics", MetricNames()).words
         layout = ModelShape.of(model if task == TRAIN else {}).layout(width, words)
         content = content_digest(self._content(None, model, beside), task, dict(run_config or {}))
         given = {

@@ -11,12 +11,12 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.ring import WIDE, Elements, RingVector
-from smpcfl.protocol.summed_metrics import Metrics, Value
+from smpcfl.protocol.summed_metrics import MetricNames, Value
 from smpcfl.protocol.ticket import EVALUATE, TRAIN
 from smpcfl.protocol.trailer import LENGTH, Trailer, decode
 from support.apps import App, Arrays, Called, Mods, step
 
-METRICS = Metrics((("correct", 0), ("loss", 0)))
+METRICS = MetricNames((("correct", 0), ("loss", 0)))
 
 
 @dataclass

@@ -14,7 +14,7 @@ from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.quantise import model_digest
 from smpcfl.protocol.ring import Layout, RingVector
 from smpcfl.protocol.signing import AGGREGATOR, Signer, signer
-from smpcfl.protocol.summed_metrics import Metrics, Value, Values
+from smpcfl.protocol.summed_metrics import MetricNames, Value, Values
 from smpcfl.protocol.ticket import EVALUATE, Deadlines, SignedTicket, Ticket
 from vectors.files import Json, floats, number, numbers
 
@@ -72,7 +72,7 @@ def model() -> dict[str, np.ndarray]:
 
 CONTENT = some("content digest", 32)
 APP = some("app bundle", 32)
-METRICS = Metrics((("accuracy", 0), ("loss", 0)))
+METRICS = MetricNames((("accuracy", 0), ("loss", 0)))
 
 
 def five(**changes: Any) -> SignedTicket:
@@ -111,7 +111,7 @@ def three() -> SignedTicket:
     )
 
 
-def evaluation(metrics: Metrics = METRICS) -> SignedTicket:
+def evaluation(metrics: MetricNames = METRICS) -> SignedTicket:
     """The ticket of an evaluation by the same five of the same model."""
     return five(
         task=EVALUATE,
@@ -138,7 +138,7 @@ def arrays_json(arrays: dict[str, np.ndarray]) -> list[Json]:
     ]
 
 
-def metrics_json(metrics: Metrics) -> Json:
+def metrics_json(metrics: MetricNames) -> Json:
     return {"named": [list(item) for item in metrics.named], "open": metrics.open}
 
 

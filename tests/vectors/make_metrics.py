@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from smpcfl.protocol.summed_metrics import Metrics, Values
+from smpcfl.protocol.summed_metrics import MetricNames, Values
 from vectors.files import LOCAL, Json, case, refused, topic
 from vectors.given import Tape, metrics_json, some, values_json
 
-OPEN = Metrics(open=True)
-LOSS = Metrics((("loss", 0),))
-LISTS = Metrics((("f1", 3), ("loss", 0), ("one", 1)))
+OPEN = MetricNames(open=True)
+LOSS = MetricNames((("loss", 0),))
+LISTS = MetricNames((("f1", 3), ("loss", 0), ("one", 1)))
 LARGEST = (2.0**53 - 2) * 2.0**8  # of 1024 peers, over one example
 
 
@@ -33,7 +33,7 @@ def metrics() -> Json:
             "the largest for 1024 peers": (LOSS, {"loss": LARGEST}, 1, 1024),
             "the least for 1024 peers": (LOSS, {"loss": -LARGEST}, 1, 1024),
             "an accuracy and a loss": (
-                Metrics((("accuracy", 0), ("loss", 0))),
+                MetricNames((("accuracy", 0), ("loss", 0))),
                 {"loss": 0.3125, "accuracy": 0.7},
                 120,
                 5,
@@ -50,7 +50,7 @@ def metrics() -> Json:
                 10,
                 5,
             ),
-            "none": (Metrics(), {"loss": 0.5}, 10, 5),
+            "none": (MetricNames(), {"loss": 0.5}, 10, 5),
             "not known yet": (OPEN, {"loss": 0.5, "accuracy": 0.75}, 30, 5),
             "not known yet, a list": (OPEN, {"recall": [0.5, 0.25], "z": 1.0}, 3, 5),
             "not known yet, and there are none": (OPEN, {}, 30, 5),
@@ -62,7 +62,7 @@ def metrics() -> Json:
             ),
         }.items()
     ]
-    for name, one in (("a name", LOSS), ("lists", LISTS), ("none", Metrics())):
+    for name, one in (("a name", LOSS), ("lists", LISTS), ("none", MetricNames())):
         raw = some(f"noise {name}", 8 * one.words)
         tape = Tape(raw)
         words = one.noise(tape)
@@ -75,9 +75,9 @@ def metrics() -> Json:
         (4001, {"loss": 2.5, "recall": [1 / 3, 0.0]}),
     ]
     vectors += [
-        _means("three peers", Metrics((("loss", 0), ("recall", 2))), peers),
+        _means("three peers", MetricNames((("loss", 0), ("recall", 2))), peers),
         _means("three peers, names not known yet", OPEN, peers),
-        _means("no metrics", Metrics(), peers),
+        _means("no metrics", MetricNames(), peers),
     ]
     largest: Values = {"loss": -LARGEST}
     vectors.append(_means("the least number for 1024 peers", LOSS, [(1, largest)] * 3))
@@ -85,13 +85,13 @@ def metrics() -> Json:
     return topic(what, "4", vectors, [*_bad_values(), *_bad_sums()])
 
 
-def _encoded(name: str, one: Metrics, values: Values, examples: int, cohort: int) -> Json:
+def _encoded(name: str, one: MetricNames, values: Values, examples: int, cohort: int) -> Json:
     words = one.encode(values, examples, cohort)
     given = _given(one, values, examples, cohort)
     return case("encode", name, given, {"bytes": words.tobytes().hex()})
 
 
-def _given(one: Metrics, values: Values, examples: int = 10, cohort: int = 5) -> Json:
+def _given(one: MetricNames, values: Values, examples: int = 10, cohort: int = 5) -> Json:
     return {
         "metrics": metrics_json(one),
         "values": values_json(values),
@@ -100,7 +100,7 @@ def _given(one: Metrics, values: Values, examples: int = 10, cohort: int = 5) ->
     }
 
 
-def _sum(one: Metrics, peers: Iterable[tuple[int, Values]]) -> tuple[np.ndarray, int]:
+def _sum(one: MetricNames, peers: Iterable[tuple[int, Values]]) -> tuple[np.ndarray, int]:
     items = list(peers)
     total = np.zeros(one.words, np.uint64)
     for examples, values in items:
@@ -108,7 +108,7 @@ def _sum(one: Metrics, peers: Iterable[tuple[int, Values]]) -> tuple[np.ndarray,
     return total, sum(examples for examples, _ in items)
 
 
-def _means(name: str, one: Metrics, peers: list[tuple[int, Values]]) -> Json:
+def _means(name: str, one: MetricNames, peers: list[tuple[int, Values]]) -> Json:
     total, examples = _sum(one, peers)
     given = {
         "metrics": metrics_json(one),
@@ -122,8 +122,8 @@ def _means(name: str, one: Metrics, peers: list[tuple[int, Values]]) -> Json:
 
 def _bad_values() -> list[Json]:
     too_large = float((2**63 - 1) // 5 + 2**12) * 2.0**8
-    two = Metrics((("f1", 2), ("loss", 0)))
-    cases: dict[str, tuple[Metrics, Values]] = {
+    two = MetricNames((("f1", 2), ("loss", 0)))
+    cases: dict[str, tuple[MetricNames, Values]] = {
         "NaN": (LOSS, {"loss": float("nan")}),
         "infinity": (LOSS, {"loss": float("inf")}),
         "minus infinity in a list": (two, {"f1": [0.5, float("-inf")], "loss": 0.0}),

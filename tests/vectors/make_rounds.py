@@ -14,7 +14,7 @@ from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.quantise import decode_update, encode_failure, encode_update
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.signing import AGGREGATOR, KeyTable
-from smpcfl.protocol.summed_metrics import Metrics, Values
+from smpcfl.protocol.summed_metrics import MetricNames, Values
 from smpcfl.protocol.survivors import survivors_digest
 from smpcfl.protocol.ticket import SignedTicket, Ticket
 from smpcfl.protocol.trailer import LENGTH, Trailer
@@ -295,7 +295,7 @@ def additive() -> Json:
 
 def evaluation_() -> Json:
     """No model in the vectors, and names that come out of the sum."""
-    signed = evaluation(Metrics(open=True))
+    signed = evaluation(MetricNames(open=True))
     ticket, keyring = signed.ticket, _keyring(signed)
     addends, updates = {}, []
     for place, peer in enumerate(ticket.cohort):

@@ -13,7 +13,7 @@ from smpcfl.net.wire import announcement_to_proto, ticket_to_proto
 from smpcfl.protocol.dealing import deal
 from smpcfl.protocol.messages import Announcement
 from smpcfl.protocol.signing import AGGREGATOR, REGISTRY, signer
-from smpcfl.protocol.summed_metrics import Metrics
+from smpcfl.protocol.summed_metrics import MetricNames
 from smpcfl.protocol.ticket import SignedTicket
 from vectors.files import Json, case, number, refused, topic
 from vectors.given import (
@@ -120,12 +120,12 @@ def ticket() -> Json:
             wide=8,
             min_survivors=2,
             weighted_by="n",
-            metrics=Metrics(),
+            metrics=MetricNames(),
         ),
         "an evaluation": evaluation(),
-        "an evaluation whose metrics are not known yet": evaluation(Metrics(open=True)),
+        "an evaluation whose metrics are not known yet": evaluation(MetricNames(open=True)),
         "64 numbers": five(
-            metrics=Metrics((("a list", 62), ("loss", 0), ("verlässlich", 0))),
+            metrics=MetricNames((("a list", 62), ("loss", 0), ("verlässlich", 0))),
             wide=2 + 128 + 8,
         ),
         "names that are not ASCII": five(cohort=("alpha", "zulu", "zürich"), threshold=2),

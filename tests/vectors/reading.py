@@ -17,7 +17,7 @@ from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.quantise import Quantiser
 from smpcfl.protocol.ring import Layout
 from smpcfl.protocol.signing import KeyTable
-from smpcfl.protocol.summed_metrics import Metrics
+from smpcfl.protocol.summed_metrics import MetricNames
 from smpcfl.protocol.ticket import SignedTicket, Ticket
 from vectors.files import LOCAL, Json, load, named
 
@@ -49,8 +49,8 @@ def quantiser(given: Json) -> Quantiser:
     return Quantiser(given["width"], real(given["clip"]), given["weight_cap"], given["cohort"])
 
 
-def metrics(given: Json) -> Metrics:
-    return Metrics(tuple((name, length) for name, length in given["named"]), given["open"])
+def metrics(given: Json) -> MetricNames:
+    return MetricNames(tuple((name, length) for name, length in given["named"]), given["open"])
 
 
 def reported(given: Json) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ..protocol.messages import (
     Upload,
 )
 from ..protocol.signing import SIGNATURE_BYTES
-from ..protocol.summed_metrics import MOST_NUMBERS, Metrics
+from ..protocol.summed_metrics import MOST_NUMBERS, MetricNames
 from ..protocol.ticket import (
     MAX_COHORT,
     Deadlines,
@@ -79,7 +79,7 @@ def ticket_from_proto(message: pb.SignedTicket) -> SignedTicket:
     values["cohort"] = tuple(source.cohort)
     _at_most(MOST_NUMBERS, "metrics", source.metrics.named)
     named = tuple((item.name, item.length) for item in source.metrics.named)
-    values["metrics"] = Metrics(named, source.metrics.open)
+    values["metrics"] = MetricNames(named, source.metrics.open)
     try:
         values["deadlines"] = Deadlines(
             **{f.name: getattr(source.deadlines, f.name) for f in pb.Deadlines.DESCRIPTOR.fields}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from .base_round import Handler, Member
+from .base_round import BaseRound, Handler
 from .errors import Reason, RemoteError
 from .keystream import Secret, expand
 from .masks import AdditiveMasks
@@ -21,7 +21,7 @@ from .ticket import DIGEST_BYTES, SignedTicket
 NO_ANNOUNCEMENT = bytes(DIGEST_BYTES)
 
 
-class AdditivePeerRound(Member):
+class AdditivePeerRound(BaseRound):
     """Same shape as `PeerRound`; there is no ready, agree or unmask."""
 
     def __init__(

@@ -15,7 +15,7 @@ from .ticket import SignedTicket
 Handler: TypeAlias = Callable[[str, Any, float], PeerMessage | None]
 
 
-class Member:
+class BaseRound:
     """`me` is a peer id of the ticket's cohort. `now` is in seconds since this peer first saw the ticket.
 
     With `spread` the ticket is offered to each neighbour, after so many seconds, before anything else is

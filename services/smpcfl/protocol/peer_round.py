@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from . import failures
-from .base_round import Handler, Member
+from .base_round import BaseRound, Handler
 from .dealing import Secrets, check_dealt, check_ready, deal, make_ready
 from .errors import Reason, RemoteError
 from .keystream import check_public_key, pair_key, self_key
@@ -51,7 +51,7 @@ OFFER_AFTER_S = 3.0  # a lower id that has not called by then may not have the t
 YIELD_S = 0.25  # how long a higher id waits for the ready of a lower one before it sends its own
 
 
-class PeerRound(Member):
+class PeerRound(BaseRound):
     """State of one round."""
 
     def __init__(

@@ -36,7 +36,7 @@ _TEXT_WORDS = 1 + _TEXT // _LETTERS  # and one of its hash
 
 
 @dataclass(frozen=True)
-class Metrics:
+class MetricNames:
     """Which values each peer adds: the `numbers` of each name, 0 for a single value; sorted by name.
 
     `open`: the names are not known yet, and `named` is empty.
@@ -77,7 +77,7 @@ class Metrics:
         return _TEXT_WORDS + 2 * MOST_NUMBERS if self.open else 2 * self.numbers
 
     @classmethod
-    def of(cls, values: Values) -> Metrics:
+    def of(cls, values: Values) -> MetricNames:
         """LocalError for more than fit, or no numbers."""
         named = tuple(
             (name, len(value) if isinstance(value, list) else 0)
@@ -96,7 +96,7 @@ class Metrics:
 
     def encode(self, values: Values, examples: int, cohort: int) -> Elements:
         """One peer's words. LocalError, naming the metric, for one that is missing, NaN or too large."""
-        found = Metrics.of(values)
+        found = MetricNames.of(values)
         if not self.open:
             for name, length in self.named:
                 if name not in values:
@@ -159,21 +159,21 @@ def _numbers(name: str, given: Value, examples: int, cohort: int) -> list[int]:
     return result
 
 
-def _letters(metrics: Metrics) -> Elements:
+def _letters(metrics: MetricNames) -> Elements:
     """The text of the names, and a hash of it first; LocalError if it is too long."""
     text = _text(metrics)
     pieces = [_hash(text), *(text[at : at + _LETTERS] for at in range(0, _TEXT, _LETTERS))]
     return np.array([int.from_bytes(piece, "little") for piece in pieces], WIDE)
 
 
-def _text(metrics: Metrics) -> bytes:
+def _text(metrics: MetricNames) -> bytes:
     text = json.dumps([list(item) for item in metrics.named], separators=(",", ":")).encode()
     if len(text) > _TEXT:
         raise LocalError(f"the names of the metrics take {len(text)} bytes, at most {_TEXT} fit")
     return text.ljust(_TEXT)
 
 
-def _read_names(total: Elements, peers: int) -> Metrics:
+def _read_names(total: Elements, peers: int) -> MetricNames:
     differ = LocalError("the peers report metrics of different names")
     means = [divmod(int(word), peers) for word in total]
     if any(rest or mean >= 1 << 8 * _LETTERS for mean, rest in means):
@@ -184,7 +184,7 @@ def _read_names(total: Elements, peers: int) -> Metrics:
         raise differ
     try:
         named = json.loads(text.decode("ascii"))
-        found = Metrics(tuple((str(name), int(length)) for name, length in named))
+        found = MetricNames(tuple((str(name), int(length)) for name, length in named))
         same = _text(found) == text  # one peer can put any text here, where it knows the others'
     except (RemoteError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise differ from error

@@ -16,7 +16,7 @@ from .quantise import Arrays, ModelShape, Quantiser
 from .release import last_step_ms
 from .ring import WIDTHS, Layout
 from .signing import AGGREGATOR, REGISTRY
-from .summed_metrics import MOST_NAME, Metrics
+from .summed_metrics import MOST_NAME, MetricNames
 
 SEEDED = "seeded"
 ADDITIVE = "additive"
@@ -123,7 +123,7 @@ class Ticket:
     task: str = TRAIN
     weighted_by: str = EXAMPLES
     """The metric that says how many examples a peer has."""
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: MetricNames = field(default_factory=MetricNames)
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -221,7 +221,7 @@ class Ticket:
 def _plain(value: Any) -> Any:
     if isinstance(value, Deadlines):
         return astuple(value)
-    return value.canonical if isinstance(value, Metrics) else value
+    return value.canonical if isinstance(value, MetricNames) else value
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from smpcfl.net import wire
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.quantise import ModelShape, decode_update, encode_failure, model_digest
 from smpcfl.protocol.ring import RingVector, signed
-from smpcfl.protocol.summed_metrics import Metrics
+from smpcfl.protocol.summed_metrics import MetricNames
 from smpcfl.protocol.ticket import EVALUATE, Deadlines, SignedTicket
 from smpcfl.protocol.trailer import LENGTH, Trailer
 from support.enrolled import Deployment
@@ -305,7 +305,7 @@ def test_a_record_of_ours_with_more_than_the_ticket_is_refused(
 
 # -- metrics ------------------------------------------------------------------------------------------------
 
-NAMED = Metrics((("loss", 0), ("recall", 2)))
+NAMED = MetricNames((("loss", 0), ("recall", 2)))
 VALUES = {"loss": 0.5, "recall": [0.25, 0.75]}
 
 
@@ -317,7 +317,7 @@ def message_with(
     return Message(content, dst_node_id=1, message_type=kind)
 
 
-def ticket_for(metrics: Metrics, **changes: Any) -> SignedTicket:
+def ticket_for(metrics: MetricNames, **changes: Any) -> SignedTicket:
     changes = {"body": ENTRIES, "wide": metrics.words + LENGTH, "metrics": metrics, **changes}
     return make_ticket(3, **changes)
 
@@ -328,8 +328,10 @@ def added(agent: Agent, ticket: SignedTicket) -> tuple[RingVector, Trailer]:
     return vector, Trailer(*signed(vector.wide[-LENGTH:]).tolist())
 
 
-@pytest.mark.parametrize("metrics", [NAMED, Metrics(open=True)])
-def test_every_number_that_the_app_reports_is_in_the_sum(metrics: Metrics, agent: Agent) -> None:
+@pytest.mark.parametrize("metrics", [NAMED, MetricNames(open=True)])
+def test_every_number_that_the_app_reports_is_in_the_sum(
+    metrics: MetricNames, agent: Agent
+) -> None:
     ticket = ticket_for(metrics)
     reported: Any = {"num-examples": 20, **VALUES}
     mod.secure_mod(message_with(ticket), new_context(), lambda m, _: reply_with(m, **reported))
@@ -370,7 +372,7 @@ def test_a_metric_that_is_none_hides_them_all_and_not_the_update(
 
 @pytest.mark.parametrize("key", ["num-examples", "batches"])
 def test_what_weighs_an_update_is_what_the_ticket_says(key: str, agent: Agent) -> None:
-    ticket = ticket_for(Metrics(), weighted_by=key)
+    ticket = ticket_for(MetricNames(), weighted_by=key)
     given: Any = {"num-examples": 20, "batches": 3}
     mod.secure_mod(message_with(ticket), new_context(), lambda m, _: reply_with(m, **given))
     assert added(agent, ticket)[1].examples == given[key]

@@ -28,7 +28,7 @@ from flwr.serverapp.strategy import (
 
 import smpcfl.flower
 from smpcfl.flower import SecureStrategy
-from smpcfl.flower.server.secure_grid import SecureGrid, Settings
+from smpcfl.flower.server.secure_grid import Options, SecureGrid
 from smpcfl.flower.shared.records import to_numpy
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.ticket import ADDITIVE, NORMAL, SEEDED
@@ -311,7 +311,7 @@ def test_settings_are_the_deployments_unless_they_are_given(
 ) -> None:
     monkeypatch.setenv("SMPCFL_MODE", ADDITIVE)
     monkeypatch.setenv("SMPCFL_MIN_PEERS", "7")
-    assert (Settings().mode, Settings().min_peers) == (ADDITIVE, 7)
-    assert (Settings(mode=SEEDED).mode, Settings(min_peers=3).min_peers) == (SEEDED, 3)
+    assert (Options().mode, Options().min_peers) == (ADDITIVE, 7)
+    assert (Options(mode=SEEDED).mode, Options(min_peers=3).min_peers) == (SEEDED, 3)
     with pytest.raises(LocalError, match="min_peers is 2"):
-        Settings(min_peers=2)
+        Options(min_peers=2)

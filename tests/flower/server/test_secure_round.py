@@ -27,7 +27,7 @@ from smpcfl.flower.server.service_link import Server
 from smpcfl.flower.shared.records import RECORD, VECTOR, content_digest, to_record, vector_record
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Ledger
-from smpcfl.protocol.summed_metrics import Metrics
+from smpcfl.protocol.summed_metrics import MetricNames
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED, TRAIN, Deadlines
 from support.flower_peers import APP, P2P_BYTES, FlowerPeers, MakePeers, ticket_of
 from support.network import peer_ids
@@ -65,7 +65,7 @@ class Bench:
             width=16,
             clipping=CLIPPING,
             deadlines=Deadlines(),
-            metrics=Metrics(),
+            metrics=MetricNames(),
             weighted_by="num-examples",
         )
         # Of whoever is lost it is known at once: so no verdict here depends on a clock.

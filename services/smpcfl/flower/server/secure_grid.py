@@ -24,7 +24,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.quantise import model_digest
-from ...protocol.summed_metrics import Metrics
+from ...protocol.summed_metrics import MetricNames
 from ...protocol.ticket import EVALUATE, EXAMPLES, MODES, SEEDED, TRAIN, Deadlines
 from ...protocol.trailer import Trailer
 from ...reports.report import RoundRecord
@@ -41,7 +41,7 @@ log = logging.getLogger("smpcfl.flower")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Options:
     """What `SecureStrategy` and `secure` take beside the strategy or the grid.
 
     `mode`: the deployment's (`SMPCFL_MODE`) unless given. `min_peers`: fewest to start a round with, the
@@ -86,7 +86,7 @@ class SecureGrid(GridAround):
     take one configuration a model.
     """
 
-    def __init__(self, grid: Grid, settings: Settings) -> None:
+    def __init__(self, grid: Grid, settings: Options) -> None:
         super().__init__(grid)
         self.settings = settings
         self.server = Server.load(settings.mode, str(grid.run.run_id))
@@ -96,7 +96,7 @@ class SecureGrid(GridAround):
         self.records: list[RoundRecord] = []
         self.evaluated_later = False  # the server evaluates after the clients, and a record waits
         self.on_record: Callable[[RoundRecord], None] = lambda record: None
-        self.metrics = {kind: Metrics(open=True) for kind in (TRAIN, EVALUATE)}
+        self.metrics = {kind: MetricNames(open=True) for kind in (TRAIN, EVALUATE)}
         self._lineup = Lineup(grid, self.server, settings.min_peers, recovers=settings.recovers)
         self._dtypes: dict[str, np.dtype[Any]] = {}  # of the first model
         self._model = b""  # digest of the one trained on last
@@ -239,7 +239,7 @@ class SecureGrid(GridAround):
         self._as_they_came_in(to_numpy(initial))
         self.number, self.clipping, self.first_try = done, clipping, first_try
         for task, named in metrics.items():
-            self.metrics[task] = Metrics(tuple((name, length) for name, length in named))
+            self.metrics[task] = MetricNames(tuple((name, length) for name, length in named))
         self._model = model_digest(self._as_they_came_in(to_numpy(arrays)))
 
     def settle(self, arrays: ArrayRecord) -> None:
@@ -300,7 +300,7 @@ class SecureGrid(GridAround):
         finally:
             self._lineup.missed(round_.silent)
         if self.metrics[task].open and outcome.metrics:
-            self.metrics[task] = Metrics.of(outcome.metrics)
+            self.metrics[task] = MetricNames.of(outcome.metrics)
             log.info("%s metrics: %s", task, ", ".join(outcome.metrics))
         outcome.replies = [_reply(task, content, outcome, self.settings.weighted_by)]
         return outcome

@@ -26,7 +26,7 @@ from ...protocol.guarantee import withstands
 from ...protocol.policy import Policy
 from ...protocol.quantise import ModelShape, decode_update, model_digest
 from ...protocol.ring import RingVector
-from ...protocol.summed_metrics import Metrics, Value
+from ...protocol.summed_metrics import MetricNames, Value
 from ...protocol.ticket import (
     EVALUATE,
     TRAIN,
@@ -95,7 +95,7 @@ class SecureRound:
         width: int,
         clipping: Clipping,
         deadlines: Deadlines,
-        metrics: Metrics,
+        metrics: MetricNames,
         weighted_by: str,
         within: Collection[str] | None = None,
     ) -> None:

@@ -16,7 +16,7 @@ from ..shared.records import content_digest
 from .averaging import can_try, check_averages, weighted_by
 from .progress import Progress, arrays_of_checkpoint, clipping_of
 from .remembered import Remembered
-from .secure_grid import SecureGrid, Settings
+from .secure_grid import Options, SecureGrid
 from .taken_over import OwnGrid, take_over
 
 log = logging.getLogger("smpcfl.flower")
@@ -28,7 +28,7 @@ class SecureStrategy(Strategy):
 
     The strategy gets one reply a round, as if from a single client with all the examples: the weighted
     mean of the survivors' models and metrics. So FedAvg, FedAvgM, FedAdam and others that use only averages
-    work; one that looks at single updates is refused, with LocalError. Options: `Settings`.
+    work; one that looks at single updates is refused, with LocalError. `options`: those of `Options`.
 
     On an aggregator's SuperLink a run that is interrupted goes on after its last round, from the same
     global model, limits and what the strategy remembers, such as momentum. Flower's log then counts from 1
@@ -39,7 +39,7 @@ class SecureStrategy(Strategy):
     def __init__(self, strategy: Strategy, **options: Any) -> None:
         options.setdefault("weighted_by", weighted_by(strategy))
         self.inner = strategy
-        self.settings = Settings(**options)
+        self.settings = Options(**options)
         self.records: list[RoundRecord] = []
         self._grid: SecureGrid | None = None
         self._checked = not self.settings.secure
@@ -130,9 +130,9 @@ def secure(grid: Grid, **options: Any) -> SecureGrid:
     """What to pass as `grid` to a strategy's `start` instead of wrapping the strategy.
 
     Nothing is resumed then, and no strategy refused: one that looks at single updates sees their mean.
-    Options: `Settings`.
+    `options`: those of `Options`.
     """
-    return SecureGrid(grid, Settings(**options))
+    return SecureGrid(grid, Options(**options))
 
 
 class _Run:
