@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # is configured to use. Not given: `none` if pip has sources configured, else `cpu`, as PyPI's build is for CUDA.
 TORCH_BACKEND ?= choose
 
-.PHONY: demo test check ci fast older-flower mutants proto clean
+.PHONY: demo test check ci unit fast older-flower mutants proto clean
 demo: $(STAMP)
 	$(BIN)/smpcfl demo
 
@@ -25,7 +25,11 @@ test: $(STAMP)
 ci: check older-flower
 	SCHEDULES=20000 FUZZ=1000000 $(BIN)/pytest
 
-# Without the tests that start processes or containers.
+# The core alone: no sockets, no files, no clock.
+unit: $(STAMP)
+	$(BIN)/pytest tests/protocol tests/vectors
+
+# Without the tests that start services as processes or containers.
 fast: $(STAMP)
 	$(BIN)/pytest -m "not processes and not containers"
 

@@ -134,6 +134,10 @@ def test_no_peer_follows_a_list_out_of_range(named: tuple[tuple[str, int], ...])
     assert error.value.reason is Reason.MALFORMED
 
 
+def test_a_name_and_a_list_may_be_as_long_as_the_limits_say() -> None:
+    assert MetricNames((("n" * MOST_NAME, MOST_NUMBERS),)).numbers == MOST_NUMBERS
+
+
 def test_open_and_named_at_once_is_malformed() -> None:
     with pytest.raises(RemoteError):
         MetricNames((("a", 0),), open=True)
