@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
+from flwr.app import Context, Message
 
 from smpcfl.protocol import ticket as ticket_module
 from smpcfl.protocol import trailer
@@ -21,7 +23,8 @@ from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.quantise import Quantiser, encode_update
 from smpcfl.protocol.ring import Elements, RingVector, signed
-from support.apps import Arrays, fresh_model, step
+from support.apps import App, Arrays, Called, Mods, fresh_model, step
+from support.deployed import Deployed
 from support.network import make_ticket
 from support.remembering import Remembering
 from support.unchecked import Check, check, removed
@@ -218,3 +221,57 @@ def test_scaled_as_a_whole_a_tiny_clip_gives_neither_numbers_nor_signs() -> None
     solved: Any = right_signs(federation, signs(body, list(EXAMPLES)))
     assert max(solved) < 0.9
     assert sum(solved) <= sum(everybody)
+
+
+# -- through the mod and real agents ------------------------------------------------------------------------
+
+
+class Trained(App):
+    """An app whose training comes to a given model."""
+
+    result: Arrays
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        self.runs += 1
+        return self.reply(message, self.result, 1.0, 0)
+
+
+def apps_of(federation: Federation, net: Deployed) -> dict[str, Trained]:
+    found = {}
+    for place, name in enumerate(net.cohort):
+        found[name] = Trained(np.zeros((0, 1), np.float32), np.zeros(EXAMPLES[place], np.int64))
+        found[name].result = federation.trained[place]
+    return found
+
+
+async def asked(net: Deployed, mods: Mods, clip: float) -> tuple[Federation, dict[str, Called]]:
+    federation = Federation()
+    apps = apps_of(federation, net)
+    signed_ticket = mods.ticket(federation.model, width=WIDTH, clip=clip, weight_cap=CAP)
+    message = mods.message(signed_ticket, federation.model)
+    called = await mods.train(signed_ticket, apps, lambda name: message)
+    assert sum(app.runs for app in apps.values()) == len(net.uploads)
+    return federation, called
+
+
+async def test_real_peers_follow_no_tiny_clip_and_run_nothing(tmp_path: Path) -> None:
+    async with Deployed(tmp_path, PEERS) as net:
+        with Mods(net) as mods:
+            _, called = await asked(net, mods, TINY)
+    assert [item.refusal.split(":")[0] for item in called.values()] == ["policy_range"] * PEERS
+    assert not net.uploads
+
+
+async def test_the_upload_of_real_peers_as_they_were_gives_numbers_and_signs(
+    tmp_path: Path,
+) -> None:
+    with as_it_was(RANGE):
+        async with Deployed(tmp_path, PEERS) as net:
+            with Mods(net) as mods:
+                federation, _ = await asked(net, mods, TINY)
+                total = await net.finish()
+    counted = trailer.decode(total.wide[-trailer.LENGTH :], PEERS)
+    example = net.ticket.quantiser.span / (PEERS * CAP)
+    body = signed(total.body).astype(np.float64) / example
+    assert sizes(body, counted.examples) == sorted(EXAMPLES)
+    assert min(right_signs(federation, signs(body, list(EXAMPLES)))) >= 0.95
