@@ -46,7 +46,7 @@ OWN = {
 FOLDERS = ("protocol", "adversary", "peer", "flower", "aggregator", "net")
 # Thousands of rounds, or gRPC: only if all else passes.
 SLOW = re.compile(
-    "test_(grpc_.*|diverging|any_moment|network_faults|parties|schedules|soak|sum|uniformity)[.]py"
+    "test_(grpc_.*|diverging|any_moment|network_faults|schedules|soak|sum|uniformity)[.]py"
 )
 TIMEOUT_S = 3600  # of all tests together
 # Decorators are not behaviour; `|` joins types, which mypy checks; what the core compares with `is` (None,
