@@ -37,10 +37,8 @@ FAST = "not processes and not containers"
 ANSWERS = "tests/vectors"
 # Where a file's own tests are not called as it is.
 OWN = {
-    "admission.py": "test_ticket.py",
     "base_round.py": "test_exchange.py",
     "peer_round.py": "test_exchange.py",
-    "policy.py": "test_ticket.py",
 }
 # For what the known answers and a file's own tests leave, in this order.
 FOLDERS = ("protocol", "adversary", "peer", "flower", "aggregator", "net")
