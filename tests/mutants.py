@@ -37,16 +37,14 @@ FAST = "not processes and not containers"
 ANSWERS = "tests/vectors"
 # Where a file's own tests are not called as it is.
 OWN = {
-    "admission.py": "test_ticket.py",
     "base_round.py": "test_exchange.py",
     "peer_round.py": "test_exchange.py",
-    "policy.py": "test_ticket.py",
 }
 # For what the known answers and a file's own tests leave, in this order.
 FOLDERS = ("protocol", "adversary", "peer", "flower", "aggregator", "net")
 # Thousands of rounds, or gRPC: only if all else passes.
 SLOW = re.compile(
-    "test_(grpc_.*|diverging|any_moment|network_faults|parties|schedules|soak|sum|uniformity)[.]py"
+    "test_(grpc_.*|diverging|any_moment|network_faults|schedules|soak|sum|uniformity)[.]py"
 )
 TIMEOUT_S = 3600  # of all tests together
 # Decorators are not behaviour; `|` joins types, which mypy checks; what the core compares with `is` (None,

@@ -19,6 +19,7 @@ from smpcfl.protocol.ticket import SignedTicket
 from support.attacker import Loot, show
 from support.forge import agreement, round_of, survivors
 from support.network import Network, Round, make_ticket, peer_ids, sign
+from support.remembering import Refusing
 from support.unchecked import Check, check, removed
 
 PEERS = peer_ids(8)
@@ -28,18 +29,11 @@ NOW_MS = 10**12
 
 
 @dataclass
-class Admitting(Network):
+class Admitting(Refusing):
     """Peers that follow a ticket only if `Admission` lets them, as agents do."""
 
     policy: Policy = Policy(min_cohort=3)
     highest: dict[str, int] = field(default_factory=dict)
-
-    def start(self) -> None:
-        for peer in sorted(self.alive):
-            try:
-                self.rounds[peer] = self._round(peer)
-            except RemoteError as error:
-                self.errors.append((peer, error))
 
     def _round(self, peer: str, **options: float | None) -> Round:
         Admission(peer, self.policy, self.keyring).check(
@@ -47,11 +41,6 @@ class Admitting(Network):
         )
         self.highest[peer] = self.ticket.serial
         return super()._round(peer, **options)
-
-    @property
-    def refusals(self) -> list[Reason]:
-        found = [error for _, error in self.errors]
-        return [error.reason for error in found if isinstance(error, RemoteError)]
 
 
 def offered(signed: SignedTicket, **options: Any) -> Network | list[Reason]:

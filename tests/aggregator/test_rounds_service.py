@@ -16,24 +16,9 @@ from smpcfl.base.metrics import Metrics
 from smpcfl.base.state import State
 from smpcfl.reports.report import RoundRecord
 from support.disk import small_disk
+from support.fake_runs import a_record
 
-RECORD = RoundRecord(
-    run=1,
-    round=1,
-    mode="seeded",
-    outcome="void",
-    cohort=3,
-    survivors=0,
-    dropouts=3,
-    accuracy=None,
-    loss=None,
-    train_loss=None,
-    bytes_up=0.0,
-    bytes_down=0.0,
-    bytes_p2p=0.0,
-    seconds=1.0,
-    phase_seconds={},
-)
+RECORD = a_record(outcome="void", cohort=3, survivors=0, dropouts=3)
 
 
 def started(done: int) -> pb.RunEvent:

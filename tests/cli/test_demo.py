@@ -19,27 +19,12 @@ from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.daemons.bundled import BUNDLED
 from smpcfl.protocol.errors import LocalError
 from smpcfl.reports.report import RoundRecord
+from support.fake_runs import a_record
 
 
 def record(number: int, outcome: Any, accuracy: float | None = 0.5) -> RoundRecord:
-    return RoundRecord(
-        run=1,
-        round=number,
-        mode="seeded",
-        outcome=outcome,
-        reason="" if outcome == "complete" else "2 of 5 survive",
-        cohort=5,
-        survivors=5,
-        dropouts=0,
-        accuracy=accuracy,
-        loss=1.0,
-        train_loss=None,
-        bytes_up=0.0,
-        bytes_down=0.0,
-        bytes_p2p=0.0,
-        seconds=1.0,
-        phase_seconds={},
-    )
+    reason = "" if outcome == "complete" else "2 of 5 survive"
+    return a_record(round=number, outcome=outcome, reason=reason, accuracy=accuracy, loss=1.0)
 
 
 def ran(

@@ -18,29 +18,11 @@ from smpcfl.net import certificates, rpc
 from smpcfl.net.certificates import Role
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.signing import AGGREGATOR
-from smpcfl.reports.report import RoundRecord
 from support.enrolled import Deployment
+from support.fake_runs import a_record
 
 HOST = "127.0.0.1"
-RECORD = RoundRecord(
-    run=1,
-    round=3,
-    mode="seeded",
-    outcome="complete",
-    cohort=5,
-    survivors=5,
-    contributors=5,
-    withstood=1,
-    dropouts=0,
-    accuracy=0.9,
-    loss=0.3,
-    train_loss=0.3,
-    bytes_up=1.0,
-    bytes_down=1.0,
-    bytes_p2p=1.0,
-    seconds=1.0,
-    phase_seconds={},
-)
+RECORD = a_record(round=3, contributors=5, withstood=1, accuracy=0.9, loss=0.3)
 
 
 @dataclass

@@ -39,27 +39,21 @@ from smpcfl.protocol.signing import AGGREGATOR, signer
 from smpcfl.registry.claims import Claims
 from smpcfl.registry.roster import Roster
 from smpcfl.registry.tokens import Tokens
-from smpcfl.reports.report import RoundRecord, line
+from smpcfl.reports.report import line
 from support.enrolled import Deployment
+from support.fake_runs import a_record
 
 from .budget import Target
 
-RECORD_LINE = RoundRecord(
-    run=1,
+RECORD_LINE = a_record(
     round=2,
-    mode="seeded",
     outcome="void",
     reason="too few",
-    cohort=3,
-    survivors=3,
-    dropouts=0,
     accuracy=0.5,
-    loss=None,
     train_loss=0.25,
     bytes_up=1.0,
     bytes_down=2.0,
     bytes_p2p=3.0,
-    seconds=1.5,
     phase_seconds={"train": 1.0},
 ).to_json()
 

@@ -1,4 +1,4 @@
-"""Flower's runs as the command line sees them, without a SuperLink."""
+"""Flower's runs as the command line sees them, without a SuperLink, and the record of a round."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ class FakeRuns:
 
 
 def a_record(**members: Any) -> RoundRecord:
+    """Of a complete round of five in which nothing was evaluated and nothing sent, but for `members`."""
     given = {
+        "run": 1,
+        "round": 1,
         "mode": "seeded",
         "outcome": "complete",
         "cohort": 5,

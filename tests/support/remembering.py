@@ -15,12 +15,8 @@ NOW_MS = 10**12
 
 
 @dataclass
-class Remembering(Network):
-    """Give the same `ledgers` to all rounds of one deployment: by peer id, new ones where there is none."""
-
-    policy: Policy = field(default_factory=Policy)
-    ledgers: dict[str, Ledger] = field(default_factory=dict)
-    now_ms: int = NOW_MS
+class Refusing(Network):
+    """A peer to whom making its round is refused takes no part."""
 
     def start(self) -> None:
         for peer in sorted(self.alive):
@@ -28,6 +24,19 @@ class Remembering(Network):
                 self.rounds[peer] = self._round(peer)
             except RemoteError as error:
                 self.errors.append((peer, error))
+
+    @property
+    def refusals(self) -> list[Reason]:
+        return [error.reason for _, error in self.errors if isinstance(error, RemoteError)]
+
+
+@dataclass
+class Remembering(Refusing):
+    """Give the same `ledgers` to all rounds of one deployment: by peer id, new ones where there is none."""
+
+    policy: Policy = field(default_factory=Policy)
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    now_ms: int = NOW_MS
 
     def _round(self, peer: str, **options: float | None) -> Round:
         ledger = self.ledgers.setdefault(peer, Ledger())
@@ -37,7 +46,3 @@ class Remembering(Network):
         if self.ticket.mode == SEEDED:
             return super()._round(peer, ledger=ledger, **options)  # type: ignore[arg-type]
         return super()._round(peer, **options)
-
-    @property
-    def refusals(self) -> list[Reason]:
-        return [error.reason for _, error in self.errors if isinstance(error, RemoteError)]

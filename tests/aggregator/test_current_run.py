@@ -1,0 +1,108 @@
+"""The run in hand, as its file tells it: submitted, carried by Flower's runs, and ended once."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from smpcfl.aggregator import current_run
+from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, Training
+from smpcfl.base.state import State
+from smpcfl.protocol.errors import LocalError
+from support.fake_runs import FakeRuns
+
+TRAINING = Training("/app", {"num-rounds": 3}, run=7, mode="seeded")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return State(tmp_path).training
+
+
+async def test_a_submitted_run_knows_the_flower_run_that_carries_it(path: Path) -> None:
+    assert current_run.load(path) is None
+    submitted = await current_run.submit(FakeRuns(), path, replace(TRAINING, ended=FAILED))
+    assert submitted == replace(TRAINING, flower_run="100") == current_run.load(path)
+    assert current_run.carried(State(path.parent).runs) == {7: ["100"]}
+
+
+async def test_a_run_is_kept_before_flower_is_asked(path: Path) -> None:
+    class Down(FakeRuns):
+        async def start(self, *_: object) -> str:
+            raise LocalError("no SuperLink")
+
+    with pytest.raises(LocalError):
+        await current_run.submit(Down(), path, TRAINING)
+    assert current_run.load(path) == TRAINING
+
+
+async def test_a_run_stopped_while_it_was_submitted_stays_stopped(path: Path) -> None:
+    class Slow(FakeRuns):
+        async def start(self, *given: object) -> str:
+            assert current_run.end(path, TRAINING, STOPPED)
+            return await super().start(*given)  # type: ignore[arg-type]
+
+    runs = Slow()
+    assert (await current_run.submit(runs, path, TRAINING)).ended == STOPPED
+    assert runs.log[-1] == ("stop", "100")
+    assert current_run.carried(State(path.parent).runs) == {}
+
+
+def test_a_run_ends_once_and_only_as_it_stands(path: Path) -> None:
+    current_run.save(path, TRAINING)
+    assert not current_run.end(path, replace(TRAINING, run=8), COMPLETED)
+    assert current_run.end(path, TRAINING, FAILED, "why")
+    assert not current_run.end(path, TRAINING, COMPLETED)
+    found = current_run.load(path)
+    assert found == replace(TRAINING, ended=FAILED, reason="why")
+    assert not found.over, "it is tried again"
+
+
+def test_a_line_torn_by_a_crash_hides_no_other(tmp_path: Path) -> None:
+    lines = [
+        '{"run": 7, "flower_run": "1"}',
+        '{"run": 7, "flo',
+        "[]",
+        '{"run": 7, "flower_run": "2"}',
+    ]
+    (tmp_path / "runs.jsonl").write_text("\n".join(lines))
+    assert current_run.carried(tmp_path / "runs.jsonl") == {7: ["1", "2"]}
+
+
+def test_the_serverapp_finds_the_run_that_it_carries_and_no_other(path: Path) -> None:
+    assert current_run.of_flower_run(path, "100") is None, "no run at all"
+    current_run.save(path, replace(TRAINING, flower_run="100"))
+    found = current_run.of_flower_run(path, "100")
+    assert found is not None
+    assert found.run == 7
+    assert current_run.of_flower_run(path, "101") is None
+
+
+def test_it_waits_for_the_number_of_a_run_that_is_being_submitted(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current_run.save(path, TRAINING)
+    waited = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        current_run.save(path, replace(TRAINING, flower_run="100"))
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert current_run.of_flower_run(path, "100") == replace(TRAINING, flower_run="100")
+    assert len(waited) == 1
+
+
+@pytest.mark.parametrize(
+    ("training", "text"),
+    [
+        (TRAINING, "run 7 (3 rounds, mode seeded)"),
+        (Training("/app", {"num-server-rounds": 2}, 7), "run 7 (2 rounds)"),
+        (Training("/app", {}, 7), "run 7"),
+    ],
+)
+def test_a_run_says_what_is_known_of_it(training: Training, text: str) -> None:
+    assert str(training) == text
