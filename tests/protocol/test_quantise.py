@@ -343,8 +343,8 @@ def test_a_difference_beyond_float64_is_an_error() -> None:
     ("trained", "named"),
     [
         ({"w": np.zeros((3, 2)), "n": np.zeros(1, np.int64)}, r"'w' has shape \(3, 2\)"),
-        ({"w": np.zeros((2, 3), np.float32), "n": np.zeros(1, np.int64)}, "'w'.*<f4.*<f8"),
-        ({"w": np.zeros((2, 3)), "n": np.zeros(1, np.int32)}, "'n'.*<i4.*<i8"),
+        ({"w": np.zeros((2, 3), np.int32), "n": np.zeros(1, np.int64)}, "'w'.*<i4.*<f8"),
+        ({"w": np.zeros((2, 3)), "n": np.zeros(1)}, "'n'.*<f8.*<i8"),
         ({"n": np.zeros(1, np.int64), "w": np.zeros((2, 3))}, "'n'.*'w'"),
         ({"w": np.zeros((2, 3)), "m": np.zeros(1, np.int64)}, "'m'.*'n'"),
         ({"w": np.zeros((2, 3))}, "1 arrays; the model has 2"),
@@ -355,6 +355,16 @@ def test_arrays_that_do_not_match_are_named(trained: Arrays, named: str) -> None
     start: Arrays = {"w": np.zeros((2, 3)), "n": np.zeros(1, np.int64)}
     with pytest.raises(LocalError, match=named):
         encode(Quantiser(16, 1.0, CAP, 3), start, trained)
+
+
+@pytest.mark.parametrize("made", [np.float16, np.float64, np.longdouble])
+def test_floats_of_another_size_are_the_same_update(made: Any) -> None:
+    """NumPy makes float64 of float32 as soon as a number of that size comes in."""
+    start: Arrays = {"w": np.array([0.5, -1.0], np.float32), "n": np.zeros(1, np.int64)}
+    trained: Arrays = {"w": np.array([0.75, -1.5], np.float32), "n": np.ones(1, np.int64)}
+    other = {"w": trained["w"].astype(made), "n": trained["n"].astype(np.int16)}
+    quantiser = Quantiser(16, 1.0, CAP, 3)
+    assert encode(quantiser, start, other) == encode(quantiser, start, trained)
 
 
 @pytest.mark.parametrize("dtype", [np.complex128, "U3", "O", "M8[s]"])

@@ -212,11 +212,11 @@ def _bad_updates() -> list[Json]:
         "draws": floats([0.5] * 5),
     }
     reshaped = given | {"layer.bias": np.array([[0.125]], "<f8")}
-    retyped = given | {"layer.bias": np.array([0.125], "<f4")}
+    retyped = given | {"layer.bias": np.array([1], "<i8")}
     far = given | {"layer.steps": np.array([2**62, 0], "<i8")}
     cases: dict[str, Json] = {
         "another shape": {"trained": arrays_json(reshaped)},
-        "another dtype": {"trained": arrays_json(retyped)},
+        "integers for floats": {"trained": arrays_json(retyped)},
         "an array less": {"trained": arrays_json(given)[:-1]},
         "integers that change by too much": {"trained": arrays_json(far)},
         "no examples": {"examples": 0},

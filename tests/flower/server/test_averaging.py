@@ -261,3 +261,13 @@ def test_the_innermost_strategy_says_what_weighs() -> None:
     inner = FedAvg(weighted_by_key="images")
     assert weighted_by(DifferentialPrivacyClientSideFixedClipping(inner, 0.1, 1.0, 5)) == "images"
     assert weighted_by(FedAvg()) == "num-examples"
+
+
+@pytest.mark.usefixtures("make_peers")
+def test_a_function_that_knows_the_apps_own_records_keeps_no_strategy_from_being_tried() -> None:
+    def mine(records: list[RecordDict], key: str) -> MetricRecord:
+        return MetricRecord({"loss": float(records[0]["train_metrics"]["loss"])})  # type: ignore[index]
+
+    check_averages(FedAdam(train_metrics_aggr_fn=mine))
+    with pytest.raises(LocalError, match="FedMedian looks at single updates"):
+        check_averages(FedMedian(train_metrics_aggr_fn=mine))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Iterable
@@ -473,3 +474,19 @@ def test_the_mode_is_the_deployments_unless_it_is_given(monkeypatch: pytest.Monk
     monkeypatch.setenv("SMPCFL_MODE", ADDITIVE)
     assert SecureStrategy(averaging()).settings.mode == ADDITIVE
     assert SecureStrategy(averaging(), mode=SEEDED).settings.mode == SEEDED
+
+
+class Saving(FedAvg):
+    def set_save_path(self, path: str) -> None:
+        self.path = path
+
+
+def test_what_the_wrapped_strategy_has_of_its_own_is_there(make_peers: MakePeers) -> None:
+    make_peers(5)
+    strategy = SecureStrategy(Saving())
+    strategy.set_save_path("outputs")
+    assert strategy.inner.path == strategy.path == "outputs"  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="'Saving' object has no attribute 'set_pat'"):
+        strategy.set_pat("outputs")
+    assert not hasattr(strategy, "strategy")
+    assert isinstance(copy.deepcopy(strategy), SecureStrategy)

@@ -46,6 +46,15 @@ class SecureStrategy(Strategy):
         if can_try():
             self._check()
 
+    def __getattr__(self, name: str) -> Any:
+        """What the wrapped strategy has beside Flower's own methods, such as `set_save_path`."""
+        if name.startswith("_") or name in (
+            "inner",
+            "strategy",
+        ):  # `strategy`: who wraps another one
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.inner, name)
+
     def start(
         self,
         grid: Grid,
