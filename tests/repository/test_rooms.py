@@ -23,6 +23,16 @@ def wrong(found: list[Import]) -> list[Import]:
     return [item for item in found if not FLOOR[item.room] < FLOOR[item.to]]
 
 
+def copied(into: Path) -> Path:
+    """The package once more, to plant something in."""
+    package = into / "smpcfl"
+    for source in ROOT.rglob("*.py"):
+        copy = package / source.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(source.read_text())
+    return package
+
+
 def test_every_import_between_rooms_goes_down() -> None:
     found = imports(ROOT)
     assert len(found) > 100
@@ -41,11 +51,7 @@ def test_every_import_between_rooms_goes_down() -> None:
     ],
 )
 def test_a_planted_import_up_or_sideways_is_found(path: str, line: str, tmp_path: Path) -> None:
-    planted = tmp_path / "smpcfl"
-    for source in ROOT.rglob("*.py"):
-        copy = planted / source.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(source.read_text())
+    planted = copied(tmp_path)
     assert not wrong(imports(planted))
     (planted / path).write_text(f"{(planted / path).read_text()}\n{line}\n")
     assert [item.path for item in wrong(imports(planted))] == [path]
@@ -58,6 +64,23 @@ def test_nothing_else_lies_in_the_root() -> None:
 def test_no_two_files_have_one_name() -> None:
     names = [p.name for p in ROOT.rglob("*.py") if p.name not in ("__init__.py", "__main__.py")]
     assert len(names) == len(set(names))
+
+
+def classes_of_one_name(package: Path) -> dict[str, list[str]]:
+    """Public classes at the top of a file, by name, with the files where more than one has it."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(package)))
+    return {name: files for name, files in found.items() if len(files) > 1}
+
+
+def test_no_two_classes_have_one_name(tmp_path: Path) -> None:
+    assert not classes_of_one_name(ROOT)
+    planted = copied(tmp_path)
+    (planted / "net/rpc.py").write_text("class PeerRound:\n    pass\n")
+    assert classes_of_one_name(planted) == {"PeerRound": ["net/rpc.py", "protocol/peer_round.py"]}
 
 
 @pytest.mark.parametrize("room", sorted(FLOOR))
