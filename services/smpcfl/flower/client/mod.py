@@ -67,8 +67,9 @@ def _handle(
     ours = config_of(message.content)
     own = agent.identity(context.node_id)
     if ours is not None and "identify" in ours:
+        # "start" is the agent's instance: what goes through Flower keeps its name.
         identity = ConfigRecord(
-            {"start": own.start, "certificate": own.certificate, "signature": own.signature}
+            {"start": own.instance, "certificate": own.certificate, "signature": own.signature}
         )
         return Message(RecordDict({RECORD: identity}), reply_to=message)
     if ours is None:
