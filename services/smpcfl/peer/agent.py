@@ -308,11 +308,11 @@ class PeerAgent:
         round_.survivors(message, self.now())
         self._metrics.survivors.set(len(message.survivors))
         self.wake()
-        start = self._clock()
+        began = self._clock()
         async for _ in self._changes(round_):
             answer = round_.answer(self.now())
             if answer is not None:
-                self._metrics.phase_duration.observe(self._clock() - start, phase="agree")
+                self._metrics.phase_duration.observe(self._clock() - began, phase="agree")
                 self.wake()
                 return answer
         raise RemoteError(Reason.ROUND_CLOSED, "unmask")
