@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry
 
 from smpcfl.aggregator import current_run, run_keeper
 from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints
-from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, Training
+from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from smpcfl.aggregator.flower_runs import Runs
-from smpcfl.aggregator.run_keeper import Trainer
+from smpcfl.aggregator.run_keeper import RunKeeper
 from smpcfl.base import files
 from smpcfl.base.config import Settings
 from smpcfl.base.metrics import Metrics
@@ -71,10 +71,10 @@ class FakeRuns:
 
 
 class Bench:
-    """A Trainer on a state folder, that may be started again and again."""
+    """A RunKeeper on a state folder, that may be started again and again."""
 
     def __init__(self, state: Path) -> None:
-        self.path = State(state).training
+        self.path = State(state).current_run
         self.runs = FakeRuns()
         self.settings = Settings(state=state, rounds=4)
         self.checkpoints = Checkpoints(State(state).checkpoints)
@@ -82,24 +82,24 @@ class Bench:
         self.metrics = Metrics("seeded", CollectorRegistry())
 
     @property
-    def kept(self) -> Training:
+    def kept(self) -> CurrentRun:
         found = current_run.load(self.path)
         assert found is not None
         return found
 
     def interrupted(self, **members: Any) -> None:
         given = {"config": {"num-rounds": 4}, "run": RUN, "flower_run": "9", **members}
-        current_run.save(self.path, Training("the/app", **given))
+        current_run.save(self.path, CurrentRun("the/app", **given))
 
     def done(self, number: int) -> None:
         arrays = {"w": np.zeros(1)}
         self.checkpoints.save(Checkpoint(RUN, number, 4, 1.0, 1, {}, "", arrays))
 
     async def start(self, looks: int, before: Callable[[], None] | None = None) -> None:
-        """A new Trainer; ends after it has looked at its run so many times. `before` the first."""
+        """A new one; ends after it has looked at its run so many times. `before` the first."""
         stop = asyncio.Event()
         directory = cast(Any, type("Directory", (), {"registered": 5}))
-        started = Trainer(
+        started = RunKeeper(
             self.settings,
             self.metrics,
             directory,
@@ -405,9 +405,9 @@ def test_a_server_app_learns_whether_its_run_is_kept(
 ) -> None:
     """At once, where there is nothing to wait for."""
     monkeypatch.delattr(current_run.time, "sleep")
-    path = State(tmp_path).training
+    path = State(tmp_path).current_run
     assert current_run.of_flower_run(path, "9") is None
-    current_run.save(path, Training("app", {}, RUN, flower_run="9"))
+    current_run.save(path, CurrentRun("app", {}, RUN, flower_run="9"))
     found = current_run.of_flower_run(path, "9")
     assert found is not None
     assert found.run == RUN
@@ -417,18 +417,18 @@ def test_a_server_app_learns_whether_its_run_is_kept(
 def test_a_server_app_that_is_faster_than_its_submission_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = State(tmp_path).training
-    current_run.save(path, Training("app", {}, RUN))
+    path = State(tmp_path).current_run
+    current_run.save(path, CurrentRun("app", {}, RUN))
 
     def submitted(_: float) -> None:
-        current_run.save(path, Training("app", {}, RUN, flower_run="9"))
+        current_run.save(path, CurrentRun("app", {}, RUN, flower_run="9"))
 
     monkeypatch.setattr(current_run.time, "sleep", submitted)
     assert current_run.of_flower_run(path, "9") == current_run.load(path)
 
 
 def test_a_file_that_is_not_ours_is_named(tmp_path: Path) -> None:
-    path = State(tmp_path).training
+    path = State(tmp_path).current_run
     for text in ("", "{}", '{"app": "x", "config": {}, "more": 1}', "[]"):
         path.write_text(text)
         with pytest.raises(LocalError, match=r"training\.json is unreadable .* remove it"):

@@ -58,7 +58,7 @@ def test_the_data_slices(tmp_path: Path, content: bytes) -> None:
     ],
 )
 def test_the_run_in_hand(tmp_path: Path, content: bytes) -> None:
-    path = State(tmp_path).training
+    path = State(tmp_path).current_run
     path.write_bytes(content)
     with pytest.raises(LocalError, match=r"training\.json is unreadable"):
         current_run.load(path)

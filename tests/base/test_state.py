@@ -23,7 +23,7 @@ NAMES = {
     "records": "records.jsonl",
     "runs": "runs.jsonl",
     "apps": "apps.json",
-    "training": "training.json",
+    "current_run": "training.json",
     "checkpoints": "checkpoints",
     "superlink": "superlink.db",
     "results": "results",

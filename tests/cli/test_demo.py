@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smpcfl.aggregator import current_run
-from smpcfl.aggregator.current_run import COMPLETED, FAILED, Training
+from smpcfl.aggregator.current_run import COMPLETED, FAILED, CurrentRun
 from smpcfl.base.state import State
 from smpcfl.cli import demo
 from smpcfl.cli.demo import Wanted
@@ -38,14 +38,14 @@ def ran(
     accuracy: float | None = 0.5,
     modes: tuple[str, ...] = ("seeded",),
     repeat: int = 1,
-) -> list[Training]:
+) -> list[CurrentRun]:
     """The runs that the demo asked a stack for, whose two rounds then went like that; its exit code was 0."""
-    asked: list[Training] = []
+    asked: list[CurrentRun] = []
 
-    async def submit(runs: Any, path: Path, training: Training) -> Training:
+    async def submit(runs: Any, path: Path, training: CurrentRun) -> CurrentRun:
         records = [record(number, item, accuracy) for number, item in enumerate(outcomes, 1)]
         State(path.parent).records.write_text("".join(item.to_json() + "\n" for item in records))
-        current_run.save(path, Training("app", {}, 1, "9", ended, reason))
+        current_run.save(path, CurrentRun("app", {}, 1, "9", ended, reason))
         State(path.parent).results.mkdir()
         if app is not None:
             (State(path.parent).results / "model.txt").write_text("4.2")

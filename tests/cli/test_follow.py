@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from smpcfl.aggregator import current_run
-from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, Training
+from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from smpcfl.base.state import State
 from smpcfl.cli import follow
 from smpcfl.cli.follow import Follower, result
@@ -25,7 +25,7 @@ class Followed:
     """Run `RUN`, carried by Flower run 9, and what was shown of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = State(folder).training
+        self.path = State(folder).current_run
         self.runs = FakeRuns()
         self.shown = ""
         self.said: list[str] = []
@@ -36,9 +36,9 @@ class Followed:
         self.shown += text
 
     def save(self, **members: Any) -> None:
-        current_run.save(self.path, Training("app", {"num-rounds": 2}, RUN, **members))
+        current_run.save(self.path, CurrentRun("app", {"num-rounds": 2}, RUN, **members))
 
-    async def to_the_end(self) -> Training:
+    async def to_the_end(self) -> CurrentRun:
         return await self.follower.to_the_end(RUN)
 
 
@@ -107,12 +107,12 @@ async def test_a_run_that_was_cut_off_is_followed_where_it_goes_on(
 
 
 async def test_a_run_whose_place_another_took_is_an_error(followed: Followed) -> None:
-    current_run.save(followed.path, Training("app", {}, 6))
+    current_run.save(followed.path, CurrentRun("app", {}, 6))
     with pytest.raises(LocalError, match="run 5 was given up for another"):
         await followed.to_the_end()
 
 
-OVER = Training("app", {"num-rounds": 2}, RUN, "9", COMPLETED)
+OVER = CurrentRun("app", {"num-rounds": 2}, RUN, "9", COMPLETED)
 DONE = a_record(run=RUN, round=1, accuracy=0.5, loss=1.25, seconds=3.0)
 VOID = a_record(run=RUN, round=2, outcome="void", reason="too_few_survivors", seconds=4.0)
 
@@ -125,7 +125,7 @@ VOID = a_record(run=RUN, round=2, outcome="void", reason="too_few_survivors", se
     ],
 )
 def test_a_run_with_a_round_has_a_result(
-    over: Training, records: list[RoundRecord], text: str
+    over: CurrentRun, records: list[RoundRecord], text: str
 ) -> None:
     assert result(over, [a_record(run=4, round=9), *records], "seeded") == text
 
@@ -140,7 +140,7 @@ def test_a_run_with_a_round_has_a_result(
     ],
 )
 def test_a_run_without_one_is_an_error(
-    over: Training, records: list[RoundRecord], text: str
+    over: CurrentRun, records: list[RoundRecord], text: str
 ) -> None:
     with pytest.raises(LocalError, match=text):
         result(over, records, "seeded")

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from smpcfl.aggregator import current_run
-from smpcfl.aggregator.current_run import COMPLETED, STOPPED, Training
+from smpcfl.aggregator.current_run import COMPLETED, STOPPED, CurrentRun
 from smpcfl.base.config import Settings
 from smpcfl.base.state import State
 from smpcfl.cli import run
@@ -71,13 +71,13 @@ def test_the_bundled_app_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first = {"mode": "seeded", "rounds": 4, "seed": 1}
-    path = State(tmp_path).training
-    current_run.save(path, Training("app", {}, 1, "9", COMPLETED, first=first))
+    path = State(tmp_path).current_run
+    current_run.save(path, CurrentRun("app", {}, 1, "9", COMPLETED, first=first))
 
-    async def submit(runs: Any, settings: Any, wanted: Training) -> None:
+    async def submit(runs: Any, settings: Any, wanted: CurrentRun) -> None:
         assert config.items() <= wanted.config.items()
         assert wanted.first == first, "kept, so that the next start makes no other first run"
-        current_run.save(path, Training(wanted.app, wanted.config, wanted.run, "10", COMPLETED))
+        current_run.save(path, CurrentRun(wanted.app, wanted.config, wanted.run, "10", COMPLETED))
         record = a_record(run=wanted.run, round=1)
         State(tmp_path).records.write_text(record.to_json() + "\n")
 
@@ -90,8 +90,8 @@ def test_the_bundled_app_is_told(
 async def test_a_run_after_its_last_round_is_waited_for(
     done: int, takes_it: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = State(tmp_path).training
-    going = Training("app", {"num-rounds": 4}, 1, "9")
+    path = State(tmp_path).current_run
+    going = CurrentRun("app", {"num-rounds": 4}, 1, "9")
     current_run.save(path, going)
     records = [a_record(run=1, round=number + 1) for number in range(done)]
     State(tmp_path).records.write_text("".join(item.to_json() + "\n" for item in records))
@@ -182,9 +182,9 @@ async def test_ctrl_c_offers_to_stop_the_run(
         return answer or ""
 
     own = started(tmp_path, fake, monkeypatch, ask=None if answer is None else ask)
-    own.wanted, own.submitted = Training("app", {}, 5), True
+    own.wanted, own.submitted = CurrentRun("app", {}, 5), True
     fake.add("100")
-    current_run.save(State(tmp_path / "state").training, Training("app", {}, 5, "100"))
+    current_run.save(State(tmp_path / "state").current_run, CurrentRun("app", {}, 5, "100"))
     assert await own.interrupted() == 130
     assert fake.log == ([("stop", "100")] if stopped else [])
     assert asked == ([] if answer is None else ["\nstop run 5? [y/N] "])
@@ -208,7 +208,7 @@ async def test_ctrl_c_while_it_is_being_submitted_leaves_nothing_behind(
         await own.run(None, None, None)
     assert await own.interrupted() == 130
     assert fake.log == [("stop", "100")]
-    kept = current_run.load(State(tmp_path / "state").training)
+    kept = current_run.load(State(tmp_path / "state").current_run)
     assert kept is not None
     assert kept.ended == STOPPED
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from smpcfl.aggregator import current_run
-from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, Training
+from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from smpcfl.base.state import State
 from smpcfl.cli import runs
 from smpcfl.cli.main import main
@@ -22,15 +22,15 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
     return made
 
 
-def kept(folder: Path) -> Training:
-    found = current_run.load(State(folder).training)
+def kept(folder: Path) -> CurrentRun:
+    found = current_run.load(State(folder).current_run)
     assert found is not None
     return found
 
 
-def in_hand(folder: Path, **members: Any) -> Training:
-    training = Training("app", {"num-rounds": 3}, 5, **members)
-    current_run.save(State(folder).training, training)
+def in_hand(folder: Path, **members: Any) -> CurrentRun:
+    training = CurrentRun("app", {"num-rounds": 3}, 5, **members)
+    current_run.save(State(folder).current_run, training)
     return training
 
 
@@ -67,7 +67,7 @@ def test_all_runs_are_listed_the_newest_first(
     ],
 )
 def test_a_run_that_flower_does_not_know_is_listed_too(members: Any, shown: str) -> None:
-    (row,) = runs.rows([], {}, Training("app", {}, 5, **members), [])
+    (row,) = runs.rows([], {}, CurrentRun("app", {}, 5, **members), [])
     assert (row.run, row.status) == ("5", shown)
 
 

@@ -63,14 +63,14 @@ def fuzz(target: Target) -> int:
 
 def complaint_of(run: Callable[[bytes], object], data: bytes) -> str:
     """What is wrong with how `run` takes this input; empty if nothing is."""
-    start = time.process_time()
+    began = time.process_time()
     try:
         run(data)
     except ProtocolError:
         pass
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    seconds = time.process_time() - start
+    seconds = time.process_time() - began
     return f"it took {seconds:.1f} s" if seconds > HANG_S else ""
 
 

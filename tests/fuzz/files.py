@@ -23,7 +23,7 @@ from smpc.v1 import node_pb2
 from smpc.v1 import registry_pb2 as pb
 from smpcfl.aggregator import current_run, rounds_service
 from smpcfl.aggregator.checkpoint import Checkpoint
-from smpcfl.aggregator.current_run import Training
+from smpcfl.aggregator.current_run import CurrentRun
 from smpcfl.base import config, files
 from smpcfl.base.state import State
 from smpcfl.daemons.superlink_gate import Gate
@@ -200,7 +200,7 @@ def _kept(folder: Path, deployment: Deployment) -> list[Target]:
         deployment.ca,
     )
     directory = Directory(own, "127.0.0.1:1", State(folder).roster)
-    run = json.dumps(asdict(Training("app", {"num-rounds": 3}, 1))).encode()
+    run = json.dumps(asdict(CurrentRun("app", {"num-rounds": 3}, 1))).encode()
 
     def take(data: bytes) -> None:
         directory.take(wire.parse(pb.Roster, data))
@@ -220,7 +220,7 @@ def _kept(folder: Path, deployment: Deployment) -> list[Target]:
         ),
         Target("roster", 0.5, take, [roster], fields=True),
         Target("indices", 5, _on_disk(State(folder).indices, _indices), [b'{"peer-1": 0}']),
-        Target("training", 10, _on_disk(State(folder).training, _run), [run]),
+        Target("training", 10, _on_disk(State(folder).current_run, _run), [run]),
         Target("records", 10, _on_disk(State(folder).records, _lines), [RECORD_LINE.encode()]),
         Target("serial", 5, _on_disk(State(folder).serial, SerialStore), [b"1732460000000"]),
         Target("serial.next", 0.5, _on_disk(folder / "next", next_serial), [b"1732460000000"]),

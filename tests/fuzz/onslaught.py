@@ -46,7 +46,7 @@ def of_corpus(methods: Mapping[str, Any], ticket_digest: bytes) -> dict[str, lis
 
 async def call(handle: Any, request: Any, context: Context, what: str) -> None:
     """AssertionError unless it ends as a call may: with a reply, a declared refusal, or waiting."""
-    start = time.process_time()
+    began = time.process_time()
     task = asyncio.ensure_future(_outcome(handle(request, context)))
     for _ in range(_TURNS):
         await asyncio.sleep(0)
@@ -58,7 +58,7 @@ async def call(handle: Any, request: Any, context: Context, what: str) -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None and not (isinstance(error, Aborted) and error.declared):
         raise AssertionError(f"FUZZ_SEED={SEED}, {what}: {error!r}") from error
-    assert time.process_time() - start < HANG_S, f"FUZZ_SEED={SEED}, {what}: it took too long"
+    assert time.process_time() - began < HANG_S, f"FUZZ_SEED={SEED}, {what}: it took too long"
 
 
 async def _outcome(reply: Any) -> None:

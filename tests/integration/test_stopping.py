@@ -25,10 +25,10 @@ def test_a_service_that_waits_for_the_registry_stops_at_once(tmp_path: Path, ser
     try:
         assert waiting.stderr is not None
         assert any("waiting for the registry" in line for line in waiting.stderr)
-        start = time.monotonic()
+        began = time.monotonic()
         waiting.send_signal(signal.SIGTERM)
         assert waiting.wait(30) == 0
-        assert time.monotonic() - start < 8
+        assert time.monotonic() - began < 8
     finally:
         waiting.kill()
         waiting.wait()

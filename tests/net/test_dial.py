@@ -24,7 +24,7 @@ NOBODY = ["127.0.0.1:1", "127.0.0.1:2"]
 
 class Answers(pb_grpc.PeerServicer):
     async def Identify(self, request: pb.Empty, context: object) -> pb.Certificate:
-        return pb.Certificate(start=b"here")
+        return pb.Certificate(instance=b"here")
 
 
 class Dialled:

@@ -72,7 +72,7 @@ async def test_a_round_during_a_flood(tmp_path: Path, mode: str) -> None:
         changes = {"cohort": net.cohort[:-1], "threshold": 3} if mode == ADDITIVE else {}
         signed = net.make_ticket(mode=mode, deadlines=DEADLINES, **changes)
         await net.peer(attacker).server.stop(0)  # all that comes of it is the flood
-        start = time.monotonic()
+        began = time.monotonic()
         async with flood(net, tmp_path / "flooder", signed) as made:
             await net.begin(signed, without=[attacker])
             if mode == SEEDED:
@@ -83,7 +83,7 @@ async def test_a_round_during_a_flood(tmp_path: Path, mode: str) -> None:
             while not any(net.peer(i).rejected(Reason.RATE_LIMITED) for i in others):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             counts = [served(net.peer(i)) for i in others]
-        seconds = time.monotonic() - start
+        seconds = time.monotonic() - began
         assert total == net.true_sum(net.cohort[:-1])
         # On a busy machine the flood is slower too.
         assert made[0] > 200

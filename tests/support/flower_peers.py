@@ -59,7 +59,7 @@ class FlowerPeers(Grid):
         self.deployment = Deployment(folder / "deployment")
         self.aggregator = self.deployment.identity(Role.AGGREGATOR, AGGREGATOR)
         self.nodes: dict[int, str] = {}
-        self.agents: dict[str, bytes] = {}  # those that are there, with the start that each is in
+        self.agents: dict[str, bytes] = {}  # those that are there, each with its instance
         self.lost: dict[str, str] = {}
         self.altered: dict[str, Callable[[Message], Message]] = {}
         self.steps: dict[str, float] = {}
@@ -157,11 +157,11 @@ class FlowerPeers(Grid):
         peer = self.nodes[node]
         if peer in self.deny:
             return Message(Error(ERROR_CODE, "no agent"), reply_to=message)
-        start = self.agents.get(peer, b"1")
+        instance = self.agents.get(peer, b"1")
         answer = {
-            "start": start,
+            "start": instance,
             "certificate": self._certificates[peer],
-            "signature": self._signer_of(peer)(node_bytes(node, start)),
+            "signature": self._signer_of(peer)(node_bytes(node, instance)),
         }
         return Message(RecordDict({RECORD: ConfigRecord(answer)}), reply_to=message)
 

@@ -25,7 +25,7 @@ _KINDS = {"run": int, "config": dict, "first": dict}  # of the members that are 
 
 
 @dataclass(frozen=True)
-class Training:
+class CurrentRun:
     """`ended` is empty while the run goes on. One that failed is tried again at the next start."""
 
     app: str
@@ -57,11 +57,11 @@ class Training:
         return f"run {self.run} ({', '.join(about)})" if about else f"run {self.run}"
 
 
-def load(path: Path) -> Training | None:
+def load(path: Path) -> CurrentRun | None:
     """None if there was none yet. LocalError for a file that is not ours."""
     try:
-        found = Training(**json.loads(path.read_bytes()))
-        for item in fields(Training):
+        found = CurrentRun(**json.loads(path.read_bytes()))
+        for item in fields(CurrentRun):
             value = getattr(found, item.name)
             if type(value) is not _KINDS.get(item.name, str):
                 raise TypeError(f"{item.name} is {value!r}")
@@ -74,27 +74,27 @@ def load(path: Path) -> Training | None:
         ) from error
 
 
-def save(path: Path, training: Training) -> None:
-    write_private(path, json.dumps(asdict(training), indent=1).encode())
+def save(path: Path, run: CurrentRun) -> None:
+    write_private(path, json.dumps(asdict(run), indent=1).encode())
 
 
-async def submit(runs: Runs, path: Path, training: Training) -> Training:
+async def submit(runs: Runs, path: Path, run: CurrentRun) -> CurrentRun:
     """Hands the run to Flower; LocalError if it is refused. Kept before and after, in case of a crash.
 
     The run returned is at its end if `smpcfl stop` came in between.
     """
-    training = replace(training, flower_run="", ended="", reason="")
-    save(path, training)
-    flower_run = await runs.start(Path(training.app), training.config)
+    run = replace(run, flower_run="", ended="", reason="")
+    save(path, run)
+    flower_run = await runs.start(Path(run.app), run.config)
     kept = load(path)
-    if kept is not None and kept.run == training.run and kept.ended:
+    if kept is not None and kept.run == run.run and kept.ended:
         await runs.stop(flower_run)
         return kept
-    training = replace(training, flower_run=flower_run)
-    save(path, training)
+    run = replace(run, flower_run=flower_run)
+    save(path, run)
     with State(path.parent).runs.open("a") as file:
-        file.write(json.dumps({"run": training.run, "flower_run": flower_run}) + "\n")
-    return training
+        file.write(json.dumps({"run": run.run, "flower_run": flower_run}) + "\n")
+    return run
 
 
 def carried(path: Path) -> dict[int, list[str]]:
@@ -109,7 +109,7 @@ def carried(path: Path) -> dict[int, list[str]]:
     return found
 
 
-def end(path: Path, found: Training, how: str, reason: str = "") -> bool:
+def end(path: Path, found: CurrentRun, how: str, reason: str = "") -> bool:
     """Notes how `found` ended, unless that is not how it stands any more. Whether it did.
 
     OSError if it cannot be written.
@@ -120,16 +120,16 @@ def end(path: Path, found: Training, how: str, reason: str = "") -> bool:
     return True
 
 
-def of_flower_run(path: Path, flower_run: str, patience_s: float = 30.0) -> Training | None:
+def of_flower_run(path: Path, flower_run: str, patience_s: float = 30.0) -> CurrentRun | None:
     """For the ServerApp: the run that this Flower run carries; None if it is not one of ours.
 
     A ServerApp may be up before its Flower run's id is known here, so this waits for it.
     """
     latest = time.monotonic() + patience_s
-    while (training := load(path)) is not None:
-        if training.flower_run == flower_run:
-            return training
-        if training.flower_run or training.ended or time.monotonic() >= latest:
+    while (run := load(path)) is not None:
+        if run.flower_run == flower_run:
+            return run
+        if run.flower_run or run.ended or time.monotonic() >= latest:
             return None
         time.sleep(_POLL_S)
     return None

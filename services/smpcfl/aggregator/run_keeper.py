@@ -18,7 +18,7 @@ from ..net.directory import Directory
 from ..protocol.errors import LocalError
 from . import current_run
 from .checkpoint import Checkpoints
-from .current_run import COMPLETED, FAILED, STOPPED, Training
+from .current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from .flower_runs import Runs, raised
 
 log = logging.getLogger("smpcfl.aggregator")
@@ -50,7 +50,7 @@ def _listed(settings: Mapping[str, int | str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
-class Trainer:
+class RunKeeper:
     """`starts` counts those of the SuperLink: with it, the ServerApp of a run is gone."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Trainer:
         self._directory = directory
         self._runs = runs
         self._starts = starts
-        self._path = State(settings.state).training
+        self._path = State(settings.state).current_run
         self._checkpoints = Checkpoints(State(settings.state).checkpoints)
         self._seen = ""
         self._told = ""
@@ -93,7 +93,7 @@ class Trainer:
             if not stop.is_set():
                 await self._look(stop)
 
-    def _wants_first(self, found: Training | None) -> bool:
+    def _wants_first(self, found: CurrentRun | None) -> bool:
         """Whether it was never made, or with other settings."""
         if found is None:
             return self._settings.rounds > 0
@@ -111,7 +111,7 @@ class Trainer:
         log.info("%s %s; start another with `smpcfl run`", found, how)
         return False
 
-    async def _first(self, before: Training | None, stop: asyncio.Event) -> None:
+    async def _first(self, before: CurrentRun | None, stop: asyncio.Event) -> None:
         """Once enough peers are there and no more come, unless another run takes `before`'s place."""
         peers = await self._settled_peers(stop)
         if stop.is_set() or current_run.load(self._path) != before:
@@ -120,7 +120,7 @@ class Trainer:
         config = run_config(self._settings, self._settings.rounds, peers)
         first = first_run(self._settings)
         await self._submit(
-            Training(str(BUNDLED), config, mode=self._settings.mode, first=first), stop
+            CurrentRun(str(BUNDLED), config, mode=self._settings.mode, first=first), stop
         )
 
     async def _stop_what_is_left(self, stop: asyncio.Event) -> None:
@@ -135,7 +135,7 @@ class Trainer:
                 log.debug("waiting for the SuperLink: %s", error)
                 await wait_for(stop, _RETRY_S)
 
-    async def _give_up(self, found: Training, stop: asyncio.Event) -> None:
+    async def _give_up(self, found: CurrentRun, stop: asyncio.Event) -> None:
         """A run of another mode, with which the peers of this one would not go on."""
         now = self._settings.mode
         log.warning("%s did not finish, and cannot be resumed in mode %s", found, now)
@@ -143,7 +143,7 @@ class Trainer:
         if not stop.is_set():
             self._end(found, STOPPED, f"the mode was changed to {now}")
 
-    async def _go_on(self, found: Training, stop: asyncio.Event) -> None:
+    async def _go_on(self, found: CurrentRun, stop: asyncio.Event) -> None:
         """With a run that was cut off, unless that was just after its end."""
         log.info(
             "run %d did not finish: going on with it as soon as the SuperLink is up", found.run
@@ -154,7 +154,7 @@ class Trainer:
         else:
             await self._submit(self._named(found), stop)
 
-    async def _submit(self, wanted: Training, stop: asyncio.Event) -> None:
+    async def _submit(self, wanted: CurrentRun, stop: asyncio.Event) -> None:
         """Not before there is room: a full disk would end it at once."""
         refused = 0
         while not stop.is_set():
@@ -228,17 +228,17 @@ class Trainer:
             else:
                 self._end(found, FAILED, f"{details or status}\n{words}")
 
-    def _named(self, found: Training) -> Training:
+    def _named(self, found: CurrentRun) -> CurrentRun:
         """With what `smpcfl run`, a process of its own, does not know of this one's settings."""
         first = found.first or first_run(self._settings)
         return replace(found, mode=found.mode or self._settings.mode, first=first)
 
-    def _note(self, submitted: Training) -> None:
+    def _note(self, submitted: CurrentRun) -> None:
         self._seen = submitted.flower_run
         self._starts_before = self._starts()
         self._done_before = self._checkpoints.newest_round(submitted.run) or 0
 
-    def _worth_another(self, found: Training) -> bool:
+    def _worth_another(self, found: CurrentRun) -> bool:
         """Of what was cut off: not if that happens again, without a round or a new SuperLink in between."""
         done = self._checkpoints.newest_round(found.run) or 0
         if self._starts() > self._starts_before or done > self._done_before:
@@ -247,7 +247,7 @@ class Trainer:
             self._fruitless += 1
         return self._fruitless < _FRUITLESS
 
-    def _save(self, changed: Training) -> bool:
+    def _save(self, changed: CurrentRun) -> bool:
         try:
             current_run.save(self._path, changed)
         except OSError as error:
@@ -255,17 +255,17 @@ class Trainer:
             return False
         return True
 
-    def _end(self, found: Training, how: str, reason: str = "") -> None:
+    def _end(self, found: CurrentRun, how: str, reason: str = "") -> None:
         try:
             if current_run.end(self._path, found, how, reason):
                 self._tell(replace(found, ended=how))
         except OSError as error:
             self._cannot_store(found, error)  # it is looked at again
 
-    def _cannot_store(self, run: Training, error: OSError) -> None:
+    def _cannot_store(self, run: CurrentRun, error: OSError) -> None:
         log.error("cannot store the state of run %d: %s; make room", run.run, error)
 
-    def _tell(self, over: Training) -> None:
+    def _tell(self, over: CurrentRun) -> None:
         self._told = over.flower_run
         self._metrics.rounds_left.set(0)
         if over.ended == COMPLETED:

@@ -22,7 +22,7 @@ from ..net.directory import Directory
 from . import current_run
 from .flower_runs import Runs
 from .rounds_service import RoundsService
-from .run_keeper import Trainer
+from .run_keeper import RunKeeper
 
 
 async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
@@ -31,7 +31,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     files.check(settings.state, files.AGGREGATOR_BYTES)
     _check_port(settings)
     socket_path = files.socket_path(settings.state, "rounds")
-    found = current_run.load(state.training)
+    found = current_run.load(state.current_run)
     if found is None:
         metrics.rounds_left.set(settings.rounds)
     hosts = ["aggregator", "localhost", "127.0.0.1", socket.gethostname()]
@@ -51,10 +51,10 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
 
     runs = Runs(settings.state, settings.superlink_port)
     superlink = _superlink(settings)
-    trainer = Trainer(settings, metrics, directory, runs, lambda: superlink.starts)
+    keeper = RunKeeper(settings, metrics, directory, runs, lambda: superlink.starts)
     work = (
         superlink.run(stop),
-        trainer.run(stop),
+        keeper.run(stop),
         _watch_roster(directory, stop),
         enrolment.keep_renewed(own, settings, directory, metrics, stop, hosts),
     )

@@ -90,7 +90,7 @@ class State:
         return self.path / "records.jsonl"
 
     @property
-    def training(self) -> Path:
+    def current_run(self) -> Path:
         """The training run in hand."""
         return self.path / "training.json"
 

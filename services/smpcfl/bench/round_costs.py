@@ -281,9 +281,9 @@ class _Round:
 
     @contextmanager
     def _timed(self, party: str, phase: str) -> Iterator[None]:
-        start = perf_counter()
+        began = perf_counter()
         yield
-        self.seconds[party, phase] += perf_counter() - start
+        self.seconds[party, phase] += perf_counter() - began
 
     def _figures(self, survivors: int) -> RoundFigures:
         n = len(self.ticket.cohort)

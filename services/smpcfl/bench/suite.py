@@ -52,12 +52,12 @@ def bench(json_file: Path | None, sizes: Sizes | None = None) -> int:
     result: dict[str, Any] = {"smpcfl": __version__, "machine": machine()}
     named = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     console.print(f"smpcfl {__version__}; {named}", highlight=False, soft_wrap=True)
-    start = perf_counter()
+    began = perf_counter()
     for name, figures, table in _sections(sizes, console):
         result[name] = figures
         console.print()
         console.print(table(figures))
-    result["seconds"] = perf_counter() - start
+    result["seconds"] = perf_counter() - began
     console.print(f"\nmedians; {result['seconds']:.0f} s in all", highlight=False)
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -28,9 +28,9 @@ def measure(function: Callable[[], object], seconds: float) -> Timing:
     taken: list[float] = []
     end = perf_counter() + seconds
     while len(taken) < LEAST_RUNS or perf_counter() < end:
-        start = perf_counter()
+        began = perf_counter()
         function()
-        taken.append(perf_counter() - start)
+        taken.append(perf_counter() - began)
     return Timing(median(taken), len(taken))
 
 

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from .. import __version__
 from ..aggregator import current_run
 from ..aggregator import rounds_service as kept
-from ..aggregator.current_run import COMPLETED, Training
+from ..aggregator.current_run import COMPLETED, CurrentRun
 from ..aggregator.flower_runs import Runs
 from ..base.config import Settings
 from ..base.state import State
@@ -146,7 +146,7 @@ def _train(
     def follow() -> None:
         nonlocal shown, over
         # First how the run stands, then its records: none of the last ones is missed.
-        run = current_run.load(stack.aggregator.training)
+        run = current_run.load(stack.aggregator.current_run)
         records = kept.read(stack.aggregator.records)
         for record in records[shown:]:
             shown += 1
@@ -198,8 +198,8 @@ def _train(
 def _submit(stack: Stack, wanted: Wanted, offset: int) -> None:
     app = BUNDLED if wanted.app is None else wanted.app.resolve()
     runs = Runs(stack.aggregator.path, stack.superlink_port)
-    training = Training(str(app), wanted.config(offset))
-    asyncio.run(current_run.submit(runs, stack.aggregator.training, training))
+    run = CurrentRun(str(app), wanted.config(offset))
+    asyncio.run(current_run.submit(runs, stack.aggregator.current_run, run))
 
 
 def _save(found: Path, results: Path | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..aggregator import current_run
-from ..aggregator.current_run import COMPLETED, FAILED, STOPPED, Training
+from ..aggregator.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from ..aggregator.flower_runs import FlowerRun, Runs, raised
 from ..base.state import State
 from ..protocol.errors import LocalError
@@ -37,7 +37,7 @@ class Follower:
         colour: bool = False,
     ) -> None:
         self._runs = runs
-        self._path = State(state).training
+        self._path = State(state).current_run
         self._write = write
         self._say = say
         self._colour = colour
@@ -46,7 +46,7 @@ class Follower:
         self._words = ""
         self._said = ""
 
-    async def to_the_end(self, run: int) -> Training:
+    async def to_the_end(self, run: int) -> CurrentRun:
         """The run as it ended. LocalError if another one took its place."""
         while True:
             found = self._load(run)
@@ -58,7 +58,7 @@ class Follower:
             else:
                 await asyncio.sleep(_POLL_S)
 
-    def _load(self, run: int) -> Training:
+    def _load(self, run: int) -> CurrentRun:
         found = current_run.load(self._path)
         if found is None or found.run != run:
             raise LocalError(f"run {run} was given up for another")
@@ -78,7 +78,7 @@ class Follower:
             self._words = (self._words + new)[-_WORDS:]
             self._write(new if self._colour else _COLOUR.sub("", new))
 
-    async def _look(self, found: Training) -> None:
+    async def _look(self, found: CurrentRun) -> None:
         """Notes how it ended. If it was cut off, that is for the aggregator, which goes on with it."""
         flower_run = await self._ask(found.flower_run)
         if flower_run is None or flower_run.active:
@@ -102,7 +102,7 @@ class Follower:
             return None
         return next((item for item in listed if item.run_id == flower_run), None)
 
-    async def _until_it_changes(self, found: Training) -> None:
+    async def _until_it_changes(self, found: CurrentRun) -> None:
         """`found` may be named by the aggregator meanwhile, which is no change."""
         while True:
             now = self._load(found.run)
@@ -116,7 +116,7 @@ class Follower:
             self._say(text)
 
 
-def result(over: Training, records: list[RoundRecord], mode: str) -> str:
+def result(over: CurrentRun, records: list[RoundRecord], mode: str) -> str:
     """The last line on a run that ended. LocalError if it failed, was stopped, or completed no round.
 
     `mode`: of the deployment, where the run does not say.

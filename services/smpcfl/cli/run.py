@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..aggregator import current_run, known_apps, rounds_service
-from ..aggregator.current_run import ROUNDS_KEYS, STOPPED, Training
+from ..aggregator.current_run import ROUNDS_KEYS, STOPPED, CurrentRun
 from ..aggregator.flower_runs import Runs
 from ..aggregator.run_keeper import run_config
 from ..base import files
@@ -40,7 +40,7 @@ class Started:
         self._state = State(settings.state)
         self._runs = at_the_aggregator(settings)
         self._ask = ask
-        self.wanted: Training | None = None
+        self.wanted: CurrentRun | None = None
         self.submitted = False
 
     async def run(self, number: int | None, seed: int | None, app: Path | None) -> int:
@@ -52,10 +52,10 @@ class Started:
         if app is None:
             number = _ROUNDS if number is None else number
             seeded = settings if seed is None else replace(settings, seed=seed)
-            wanted = Training(str(BUNDLED), run_config(seeded, number, settings.min_peers))
+            wanted = CurrentRun(str(BUNDLED), run_config(seeded, number, settings.min_peers))
         else:
             config = app_config(app, number, seed)
-            wanted = Training(str(app.resolve()), {**_rounds(declared(app)), **config})
+            wanted = CurrentRun(str(app.resolve()), {**_rounds(declared(app)), **config})
             _show_app(app, state.apps)
         files.check(settings.state, files.AGGREGATOR_BYTES)
         last = await _last_one(self._runs, settings)
@@ -138,14 +138,14 @@ def _show_app(app: Path, kept: Path) -> None:
     known_apps.keep(kept, name, digests)
 
 
-async def _last_one(runs: Runs, settings: Settings) -> Training | None:
+async def _last_one(runs: Runs, settings: Settings) -> CurrentRun | None:
     """The last run, which is over; LocalError if it still goes on.
 
     After its last round it takes Flower and the aggregator some seconds to end it.
     """
     for _ in range(_POLLS):
         active = await runs.active()
-        current = current_run.load(State(settings.state).training)
+        current = current_run.load(State(settings.state).current_run)
         if not active and (current is None or current.ended):
             return current
         records = rounds_service.read(State(settings.state).records)
@@ -167,8 +167,8 @@ def _rounds(declared: Mapping[str, Any]) -> dict[str, int]:
     return {key: declared[key] for key in ROUNDS_KEYS if isinstance(declared.get(key), int)}
 
 
-async def _submit(runs: Runs, settings: Settings, wanted: Training) -> None:
-    path = State(settings.state).training
+async def _submit(runs: Runs, settings: Settings, wanted: CurrentRun) -> None:
+    path = State(settings.state).current_run
     try:
         await current_run.submit(runs, path, wanted)
     except BaseException:

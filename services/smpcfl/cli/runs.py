@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..aggregator import current_run, rounds_service
-from ..aggregator.current_run import STOPPED, Training
+from ..aggregator.current_run import STOPPED, CurrentRun
 from ..aggregator.flower_runs import FlowerRun, Runs
 from ..base.config import Settings
 from ..base.state import State
@@ -37,7 +37,7 @@ class Row:
 def rows(
     listed: list[FlowerRun],
     carried: dict[int, list[str]],
-    current: Training | None,
+    current: CurrentRun | None,
     records: list[RoundRecord],
 ) -> list[Row]:
     """The newest first. `carried`: the Flower runs of each of our runs; the others are of `flwr run`."""
@@ -64,7 +64,7 @@ def rows(
     return made
 
 
-def _status(own: Training | None, items: list[FlowerRun]) -> str:
+def _status(own: CurrentRun | None, items: list[FlowerRun]) -> str:
     if own is not None and own.ended:
         return own.ended
     if any(item.active for item in items):
@@ -74,7 +74,7 @@ def _status(own: Training | None, items: list[FlowerRun]) -> str:
     return items[0].status.removeprefix("finished:")
 
 
-def progress(run: Training | None, records: list[RoundRecord]) -> str:
+def progress(run: CurrentRun | None, records: list[RoundRecord]) -> str:
     """Such as `3 of 5 rounds, 1 void`, or `3 done`; `records` of other runs do not count."""
     number = run.rounds if run is not None else None
     own = [record for record in records if run is None or record.run == run.run]
@@ -88,7 +88,7 @@ async def show(settings: Settings) -> int:
     runs = at_the_aggregator(settings)
     state = State(settings.state)
     listed = await runs.listed()
-    current = current_run.load(state.training)
+    current = current_run.load(state.current_run)
     found = rows(
         listed, current_run.carried(state.runs), current, rounds_service.read(state.records)
     )
@@ -110,13 +110,13 @@ async def stop(settings: Settings, wanted: str | None) -> int:
     """Stops the run of this number, ours or Flower's; None: whatever goes on. LocalError if nothing does."""
     runs = at_the_aggregator(settings)
     state = State(settings.state)
-    current = current_run.load(state.training)
+    current = current_run.load(state.current_run)
     ours = None if current is None or current.over else current
     if ours is not None and wanted not in (None, str(ours.run), ours.flower_run):
         ours = None
     if ours is not None:
         # First of all, or the aggregator would go on with it.
-        current_run.save(state.training, replace(ours, ended=STOPPED, reason="smpcfl stop"))
+        current_run.save(state.current_run, replace(ours, ended=STOPPED, reason="smpcfl stop"))
     stopped = [f"run {ours.run}"] if ours is not None else []
     for flower_run in await runs.active():
         if ours is not None and flower_run == ours.flower_run:

@@ -155,7 +155,7 @@ async def _call(address: str, ca: x509.Certificate, request: pb.EnrolRequest) ->
     options = [("grpc.ssl_target_name_override", certificates.tls_name(Role.REGISTRY, REGISTRY))]
     credentials = grpc.ssl_channel_credentials(certificates.pem(ca))
     loop = asyncio.get_running_loop()
-    start = loop.time()
+    began = loop.time()
     async with grpc.aio.secure_channel(address, credentials, options) as channel:
         while True:
             try:
@@ -165,7 +165,7 @@ async def _call(address: str, ca: x509.Certificate, request: pb.EnrolRequest) ->
                     raise IdentityError(
                         f"the registry refused to enrol: {error.details()}"
                     ) from error
-                if loop.time() - start > _PATIENCE_S:
+                if loop.time() - began > _PATIENCE_S:
                     raise IdentityError(
                         f"no registry at {address} after {_PATIENCE_S:.0f} s ({error.details()}):"
                         " start one with `smpcfl registry`, or give its address with --enrolment"

@@ -1,7 +1,7 @@
 """How a peer proves that one of Flower's nodes is its own: its certificate, and what it signs with that key.
 
 Twice, over two things that Flower knows a node by. `node_key_bytes`, before the SuperLink lets the node's key
-in; `protocol.messages.node_bytes`, with the node's number and the start of its agent, when a run asks.
+in; `protocol.messages.node_bytes`, with the node's number and the instance of its agent, when a run asks.
 """
 
 from __future__ import annotations

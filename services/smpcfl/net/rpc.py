@@ -190,7 +190,7 @@ def handler(
 
     def decorate(function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
         async def handle(request: Any, context: Context) -> T:
-            start, outcome = time.perf_counter(), "error"
+            began, outcome = time.perf_counter(), "error"
             try:
                 async with _admitted(callers, context):
                     reply = await function(_readable(request), context)
@@ -209,7 +209,7 @@ def handler(
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
                 raise
             finally:
-                seconds = time.perf_counter() - start
+                seconds = time.perf_counter() - began
                 metrics.rpc_duration.observe(seconds, method=method, outcome=outcome)
 
         return handle

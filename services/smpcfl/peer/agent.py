@@ -93,11 +93,11 @@ class PeerAgent:
         self.p2p_bytes = 0
         self.guarantee = ""  # of the last round that was opened
         self.floors = floors or Floors()
-        self.start = os.urandom(8)  # tells this process from one before it
+        self.instance = os.urandom(8)  # tells this process from one before it
 
     def vouch(self, node: int) -> tuple[bytes, bytes]:
-        """Certificate (DER) and signature: that Flower's `node` is this peer, in this start of its agent."""
-        return der(self._own.certificate), self._signer(node_bytes(node, self.start))
+        """Certificate (DER) and signature: that Flower's `node` is this peer's, of this instance."""
+        return der(self._own.certificate), self._signer(node_bytes(node, self.instance))
 
     # -- the round ------------------------------------------------------------------------------
 
@@ -309,11 +309,11 @@ class PeerAgent:
         round_.survivors(message, self.now())
         self._metrics.survivors.set(len(message.survivors))
         self.wake()
-        start = self._clock()
+        began = self._clock()
         async for _ in self._changes(round_):
             answer = round_.answer(self.now())
             if answer is not None:
-                self._metrics.phase_duration.observe(self._clock() - start, phase="agree")
+                self._metrics.phase_duration.observe(self._clock() - began, phase="agree")
                 self.wake()
                 return answer
         raise RemoteError(Reason.ROUND_CLOSED, "unmask")

@@ -49,7 +49,7 @@ class AgentService(pb_grpc.AgentServicer):
         return pb.IdentityReply(
             peer=self._agent.name,
             modes=self._agent.policy.modes,
-            start=self._agent.start,
+            instance=self._agent.instance,
             certificate=certificate,
             signature=signature,
             guarantee=self._agent.guarantee,

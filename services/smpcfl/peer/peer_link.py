@@ -38,7 +38,7 @@ class PeerLink:
 
     async def send(self, call: Call, count: Callable[[int], None]) -> PeerMessage | None:
         """The reply. CallFailed if there is none. `count` hears of the bytes that go out."""
-        start, outcome, method = time.perf_counter(), "error", "none"
+        began, outcome, method = time.perf_counter(), "error", "none"
         try:
             channel = self._channels.to(call.to)
         except NoAddress as error:
@@ -74,7 +74,7 @@ class PeerLink:
             self._channels.close(call.to)
             raise
         finally:
-            seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - began
             self._metrics.rpc_duration.observe(seconds, method=f"{method}.out", outcome=outcome)
 
     async def _identify(self, stub: pb_grpc.PeerStub, peer: str) -> None:

@@ -129,7 +129,9 @@ class PeerService(pb_grpc.PeerServicer):
 
     async def _identify(self, request: pb.Empty, context: Context) -> pb.Certificate:
         rpc.caller(context)
-        return pb.Certificate(der=certificates.der(self._own.certificate), start=self._agent.start)
+        return pb.Certificate(
+            der=certificates.der(self._own.certificate), instance=self._agent.instance
+        )
 
     async def _unmask(self, request: messages.Survivors, context: Context) -> pb.UnmaskReply:
         await rpc.require(context, Role.AGGREGATOR)

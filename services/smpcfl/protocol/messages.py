@@ -296,9 +296,9 @@ class Survivors:
             raise RemoteError(Reason.MALFORMED, "headers not of survivors, ascending")
 
 
-def node_bytes(node: int, start: bytes) -> bytes:
-    """What a peer signs to say that Flower's `node` is its own; `start`: of its agent."""
-    return canonical("node", node, start)
+def node_bytes(node: int, instance: bytes) -> bytes:
+    """What a peer signs to say that Flower's `node` is its own; `instance`: of its agent."""
+    return canonical("node", node, instance)
 
 
 def agreement_bytes(

@@ -71,7 +71,7 @@ class Agent:
         pass
 
     def identity(self, node: int = 0) -> Any:
-        return SimpleNamespace(peer="a", start=b"1", modes=("seeded",))
+        return SimpleNamespace(peer="a", instance=b"1", modes=("seeded",))
 
     def begin(self, *given: Any) -> local_pb2.BeginReply:
         self.begun.append(given[1:])

@@ -53,14 +53,14 @@ class Flower:
         ]
 
     def _answer(self, node: int, message: Message) -> Message:
-        peer, start = self.peers[node]
+        peer, instance = self.peers[node]
         if not peer:
             return Message(Error(1, self.refusals.get(node, "no agent")), reply_to=message)
         signed, claimed = self.claims.get(node, (node, peer))
         answer = {
-            "start": start,
+            "start": instance,
             "certificate": self.deployment.certificate(Role.PEER, claimed),
-            "signature": signer(self.deployment.key(peer))(node_bytes(signed, start)),
+            "signature": signer(self.deployment.key(peer))(node_bytes(signed, instance)),
         }
         return Message(RecordDict({RECORD: ConfigRecord(answer)}), reply_to=message)
 
@@ -79,9 +79,9 @@ class Peers:
         for name in ("_task_id", "_run_id", "_node_id"):  # Flower's messages want to know
             monkeypatch.setattr(TaskIdentity, name, 1)
 
-    def start(self, node: int, peer: str, start: bytes = b"1") -> None:
-        self.flower.peers[node] = (peer, start)
-        self.agents[peer] = start
+    def start(self, node: int, peer: str, instance: bytes = b"1") -> None:
+        self.flower.peers[node] = (peer, instance)
+        self.agents[peer] = instance
 
     def probe(self, peers: Iterable[str]) -> dict[str, bytes]:
         asked = list(peers)

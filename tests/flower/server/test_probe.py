@@ -26,17 +26,17 @@ def keep_roster(state: Path, net: Deployed, revoked: str = "", **addresses: str)
     State(state).roster.write_bytes(roster.SerializeToString())
 
 
-async def test_whoever_is_there_tells_its_start(tmp_path: Path) -> None:
+async def test_whoever_is_there_tells_its_instance(tmp_path: Path) -> None:
     async with Deployed(tmp_path, 5) as net:
         there, elsewhere, nowhere, revoked, unasked = net.cohort
         other = net.peers[there].address
         addresses = {elsewhere: other, nowhere: NOWHERE}
         keep_roster(tmp_path, net, revoked, **addresses)
         asked = [there, elsewhere, nowhere, revoked, "peer-unknown"]
-        found = await probe.starts(net.aggregator, NOWHERE, tmp_path, asked)
+        found = await probe.instances(net.aggregator, NOWHERE, tmp_path, asked)
         # At the address of another it is not the one that was asked for: TLS sees to that.
-        assert found == {there: net.peers[there].agent.start}
-        found = await probe.starts(net.aggregator, NOWHERE, tmp_path, [unasked, there])
+        assert found == {there: net.peers[there].agent.instance}
+        found = await probe.instances(net.aggregator, NOWHERE, tmp_path, [unasked, there])
         assert found.keys() == {unasked, there}
         assert found[unasked] != found[there]
 
@@ -44,4 +44,4 @@ async def test_whoever_is_there_tells_its_start(tmp_path: Path) -> None:
 async def test_without_a_roster_nobody_is_found(tmp_path: Path) -> None:
     async with Deployed(tmp_path, 3) as net:
         asked = net.cohort
-        assert await probe.starts(net.aggregator, NOWHERE, tmp_path, asked) == {}
+        assert await probe.instances(net.aggregator, NOWHERE, tmp_path, asked) == {}

@@ -25,7 +25,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from smpc.v1 import local_pb2 as pb
 from smpcfl.aggregator import current_run
 from smpcfl.aggregator.checkpoint import Checkpoints
-from smpcfl.aggregator.current_run import COMPLETED, Training
+from smpcfl.aggregator.current_run import COMPLETED, CurrentRun
 from smpcfl.base.ledger_file import open_ledger
 from smpcfl.base.state import State
 from smpcfl.flower import SecureStrategy
@@ -84,7 +84,7 @@ class Aggregator:
     def submit(self, flower_run: str) -> None:
         self.flower_run = flower_run
         current_run.save(
-            State(self.state).training, Training("app", {}, RUN, flower_run=flower_run)
+            State(self.state).current_run, CurrentRun("app", {}, RUN, flower_run=flower_run)
         )
 
     def start(
@@ -240,8 +240,8 @@ def test_only_the_first_start_of_a_server_app_is_kept(aggregator: Aggregator) ->
 def test_a_run_that_ended_lends_its_checkpoints_to_no_other(aggregator: Aggregator) -> None:
     aggregator.submit("1")
     aggregator.start()
-    ended = Training("app", {}, RUN, flower_run="1", ended=COMPLETED)
-    current_run.save(State(aggregator.state).training, ended)
+    ended = CurrentRun("app", {}, RUN, flower_run="1", ended=COMPLETED)
+    current_run.save(State(aggregator.state).current_run, ended)
     aggregator.flower_run = "2"
     with pytest.raises(Killed):
         aggregator.start(kill_in=1)

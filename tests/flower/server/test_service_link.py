@@ -139,11 +139,11 @@ def test_peers_are_probed_with_the_certificate_that_was_renewed(
 ) -> None:
     shown: list[bytes] = []
 
-    async def starts(own: Any, registry: str, folder: Path, peers: Any) -> dict[str, bytes]:
+    async def instances(own: Any, registry: str, folder: Path, peers: Any) -> dict[str, bytes]:
         shown.append(certificates.der(own.certificate))
         return dict.fromkeys(peers, b"1")
 
-    monkeypatch.setattr(probe, "starts", starts)
+    monkeypatch.setattr(probe, "instances", instances)
     server = Server.load(SEEDED, "1")
     assert server.probe(["a"]) == {"a": b"1"}
     certificates.save(state, deployment.identity(Role.AGGREGATOR, AGGREGATOR))

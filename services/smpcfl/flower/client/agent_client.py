@@ -61,7 +61,7 @@ class AgentClient:
             raise LocalError("this peer's agent does not answer: its own log says why") from error
 
     def identity(self, node: int = 0) -> pb.IdentityReply:
-        """Peer id, the modes that the peer's own policy allows, and which start of the agent this is.
+        """Peer id, the modes that the peer's own policy allows, and which instance of the agent this is.
 
         With its signature that Flower's `node` is this peer.
         """

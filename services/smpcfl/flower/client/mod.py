@@ -68,8 +68,9 @@ def _handle(
     ours = config_of(message.content)
     own = agent.identity(context.node_id)
     if ours is not None and "identify" in ours:
+        # "start" is the agent's instance: what goes through Flower keeps its name.
         identity = ConfigRecord(
-            {"start": own.start, "certificate": own.certificate, "signature": own.signature}
+            {"start": own.instance, "certificate": own.certificate, "signature": own.signature}
         )
         return Message(RecordDict({RECORD: identity}), reply_to=message)
     if ours is None:
@@ -133,10 +134,10 @@ def _train(
     wait_s = min(release_ms(training_ms, begun.floor_ms) / 1000, latest_s)
     time.sleep(max(began + wait_s - time.monotonic(), 0.0))
     masks, meta = agent.masks(ticket.digest, round(wait_s * 1000), failure, unreported)
-    start = time.perf_counter()
+    began = time.perf_counter()
     vector = masks.apply(addend).tobytes()
     p2p_bytes = agent.freeze(ticket.digest, vector)
-    agent.report(upload_seconds=time.perf_counter() - start)
+    agent.report(upload_seconds=time.perf_counter() - began)
     return _upload_reply(message, meta, vector, p2p_bytes)
 
 

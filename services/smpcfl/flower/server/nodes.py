@@ -23,14 +23,14 @@ _IDENTIFY_LATER_S = 5.0  # once there are others to go on with
 _AWAY_S = 60.0
 _AGAIN_S = (5.0, 10.0, 20.0, 60.0)  # after a refusal: to be asked takes a peer a process
 
-# Of the peers given, those whose agent answers, each with the start that it is in.
+# Of the peers given, those whose agent answers, each with its instance.
 Probe = Callable[[Iterable[str]], Mapping[str, bytes]]
 
 
 @dataclass(frozen=True)
 class _Known:
     peer: str
-    start: bytes  # of the agent: a node does not outlive it
+    instance: bytes  # of the agent: a node does not outlive it
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class PeerNodes:
             return False
         known = [self._known[node] for node in nodes]
         found = probe([item.peer for item in known])
-        return all(found.get(item.peer) != item.start for item in known)
+        return all(found.get(item.peer) != item.instance for item in known)
 
     def missed(self, nodes: Iterable[int]) -> None:
         """These were sent a message in the round that ended, and did not reply."""
@@ -174,7 +174,7 @@ class PeerNodes:
                 if node in self._reached and node not in self._away:
                     log.info("%s does not answer and is left out", known.peer)
                     self._away[node] = self._clock()
-            elif found[known.peer] == known.start:
+            elif found[known.peer] == known.instance:
                 self._reached.add(node)
                 self._away.pop(node, None)
             else:

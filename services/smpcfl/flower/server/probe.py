@@ -19,10 +19,10 @@ from ...net.directory import Directory
 _PATIENCE_S = 2.0
 
 
-async def starts(
+async def instances(
     own: Identity, registry: str, state: Path, peers: Iterable[str]
 ) -> dict[str, bytes]:
-    """Which start its agent is in, by peer id, of those whose agent answers within two seconds.
+    """The instance of its agent, by peer id, of those whose agent answers within two seconds.
 
     Goes by the roster kept in `state`, so the registry may be down.
     """
@@ -34,7 +34,7 @@ async def starts(
     finally:
         await channels.close_all()
         await directory.close()
-    return {peer: start for peer, start in zip(peers, found, strict=True) if start is not None}
+    return {peer: one for peer, one in zip(peers, found, strict=True) if one is not None}
 
 
 async def _ask(channels: PeerChannels, peer: str) -> bytes | None:
@@ -45,7 +45,7 @@ async def _ask(channels: PeerChannels, peer: str) -> bytes | None:
             return None
         try:
             reply = await pb_grpc.PeerStub(channel).Identify(pb.Empty(), timeout=_PATIENCE_S)
-            return bytes(reply.start)
+            return bytes(reply.instance)
         except grpc.aio.AioRpcError:
             if not channels.failed(peer, channel):
                 return None

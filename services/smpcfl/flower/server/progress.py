@@ -36,7 +36,7 @@ class Progress:
     def __init__(self, state: Path, run: int, flower_run: str) -> None:
         self.run = run
         self._checkpoints = Checkpoints(State(state).checkpoints)
-        self._training = State(state).training
+        self._path = State(state).current_run
         self._flower_run = flower_run
         self._rounds = 0
         self._setup: dict[str, Any] = {}
@@ -44,7 +44,7 @@ class Progress:
     @classmethod
     def of(cls, state: Path, flower_run: str) -> Progress | None:
         """None, with a log line, for what cannot be resumed."""
-        found = current_run.of_flower_run(State(state).training, flower_run)
+        found = current_run.of_flower_run(State(state).current_run, flower_run)
         if found is None:
             log.warning("no checkpoints: this run was not started with `smpcfl run`")
             return None
@@ -94,7 +94,7 @@ class Progress:
         After the last round there is nothing to go on with: it waits for room, up to ten minutes.
         LocalError if another Flower run has taken over: this one ends.
         """
-        current = current_run.load(self._training)
+        current = current_run.load(self._path)
         if current is None or current.flower_run != self._flower_run:
             raise LocalError("another Flower run carries this training now: this one ends")
         number = record.round

@@ -83,8 +83,8 @@ def ask_all(
     sent = list(messages)
     nodes = {message.metadata.dst_node_id for message in sent}
     found: dict[int, Message] = {}
-    start = time.monotonic()
-    latest = start + timeout
+    began = time.monotonic()
+    latest = began + timeout
     in_a_row = 0
     replies = Replies(grid)
     try:
@@ -95,7 +95,7 @@ def ask_all(
             if grace is not None and late:
                 # Uploads leave in steps, each by 2^(1/2) later than the one before: at least one more.
                 now = time.monotonic()
-                latest = min(latest, now + max(grace, (now - start) / 2))
+                latest = min(latest, now + max(grace, (now - began) / 2))
                 grace = None
             if missing := nodes - found.keys():
                 in_a_row = in_a_row + 1 if lost(missing, late) else 0

@@ -171,12 +171,12 @@ class SecureRound:
             # Before as well as after: a peer that uploads and then vanishes leaves the roster. And
             # beside the training: a registry that is down costs the round no time.
             before = asyncio.create_task(unmasking.refresh())
-            start = time.monotonic()
+            began = time.monotonic()
             replies = await asyncio.to_thread(
                 ask_all, grid, messages, ticket.deadlines.upload / 1000, grace_s, lost
             )
             self.silent = {m.metadata.dst_node_id for m in messages} - replies.keys()
-            outcome.phase_seconds[ticket.task] = time.monotonic() - start
+            outcome.phase_seconds[ticket.task] = time.monotonic() - began
             if await before:
                 await unmasking.refresh()
             state = AggregatorRound(self.signed, self._own.signer, unmasking.directory.members)
@@ -201,15 +201,15 @@ class SecureRound:
             self._server.ledger.agree(state.ticket, indices, Policy())
         outcome.survivors = len(survivors)
         if state.ticket.recovers:
-            start = time.monotonic()
+            began = time.monotonic()
             await unmasking.run(state)
-            outcome.phase_seconds["unmask"] = time.monotonic() - start
+            outcome.phase_seconds["unmask"] = time.monotonic() - began
             outcome.bytes_up += unmasking.bytes_in
             outcome.bytes_down += unmasking.bytes_out
             if unmasking.p2p_bytes:
                 # Only who answers counts what it sent in agree, and not all need to answer.
                 outcome.bytes_p2p = outcome.cohort * fmean(unmasking.p2p_bytes.values())
-        start = time.monotonic()
+        began = time.monotonic()
         total = state.total()
         model = self._given if state.ticket.task == TRAIN else {}
         outcome.model, outcome.trailer = decode_update(
@@ -217,7 +217,7 @@ class SecureRound:
         )
         outcome.contributors = outcome.trailer.contributors
         outcome.metrics = _metrics(state.ticket, total, outcome.trailer)
-        outcome.phase_seconds["sum"] = time.monotonic() - start
+        outcome.phase_seconds["sum"] = time.monotonic() - began
         return outcome
 
     def _take(self, state: AggregatorRound, peer: str, reply: Message) -> None:

@@ -93,12 +93,12 @@ class Server:
         self.tell(pb.RunEvent(refusal=pb.Refusal(reason=error.reason.value)))
 
     def probe(self, peers: Iterable[str]) -> dict[str, bytes]:
-        """Of these peers, those whose agent answers, each with the start that it is in."""
+        """Of these peers, those whose agent answers, each with its instance."""
         assert self.own is not None
         # Before each round: the service renews the certificate, which this process may outlive.
         if (kept := certificates.load(self.state, self.own.ca)) is not None:
             self.own.certificate = kept.certificate
-        return asyncio.run(probe.starts(self.own, self.registry, self.state, peers))
+        return asyncio.run(probe.instances(self.own, self.registry, self.state, peers))
 
     def tell(self, event: pb.RunEvent) -> None:
         try:

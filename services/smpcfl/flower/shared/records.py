@@ -129,19 +129,20 @@ def _bytes_of(array: Array) -> bytes | None:
 
 
 def identity_of(reply: Message, node: int, ca: x509.Certificate) -> tuple[str, bytes]:
-    """Peer id, and which start of its agent this is. RemoteError if `node` has not shown which peer it is.
+    """Peer id, and which instance of its agent this is. RemoteError if `node` has not shown which peer it is.
 
     `node`: the one that was asked. Its word alone would let one peer's node take the place of another's.
     """
     if reply.has_error():
         raise RemoteError(Reason.MALFORMED, str(reply.error.reason))
     answer = config_of(reply.content) or ConfigRecord()
+    # "start" is the agent's instance: what goes through Flower keeps its name.
     fields = [answer.get(name) for name in ("start", "certificate", "signature")]
     if not all(isinstance(item, bytes) for item in fields):
         raise RemoteError(Reason.MALFORMED, "no identity in the answer")
-    start, certificate, signature = (cast(bytes, item) for item in fields)
-    member = check_proof(certificate, node_bytes(node, start), signature, ca)
-    return member.name, start
+    instance, certificate, signature = (cast(bytes, item) for item in fields)
+    member = check_proof(certificate, node_bytes(node, instance), signature, ca)
+    return member.name, instance
 
 
 def config_of(content: RecordDict) -> ConfigRecord | None:

@@ -18,7 +18,7 @@ from flwr.serverapp.strategy import FedAvg
 import smpcfl.flower.server.secure_round as secure_round
 from smpcfl.base.state import State
 from smpcfl.flower import SecureStrategy
-from smpcfl.flower.server.probe import starts
+from smpcfl.flower.server.probe import instances
 from smpcfl.flower.server.service_link import REGISTRY_VARIABLE, STATE_VARIABLE
 from smpcfl.net import certificates
 from smpcfl.protocol.aggregator_round import AggregatorRound
@@ -89,7 +89,7 @@ def main(grid: Grid, context: Context) -> None:
     assert own is not None
 
     def probe(peers: Iterable[str]) -> dict[str, bytes]:
-        return asyncio.run(starts(own, os.environ[REGISTRY_VARIABLE], state, peers))
+        return asyncio.run(instances(own, os.environ[REGISTRY_VARIABLE], state, peers))
 
     def between(number: int, arrays: ArrayRecord) -> MetricRecord:
         """After a round: keeps the model, and waits until the test lets the next one start."""
