@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from smpcfl.aggregator import current_run
-from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, Training
+from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from smpcfl.base.state import State
 from smpcfl.protocol.errors import LocalError
 from support.fake_runs import FakeRuns
 
-TRAINING = Training("/app", {"num-rounds": 3}, run=7, mode="seeded")
+TRAINING = CurrentRun("/app", {"num-rounds": 3}, run=7, mode="seeded")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return State(tmp_path).training
+    return State(tmp_path).current_run
 
 
 async def test_a_submitted_run_knows_the_flower_run_that_carries_it(path: Path) -> None:
@@ -100,9 +100,9 @@ def test_it_waits_for_the_number_of_a_run_that_is_being_submitted(
     ("training", "text"),
     [
         (TRAINING, "run 7 (3 rounds, mode seeded)"),
-        (Training("/app", {"num-server-rounds": 2}, 7), "run 7 (2 rounds)"),
-        (Training("/app", {}, 7), "run 7"),
+        (CurrentRun("/app", {"num-server-rounds": 2}, 7), "run 7 (2 rounds)"),
+        (CurrentRun("/app", {}, 7), "run 7"),
     ],
 )
-def test_a_run_says_what_is_known_of_it(training: Training, text: str) -> None:
+def test_a_run_says_what_is_known_of_it(training: CurrentRun, text: str) -> None:
     assert str(training) == text
