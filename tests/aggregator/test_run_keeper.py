@@ -144,7 +144,7 @@ async def test_what_is_over_is_not_trained_again(ended: str, bench: Bench) -> No
     assert bench.kept.ended == ended
 
 
-async def test_a_run_that_is_over_is_told_at_the_next_start(
+async def test_a_run_that_is_over_is_logged_at_the_next_start(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.runs.fates = ["finished:completed"]
@@ -288,7 +288,7 @@ async def test_a_superlink_that_did_not_answer_its_app_is_an_accident(
     assert bench.kept.ended == ""
 
 
-async def test_an_end_that_smpcfl_run_saw_first_is_told_once(
+async def test_an_end_that_smpcfl_run_saw_first_is_logged_once(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

@@ -28,10 +28,10 @@ from smpcfl.flower.shared.records import (
 )
 from smpcfl.net import certificates, wire
 from smpcfl.net.certificates import Role
+from smpcfl.net.node_proof import node_bytes
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.ledger import Ledger
-from smpcfl.protocol.messages import node_bytes
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.quantise import model_digest
 from smpcfl.protocol.signing import AGGREGATOR, KeyTable, Signer, signer
@@ -76,7 +76,9 @@ class FlowerPeers(Grid):
         self.probed: list[list[str]] = []
         self.asked: list[Message] = []  # the train messages
         self.asked_rounds: list[int] = []  # `server-round` in their configuration, once a try
-        self.told: list[local_pb2.RunEvent] = []  # by the ServerApp, to the aggregator's service
+        self.reported: list[
+            local_pb2.RunEvent
+        ] = []  # by the ServerApp, to the aggregator's service
         self._certificates: dict[str, bytes] = {}
         self._replies: dict[str, Message] = {}
         self._run = Run.create_empty(1)

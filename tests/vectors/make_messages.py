@@ -7,6 +7,7 @@ from typing import Any
 
 from smpc.v1 import messages_pb2 as pb
 from smpcfl.net import wire
+from smpcfl.net.node_proof import node_bytes
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.ledger import set_digest
 from smpcfl.protocol.messages import (
@@ -24,7 +25,6 @@ from smpcfl.protocol.messages import (
     agreement_bytes,
     confirmation_bytes,
     headers_digest,
-    node_bytes,
     survivors_bytes,
 )
 from vectors.files import Json, case, number, refused, topic

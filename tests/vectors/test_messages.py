@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from smpc.v1 import messages_pb2 as pb
 from smpcfl.net import wire
+from smpcfl.net.node_proof import node_bytes
 from smpcfl.protocol.dealing import check_dealt, deal
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.keystream import check_public_key
@@ -18,7 +19,6 @@ from smpcfl.protocol.messages import (
     agreement_bytes,
     confirmation_bytes,
     headers_digest,
-    node_bytes,
     survivors_bytes,
 )
 from smpcfl.protocol.policy import Policy

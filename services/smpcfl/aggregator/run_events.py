@@ -1,4 +1,4 @@
-"""What a ServerApp tells the aggregator's service, as protobuf; local.proto has the messages."""
+"""What a ServerApp reports to the aggregator's service, as protobuf; local.proto has the messages."""
 
 from __future__ import annotations
 

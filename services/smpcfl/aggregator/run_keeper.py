@@ -69,7 +69,7 @@ class RunKeeper:
         self._path = State(settings.state).current_run
         self._checkpoints = Checkpoints(State(settings.state).checkpoints)
         self._seen = ""
-        self._told = ""
+        self._reported = ""
         self._starts_before = 0
         self._done_before = 0
         self._fruitless = 0
@@ -79,7 +79,7 @@ class RunKeeper:
         """Until `stop`."""
         found = current_run.load(self._path)
         if found is not None and found.ended:
-            self._told = found.flower_run
+            self._reported = found.flower_run
         if found is not None and not found.over:
             if found.mode in ("", self._settings.mode):
                 await self._go_on(found, stop)
@@ -198,8 +198,8 @@ class RunKeeper:
         if found is None or not found.flower_run:
             return
         if found.ended:
-            if found.flower_run != self._told:  # as `smpcfl run` or `smpcfl stop` saw first
-                self._tell(found)
+            if found.flower_run != self._reported:  # as `smpcfl run` or `smpcfl stop` saw first
+                self._report(found)
             return
         if found.flower_run != self._seen:
             named = self._named(found)
@@ -258,15 +258,15 @@ class RunKeeper:
     def _end(self, found: CurrentRun, how: str, reason: str = "") -> None:
         try:
             if current_run.end(self._path, found, how, reason):
-                self._tell(replace(found, ended=how))
+                self._report(replace(found, ended=how))
         except OSError as error:
             self._cannot_store(found, error)  # it is looked at again
 
     def _cannot_store(self, run: CurrentRun, error: OSError) -> None:
         log.error("cannot store the state of run %d: %s; make room", run.run, error)
 
-    def _tell(self, over: CurrentRun) -> None:
-        self._told = over.flower_run
+    def _report(self, over: CurrentRun) -> None:
+        self._reported = over.flower_run
         self._metrics.rounds_left.set(0)
         if over.ended == COMPLETED:
             log.info("%s is complete; start another with `smpcfl run`", over)

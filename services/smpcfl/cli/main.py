@@ -327,19 +327,19 @@ def configure_log() -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .run import run_and_follow
+    from .start_run import run_and_follow
 
     return run_and_follow(_aggregators(options), options.rounds, options.seed, options.app)
 
 
 def _runs(options: argparse.Namespace) -> int:
-    from .runs import show
+    from .list_runs import show
 
     return asyncio.run(show(_aggregators(options)))
 
 
 def _stop(options: argparse.Namespace) -> int:
-    from .runs import stop
+    from .list_runs import stop
 
     return asyncio.run(stop(_aggregators(options), options.wanted))
 

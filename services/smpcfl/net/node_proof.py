@@ -1,7 +1,7 @@
 """How a peer proves that one of Flower's nodes is its own: its certificate, and what it signs with that key.
 
 Twice, over two things that Flower knows a node by. `node_key_bytes`, before the SuperLink lets the node's key
-in; `protocol.messages.node_bytes`, with the node's number and the instance of its agent, when a run asks.
+in; `node_bytes`, with the node's number and the instance of its agent, when a run asks.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from .certificates import IdentityError, Member, Role, check_certificate
 def node_key_bytes(public_key: bytes) -> bytes:
     """What a peer signs for its node's key; `public_key` in PEM, as in the message."""
     return canonical("node key", public_key)
+
+
+def node_bytes(node: int, instance: bytes) -> bytes:
+    """What a peer signs to say that Flower's `node` is its own; `instance`: of its agent."""
+    return canonical("node", node, instance)
 
 
 def check_proof(

@@ -17,13 +17,14 @@ from ..base.metrics import Metrics
 from ..base.waiting import wait_for
 from ..net import wire
 from ..net.certificates import Identity, der
+from ..net.node_proof import node_bytes
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.admission import Admission
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.guarantee import guarantee, withstands
 from ..protocol.ledger import Ledger
 from ..protocol.masks import AdditiveMasks, SeededMasks
-from ..protocol.messages import Answer, Call, Header, PeerMessage, Survivors, node_bytes
+from ..protocol.messages import Answer, Call, Header, PeerMessage, Survivors
 from ..protocol.peer_round import PeerRound
 from ..protocol.phases import Phase
 from ..protocol.policy import Policy

@@ -296,11 +296,6 @@ class Survivors:
             raise RemoteError(Reason.MALFORMED, "headers not of survivors, ascending")
 
 
-def node_bytes(node: int, instance: bytes) -> bytes:
-    """What a peer signs to say that Flower's `node` is its own; `instance`: of its agent."""
-    return canonical("node", node, instance)
-
-
 def agreement_bytes(
     ticket_digest: bytes,
     survivors_digest: bytes,

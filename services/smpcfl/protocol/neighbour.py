@@ -26,8 +26,8 @@ class Neighbour:
     """This peer's confirmation of its announcement is still to be sent."""
     ready: bool = False
     """It showed that it is ready."""
-    told: bool = False
-    """It was told that this peer is ready, and counts it. With `ready`: the pair counts."""
+    ready_sent: bool = False
+    """This peer's ready went to it, in a reply or in a call that it took. If `ready` too, the pair counts."""
     took_ready: bool = False
     """It has this peer's ready: it need not be sent again in a reply."""
     agreement: Agreement | None = None

@@ -148,7 +148,7 @@ class PeerRound(BaseRound):
         if self._is_fixed():
             return ReadyReply(counted=index in self._counting)
         if self.phase is Phase.READY:
-            self._of[index].told = True
+            self._of[index].ready_sent = True
             has_it = self._of[index].took_ready
             return ReadyReply(counted=True, ready=None if has_it else self._own_ready(index))
         return ReadyReply(counted=True)
@@ -193,7 +193,7 @@ class PeerRound(BaseRound):
         return len(self._counted()) == len(self.neighbours)
 
     def _counted(self) -> tuple[int, ...]:
-        return tuple(i for i in self.neighbours if self._of[i].ready and self._of[i].told)
+        return tuple(i for i in self.neighbours if self._of[i].ready and self._of[i].ready_sent)
 
     def masks(self, now: float, *, failed: bool = False) -> tuple[SeededMasks, Header]:
         """The round's masks and the signed header; once. RemoteError(MASKS_SPENT) the second time.
@@ -358,7 +358,7 @@ class PeerRound(BaseRound):
             if neighbour.owed and neighbour.announcement and is_due(Acknowledge, index):
                 signed = confirmation_bytes(neighbour.announcement.hash, self.me)
                 yield Call(to, Acknowledge(self.ticket.digest, self._signer(signed)))
-            if self.phase is Phase.READY and not neighbour.told and is_due(Ready, index):
+            if self.phase is Phase.READY and not neighbour.ready_sent and is_due(Ready, index):
                 yield Call(to, self._own_ready(index))
 
     def answered(self, call: Call, reply: PeerMessage | None, now: float) -> None:
@@ -381,7 +381,7 @@ class PeerRound(BaseRound):
             if reply.counted:
                 neighbour.took_ready = True
                 if not self._is_fixed():
-                    neighbour.told = True
+                    neighbour.ready_sent = True
             else:
                 neighbour.ready = False
         elif isinstance(sent, Agreement):

@@ -22,7 +22,7 @@ def make_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePeers:
         peers = FlowerPeers(count, tmp_path)
         peers.keep_state(tmp_path / "aggregator")
         monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "aggregator"))
-        monkeypatch.setattr(Server, "tell", lambda _, event: peers.told.append(event))
+        monkeypatch.setattr(Server, "report", lambda _, event: peers.reported.append(event))
         monkeypatch.setattr(Server, "probe", lambda _, asked: peers.probe(asked))
         monkeypatch.setattr(secure_round, "Unmasking", peers.unmasking)
         monkeypatch.setattr(time, "sleep", peers.sleep)

@@ -16,8 +16,8 @@ from smpcfl.flower.server import nodes
 from smpcfl.flower.server.nodes import PeerNodes
 from smpcfl.flower.shared.records import RECORD, identity_of
 from smpcfl.net.certificates import Role
+from smpcfl.net.node_proof import node_bytes
 from smpcfl.protocol.errors import LocalError, Reason, RemoteError
-from smpcfl.protocol.messages import node_bytes
 from smpcfl.protocol.signing import signer
 from support.enrolled import Deployment
 

@@ -79,7 +79,7 @@ class Aggregator:
         self.events: list[pb.RunEvent] = []
         self.flower_run = ""
         monkeypatch.setenv("SMPCFL_AGGREGATOR_STATE", str(state))
-        monkeypatch.setattr(Server, "tell", lambda _, event: self.events.append(event))
+        monkeypatch.setattr(Server, "report", lambda _, event: self.events.append(event))
 
     def submit(self, flower_run: str) -> None:
         self.flower_run = flower_run

@@ -77,7 +77,7 @@ class Bench:
     @property
     def reported(self) -> list[str]:
         """Reasons that the service was told of."""
-        return [event.refusal.reason for event in self.peers.told if event.HasField("refusal")]
+        return [event.refusal.reason for event in self.peers.reported if event.HasField("refusal")]
 
 
 @pytest.fixture

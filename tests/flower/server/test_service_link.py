@@ -161,20 +161,20 @@ def test_peers_are_probed_with_the_certificate_that_was_renewed(
 @pytest.fixture
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     made = Server(tmp_path, None, "", open_ledger(tmp_path / "ledger"))
-    cast(Any, made).told = []
-    monkeypatch.setattr(Server, "tell", lambda self, event: self.told.append(event))
+    cast(Any, made).reported = []
+    monkeypatch.setattr(Server, "report", lambda self, event: self.reported.append(event))
     return made
 
 
-def told(server: Server) -> list[pb.RunEvent]:
-    return cast(Any, server).told  # type: ignore[no-any-return]
+def reported(server: Server) -> list[pb.RunEvent]:
+    return cast(Any, server).reported  # type: ignore[no-any-return]
 
 
 def test_a_round_is_a_line(bare: Server, capsys: pytest.CaptureFixture[str]) -> None:
     bare.announce(3, 0)
     bare.record(a_record(run=1, round=2, contributors=5, accuracy=0.5))
     assert capsys.readouterr().out.startswith("round 2/3  seeded    survivors 5/5  accuracy 0.500")
-    assert [event.WhichOneof("event") for event in told(bare)] == ["start", "record"]
+    assert [event.WhichOneof("event") for event in reported(bare)] == ["start", "record"]
 
 
 @pytest.mark.parametrize(
@@ -191,4 +191,4 @@ def test_the_log_goes_to_both(
 ) -> None:
     _Forward(bare).emit(logging.LogRecord("smpcfl", level, "", 0, text, None, None))
     assert capsys.readouterr().out == shown
-    assert (told(bare)[0].line.level, told(bare)[0].line.text) == (level, text)
+    assert (reported(bare)[0].line.level, reported(bare)[0].line.text) == (level, text)

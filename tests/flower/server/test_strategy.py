@@ -128,7 +128,7 @@ def test_each_round_moves_the_model_by_the_mean_step(mode: str, five: FlowerPeer
     assert [len(message.content) for message in five.asked] == [2 if mode == NORMAL else 3] * 10
 
 
-def test_a_run_is_recorded_and_the_service_is_told(five: FlowerPeers) -> None:
+def test_a_run_is_recorded_and_reported_to_the_service(five: FlowerPeers) -> None:
     run = Run(five)
     assert [(r.round, r.cohort, r.survivors, r.dropouts) for r in run.strategy.records] == [
         (1, 5, 5, 0),
@@ -139,7 +139,7 @@ def test_a_run_is_recorded_and_the_service_is_told(five: FlowerPeers) -> None:
     assert first.train_loss == pytest.approx(1.0, abs=1e-3)
     assert min(first.bytes_up, first.bytes_down, first.bytes_p2p) > 0
     assert {record.run for record in run.strategy.records} == {t.run for t in run.tickets}
-    kinds = [event.WhichOneof("event") for event in five.told]
+    kinds = [event.WhichOneof("event") for event in five.reported]
     assert [kind for kind in kinds if kind != "line"] == ["start", "record", "record"]
     assert run.result.evaluate_metrics_serverapp.keys() == {0, 1, 2}
 

@@ -69,7 +69,7 @@ class PeerNodes:
         self._replies: Replies | None = None
         self._asked: dict[int, float] = {}  # when
         self._refused: dict[int, _Refused] = {}
-        self._told: dict[str, int] = {}  # how many refuse, by the reason, as last logged
+        self._reported: dict[str, int] = {}  # how many refuse, by the reason, as last logged
         self._known: dict[int, _Known] = {}
         self._reached: set[int] = set()  # their agents have answered
         self._away: dict[int, float] = {}  # since when
@@ -89,7 +89,7 @@ class PeerNodes:
             now = self._clock()
         online = set(grid.get_node_ids())
         self._gone &= online
-        self._tell_refusals(online)
+        self._report_refusals(online)
         self._look(online, probe)
         now = self._clock()
         away = {node for node, since in self._away.items() if now - since < _AWAY_S}
@@ -149,13 +149,13 @@ class PeerNodes:
                 self._forget(other)
             self._known[node] = known
 
-    def _tell_refusals(self, online: set[int]) -> None:
+    def _report_refusals(self, online: set[int]) -> None:
         self._refused = {node: item for node, item in self._refused.items() if node in online}
         found = Counter(item.text for item in self._refused.values())
         for text, count in found.items():
-            if count > self._told.get(text, 0):
+            if count > self._reported.get(text, 0):
                 log.warning("%d of %d connected peers refuse: %s", count, len(online), text)
-                self._told[text] = count
+                self._reported[text] = count
         if self._least and len(self._refused) >= max(self._least, len(online)) and len(found) == 1:
             raise LocalError(f"all {len(online)} peers refuse: {next(iter(found))}")
 

@@ -79,18 +79,18 @@ class Server:
         return replace(server, run=progress.run, progress=progress) if progress else server
 
     def announce(self, rounds: int, done: int) -> None:
-        """Tells the service that a run starts, or goes on after round `done`."""
+        """Reports to the service that a run starts, or goes on after round `done`."""
         self.rounds = rounds
-        self.tell(pb.RunEvent(start=pb.RunStart(run=self.run, rounds=rounds, done=done)))
+        self.report(pb.RunEvent(start=pb.RunStart(run=self.run, rounds=rounds, done=done)))
 
     def record(self, record: RoundRecord) -> None:
         """Prints the record, and hands it to the service: for its log and its metrics."""
         print(line(record, self.rounds), flush=True)
-        self.tell(pb.RunEvent(record=record_to_proto(record)))
+        self.report(pb.RunEvent(record=record_to_proto(record)))
 
     def refused(self, error: RemoteError) -> None:
         """Has the service count it: this process has no metrics."""
-        self.tell(pb.RunEvent(refusal=pb.Refusal(reason=error.reason.value)))
+        self.report(pb.RunEvent(refusal=pb.Refusal(reason=error.reason.value)))
 
     def probe(self, peers: Iterable[str]) -> dict[str, bytes]:
         """Of these peers, those whose agent answers, each with its instance."""
@@ -100,7 +100,7 @@ class Server:
             self.own.certificate = kept.certificate
         return asyncio.run(probe.instances(self.own, self.registry, self.state, peers))
 
-    def tell(self, event: pb.RunEvent) -> None:
+    def report(self, event: pb.RunEvent) -> None:
         try:
             with rpc.local_channel(str(State(self.state).socket("rounds"))) as channel:
                 pb_grpc.RoundsStub(channel).Record(event, timeout=5.0)
@@ -124,4 +124,4 @@ class _Forward(logging.Handler):
         # It may quote what a peer sent, which must not drive the terminal.
         shown = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
         print(f"warning: {shown}" if record.levelno > logging.INFO else shown, flush=True)
-        self._server.tell(pb.RunEvent(line=pb.LogLine(level=record.levelno, text=text)))
+        self._server.report(pb.RunEvent(line=pb.LogLine(level=record.levelno, text=text)))

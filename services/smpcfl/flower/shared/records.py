@@ -13,10 +13,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.app.user_config import UserConfig
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from ...net.node_proof import check_proof
+from ...net.node_proof import check_proof, node_bytes
 from ...protocol.encoding import digest
 from ...protocol.errors import LocalError, Reason, RemoteError
-from ...protocol.messages import node_bytes
 
 RECORD = "smpcfl"
 VECTOR = "smpcfl-vector"

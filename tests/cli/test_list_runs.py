@@ -10,7 +10,7 @@ import pytest
 from smpcfl.aggregator import current_run
 from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from smpcfl.base.state import State
-from smpcfl.cli import runs
+from smpcfl.cli import list_runs
 from smpcfl.cli.main import main
 from support.fake_runs import FakeRuns, a_record
 
@@ -18,7 +18,7 @@ from support.fake_runs import FakeRuns, a_record
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
     made = FakeRuns()
-    monkeypatch.setattr(runs, "at_the_aggregator", lambda settings: made)
+    monkeypatch.setattr(list_runs, "at_the_aggregator", lambda settings: made)
     return made
 
 
@@ -67,7 +67,7 @@ def test_all_runs_are_listed_the_newest_first(
     ],
 )
 def test_a_run_that_flower_does_not_know_is_listed_too(members: Any, shown: str) -> None:
-    (row,) = runs.rows([], {}, CurrentRun("app", {}, 5, **members), [])
+    (row,) = list_runs.rows([], {}, CurrentRun("app", {}, 5, **members), [])
     assert (row.run, row.status) == ("5", shown)
 
 

@@ -20,7 +20,7 @@ from ..daemons.bundled import BUNDLED
 from ..protocol.errors import LocalError
 from .app_config import app_config, declared
 from .follow import Follower, result
-from .runs import at_the_aggregator, progress, stop
+from .list_runs import at_the_aggregator, progress, stop
 
 _POLL_S = 1.0
 _POLLS = 20

@@ -12,7 +12,7 @@ from smpcfl.aggregator import current_run
 from smpcfl.aggregator.current_run import COMPLETED, STOPPED, CurrentRun
 from smpcfl.base.config import Settings
 from smpcfl.base.state import State
-from smpcfl.cli import run
+from smpcfl.cli import start_run
 from smpcfl.cli.app_config import app_config
 from smpcfl.cli.main import main
 from smpcfl.protocol.errors import LocalError
@@ -81,8 +81,8 @@ def test_the_bundled_app_is_told(
         record = a_record(run=wanted.run, round=1)
         State(tmp_path).records.write_text(record.to_json() + "\n")
 
-    monkeypatch.setattr(run, "at_the_aggregator", lambda settings: FakeRuns())
-    monkeypatch.setattr(run, "_submit", submit)
+    monkeypatch.setattr(start_run, "at_the_aggregator", lambda settings: FakeRuns())
+    monkeypatch.setattr(start_run, "_submit", submit)
     assert main(["run", "--state", str(tmp_path), *arguments]) == 0
 
 
@@ -99,8 +99,8 @@ async def test_a_run_after_its_last_round_is_waited_for(
     async def asleep(_: float) -> None:
         current_run.save(path, replace(going, ended=COMPLETED))
 
-    monkeypatch.setattr("smpcfl.cli.run.asyncio.sleep", asleep)
-    last = run._last_one(cast(Any, FakeRuns()), Settings(state=tmp_path))
+    monkeypatch.setattr("smpcfl.cli.start_run.asyncio.sleep", asleep)
+    last = start_run._last_one(cast(Any, FakeRuns()), Settings(state=tmp_path))
     if takes_it:
         assert await last == replace(going, ended=COMPLETED)
     else:
@@ -125,11 +125,11 @@ def mine(tmp_path: Path) -> Path:
 
 
 def started(tmp_path: Path, fake: FakeRuns, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Any:
-    monkeypatch.setattr(run, "at_the_aggregator", lambda settings: fake)
-    monkeypatch.setattr("smpcfl.cli.runs.at_the_aggregator", lambda settings: fake)
+    monkeypatch.setattr(start_run, "at_the_aggregator", lambda settings: fake)
+    monkeypatch.setattr("smpcfl.cli.list_runs.at_the_aggregator", lambda settings: fake)
     state = tmp_path / "state"
     state.mkdir(exist_ok=True)
-    return run.Started(Settings(state=state), options.get("ask"))
+    return start_run.Started(Settings(state=state), options.get("ask"))
 
 
 async def test_a_changed_app_says_which_file_changed(
