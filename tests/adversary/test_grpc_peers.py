@@ -19,15 +19,14 @@ from smpc.v1 import peer_pb2 as pb
 from smpcfl.net import rpc, wire
 from smpcfl.peer.peer_service import PeerService
 from smpcfl.protocol import peer_round as peer_module
+from smpcfl.protocol.announcement import Announcement, confirmation_bytes
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.messages import (
-    Announcement,
     Answer,
     Confirmation,
     Exchange,
     Ready,
-    confirmation_bytes,
 )
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.ticket import ADDITIVE

@@ -13,10 +13,10 @@ from smpcfl.protocol import peer_round as peer_module
 from smpcfl.protocol import survivors as survivors_module
 from smpcfl.protocol import trailer
 from smpcfl.protocol.aggregator_round import AggregatorRound
+from smpcfl.protocol.announcement import Announcement
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import (
     Agreement,
-    Announcement,
     Exchange,
     Header,
     Survivors,

@@ -14,10 +14,11 @@ import pytest
 from smpcfl.protocol import peer_round as peer_module
 from smpcfl.protocol import survivors as survivors_module
 from smpcfl.protocol.aggregator_round import AggregatorRound
+from smpcfl.protocol.announcement import sign_announcement
 from smpcfl.protocol.dealing import Secrets
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
-from smpcfl.protocol.messages import Answer, Exchange, Ready, sign_announcement
+from smpcfl.protocol.messages import Answer, Exchange, Ready
 from smpcfl.protocol.peer_round import PeerRound
 from support.liars import LIAR, NAME, PEERS, Outcome, Patient, outcome, refused, with_liar
 from support.network import Network, make_ticket

@@ -12,12 +12,18 @@ from unittest.mock import patch
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from smpcfl.peer import agent as agent_module
-from smpcfl.protocol import messages as messages_module
+from smpcfl.protocol import announcement as announcement_module
+from smpcfl.protocol.announcement import Announcement
 from smpcfl.protocol.base_round import BaseRound
 from smpcfl.protocol.encoding import canonical
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret, commitment
-from smpcfl.protocol.messages import Announcement, Exchange, PeerMessage, Ready, ReadyReply
+from smpcfl.protocol.messages import (
+    Exchange,
+    PeerMessage,
+    Ready,
+    ReadyReply,
+)
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.shamir import combine
@@ -220,7 +226,7 @@ def uploaded(network: Network) -> bool:
 
 
 def test_substituted_keys_bare_the_victim_where_announcements_do_not_bind_them() -> None:
-    with patch.object(messages_module, "canonical", without_the_key):
+    with patch.object(announcement_module, "canonical", without_the_key):
         network, loot = substituting()
         assert not network.errors
         assert loot.bares([VICTIM])

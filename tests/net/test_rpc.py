@@ -9,7 +9,7 @@ import pytest
 
 from smpcfl.base.config import ConfigError, PortInUse
 from smpcfl.net import rpc
-from smpcfl.registry.registry_service import serve_targets
+from smpcfl.registry.targets import serve_targets
 from support.enrolled import Deployment
 
 

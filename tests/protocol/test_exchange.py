@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from smpcfl.protocol.announcement import Dealt, sign_announcement
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.masks import AdditiveMasks, SeededMasks
@@ -15,12 +16,10 @@ from smpcfl.protocol.messages import (
     Acknowledge,
     Call,
     Confirmation,
-    Dealt,
     Exchange,
     Header,
     Ready,
     ReadyReply,
-    sign_announcement,
 )
 from smpcfl.protocol.peer_round import YIELD_S
 from smpcfl.protocol.phases import Phase

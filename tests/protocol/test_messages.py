@@ -7,16 +7,15 @@ from dataclasses import replace
 
 import pytest
 
+from smpcfl.protocol.announcement import Announcement, Dealt
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.messages import (
     Acknowledge,
     AdditiveShare,
     Agreement,
-    Announcement,
     Answer,
     Confirmation,
-    Dealt,
     Exchange,
     Header,
     Ready,

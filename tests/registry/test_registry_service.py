@@ -16,8 +16,9 @@ from smpcfl.net.callers import Allowance, Callers
 from smpcfl.net.certificates import Role
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.registry import registry_service
-from smpcfl.registry.registry_service import RegistryService, targets
+from smpcfl.registry.registry_service import RegistryService
 from smpcfl.registry.roster import Roster
+from smpcfl.registry.targets import targets
 from support.enrolled import Deployment
 
 

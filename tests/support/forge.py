@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from smpcfl.protocol import failures
+from smpcfl.protocol.announcement import Announcement
 from smpcfl.protocol.messages import (
     Agreement,
-    Announcement,
     Header,
     PeerMessage,
     Survivors,

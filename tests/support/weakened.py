@@ -9,10 +9,11 @@ from unittest.mock import patch
 
 from smpcfl.protocol import merkle, peer_round
 from smpcfl.protocol.additive import AdditivePeerRound
+from smpcfl.protocol.announcement import sign_announcement
 from smpcfl.protocol.keystream import expand
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.masks import SeededMasks
-from smpcfl.protocol.messages import Answer, Survivors, sign_announcement
+from smpcfl.protocol.messages import Answer, Survivors
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ring import RingVector

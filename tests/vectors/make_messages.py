@@ -8,22 +8,20 @@ from typing import Any
 from smpc.v1 import messages_pb2 as pb
 from smpcfl.net import wire
 from smpcfl.net.node_proof import node_bytes
+from smpcfl.protocol.announcement import Announcement, Dealt, confirmation_bytes
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.ledger import set_digest
 from smpcfl.protocol.messages import (
     Acknowledge,
     Agreement,
-    Announcement,
     Answer,
     Confirmation,
-    Dealt,
     Exchange,
     Header,
     Ready,
     ReadyReply,
     ShownShare,
     agreement_bytes,
-    confirmation_bytes,
     headers_digest,
     survivors_bytes,
 )

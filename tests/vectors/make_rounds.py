@@ -8,7 +8,7 @@ import numpy as np
 
 from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.aggregator_round import AggregatorRound
-from smpcfl.protocol.messages import confirmation_bytes
+from smpcfl.protocol.announcement import confirmation_bytes
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.quantise import decode_update, encode_failure, encode_update

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from smpcfl.net.wire import announcement_to_proto, ticket_to_proto
+from smpcfl.protocol.announcement import Announcement
 from smpcfl.protocol.dealing import deal
-from smpcfl.protocol.messages import Announcement
 from smpcfl.protocol.signing import AGGREGATOR, REGISTRY, signer
 from smpcfl.protocol.summed_metrics import MetricNames
 from smpcfl.protocol.ticket import SignedTicket

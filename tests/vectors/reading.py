@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from smpc.v1 import messages_pb2 as pb
 from smpcfl.net import wire
+from smpcfl.protocol import announcement as announcements
 from smpcfl.protocol import messages
 from smpcfl.protocol.errors import LocalError, RemoteError
 from smpcfl.protocol.keystream import Secret
@@ -127,8 +128,8 @@ def ticket(name: str) -> Ticket:
 # -- messages -------------------------------------------------------------------------------------------
 
 
-def announcement(fields: Json) -> messages.Announcement:
-    return messages.Announcement(
+def announcement(fields: Json) -> announcements.Announcement:
+    return announcements.Announcement(
         ticket_digest=raw(fields["ticket_digest"]),
         dealer=fields["dealer"],
         public_key=raw(fields["public_key"]),
@@ -138,8 +139,8 @@ def announcement(fields: Json) -> messages.Announcement:
     )
 
 
-def dealt(fields: Json) -> messages.Dealt:
-    return messages.Dealt(
+def dealt(fields: Json) -> announcements.Dealt:
+    return announcements.Dealt(
         self_share=Secret(raw(fields["self_share"])),
         pair_share=Secret(raw(fields["pair_share"])),
         path=tuple(raws(fields["path"])),

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from smpc.v1 import messages_pb2 as pb
 from smpcfl.net import wire
 from smpcfl.net.node_proof import node_bytes
+from smpcfl.protocol.announcement import confirmation_bytes
 from smpcfl.protocol.dealing import check_dealt, deal
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.keystream import check_public_key
@@ -17,7 +18,6 @@ from smpcfl.protocol.messages import (
     Header,
     Survivors,
     agreement_bytes,
-    confirmation_bytes,
     headers_digest,
     survivors_bytes,
 )

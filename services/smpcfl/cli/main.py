@@ -287,7 +287,7 @@ def _serve(options: argparse.Namespace) -> int:
 async def _until_signal(service: str, settings: Settings, metrics: Any) -> int:
     serve: Callable[[Settings, Any, asyncio.Event], Coroutine[Any, Any, None]]
     if service == "registry":
-        from ..registry.registry_service import serve
+        from ..registry.serve_registry import serve
     elif service == "peer":
         from ..peer.serve_peer import serve
     else:

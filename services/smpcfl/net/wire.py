@@ -7,15 +7,14 @@ from typing import Any, TypeVar
 
 from smpc.v1 import messages_pb2 as pb
 
+from ..protocol.announcement import Announcement, Dealt
 from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.keystream import Secret
 from ..protocol.messages import (
     Acknowledge,
     Agreement,
-    Announcement,
     Answer,
     Confirmation,
-    Dealt,
     Exchange,
     Header,
     Ready,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from . import merkle
+from .announcement import Announcement
 from .errors import Reason, RemoteError
 from .keystream import Secret, commitment, expand, pair_key, self_key
 from .messages import (
-    Announcement,
     Answer,
     Header,
     ShownShare,

@@ -8,16 +8,10 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from . import failures, merkle
+from .announcement import Announcement, Dealt, confirmation_bytes, sign_announcement
 from .errors import Reason, RemoteError
 from .keystream import Secret, commitment
-from .messages import (
-    Announcement,
-    Confirmation,
-    Dealt,
-    Ready,
-    confirmation_bytes,
-    sign_announcement,
-)
+from .messages import Confirmation, Ready
 from .shamir import split
 from .signing import Keyring, Signer
 from .ticket import Ticket

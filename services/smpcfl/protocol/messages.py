@@ -10,117 +10,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
 
-from . import failures, merkle
+from .announcement import Announcement, Dealt
 from .encoding import Item, canonical, digest
 from .errors import Reason, RemoteError
+from .fields import check_element, check_index, check_length, check_path
 from .keystream import Secret
 from .shamir import SHARE_BYTES
-from .signing import SIGNATURE_BYTES, Keyring, Signer
+from .signing import SIGNATURE_BYTES, Keyring, check_signature
 from .ticket import DIGEST_BYTES, SignedTicket, Ticket, pack_bitmap
-
-MAX_PATH = 16
-
-
-def _length(value: bytes, expected: int, name: str) -> None:
-    if len(value) != expected:
-        raise RemoteError(Reason.MALFORMED, name, expected=f"{expected} bytes", found=len(value))
-
-
-def _index(value: int, name: str) -> None:
-    if not 0 <= value < 2**16:
-        raise RemoteError(Reason.MALFORMED, name, found=value)
-
-
-def _path(value: Sequence[bytes]) -> None:
-    if len(value) > MAX_PATH:
-        raise RemoteError(Reason.MALFORMED, "path", expected=f"<= {MAX_PATH}", found=len(value))
-    for node in value:
-        _length(node, DIGEST_BYTES, "path")
-
-
-def _element(value: int, name: str) -> None:
-    if not 0 <= value < failures.PRIME:
-        raise RemoteError(Reason.MALFORMED, name, expected="an element of the field")
-
-
-def check_signature(
-    keyring: Keyring, peer: str, message: bytes, signature: bytes, what: str
-) -> None:
-    if not keyring.verify(peer, message, signature):
-        raise RemoteError(Reason.BAD_SIGNATURE, what, peer=peer)
-
-
-@dataclass(frozen=True)
-class Announcement:
-    """A dealer's public material of one round."""
-
-    ticket_digest: bytes
-    dealer: int
-    public_key: bytes
-    commitment: bytes
-    shares_root: bytes
-    signature: bytes
-
-    def __post_init__(self) -> None:
-        for name in ("ticket_digest", "public_key", "commitment", "shares_root"):
-            _length(getattr(self, name), 32, name)
-        _length(self.signature, SIGNATURE_BYTES, "signature")
-        _index(self.dealer, "dealer")
-
-    @cached_property
-    def signed_bytes(self) -> bytes:
-        return canonical(
-            "announcement",
-            self.ticket_digest,
-            self.dealer,
-            self.public_key,
-            self.commitment,
-            self.shares_root,
-        )
-
-    @cached_property
-    def hash(self) -> bytes:
-        """Names this announcement. Leaves the signature out: one content has many ECDSA signatures."""
-        return digest("announcement hash", self.signed_bytes)
-
-    def check(self, ticket: Ticket, keyring: Keyring) -> None:
-        """RemoteError unless it is of this round, and signed by the dealer that it names."""
-        if self.ticket_digest != ticket.digest:
-            raise RemoteError(Reason.UNKNOWN_TICKET, "announcement")
-        if self.dealer >= len(ticket.cohort):
-            raise RemoteError(Reason.NOT_IN_COHORT, "announcement", found=self.dealer)
-        peer = ticket.cohort[self.dealer]
-        check_signature(keyring, peer, self.signed_bytes, self.signature, "announcement")
-
-
-def confirmation_bytes(announcement_hash: bytes, holder: int) -> bytes:
-    """What holder signs: that it has valid shares from this announcement's dealer."""
-    return canonical("confirmation", announcement_hash, holder)
-
-
-@dataclass(frozen=True)
-class Dealt:
-    """One holder's shares, and the path of its leaf, which covers the first two, to the announced root.
-
-    `failure_share`: of r_i, an element of the field of `failures`.
-    """
-
-    self_share: Secret = field(repr=False)
-    pair_share: Secret = field(repr=False)
-    path: tuple[bytes, ...] = field(repr=False)
-    failure_share: int = field(default=0, repr=False)
-
-    def __post_init__(self) -> None:
-        _element(self.failure_share, "failure_share")
-        _length(self.self_share, SHARE_BYTES, "self_share")
-        _length(self.pair_share, SHARE_BYTES, "pair_share")
-        _path(self.path)
-
-    def hashes(self, holder: int) -> tuple[bytes, bytes]:
-        return (
-            merkle.share_hash("self", holder, self.self_share),
-            merkle.share_hash("pair", holder, self.pair_share),
-        )
 
 
 @dataclass(frozen=True)
@@ -137,7 +34,7 @@ class Exchange:
 
     def __post_init__(self) -> None:
         if self.confirmation:
-            _length(self.confirmation, SIGNATURE_BYTES, "confirmation")
+            check_length(self.confirmation, SIGNATURE_BYTES, "confirmation")
 
 
 @dataclass(frozen=True)
@@ -148,8 +45,8 @@ class Acknowledge:
     confirmation: bytes
 
     def __post_init__(self) -> None:
-        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
-        _length(self.confirmation, SIGNATURE_BYTES, "confirmation")
+        check_length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+        check_length(self.confirmation, SIGNATURE_BYTES, "confirmation")
 
 
 @dataclass(frozen=True)
@@ -158,8 +55,8 @@ class Confirmation:
     signature: bytes
 
     def __post_init__(self) -> None:
-        _index(self.holder, "holder")
-        _length(self.signature, SIGNATURE_BYTES, "confirmation")
+        check_index(self.holder, "holder")
+        check_length(self.signature, SIGNATURE_BYTES, "confirmation")
 
 
 @dataclass(frozen=True)
@@ -176,8 +73,8 @@ class Ready:
     failure_share: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
-        _element(self.failure_share, "failure_share")
-        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+        check_element(self.failure_share, "failure_share")
+        check_length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
 
 
 @dataclass(frozen=True)
@@ -203,14 +100,14 @@ class Header:
     masked_failure: int
 
     def __post_init__(self) -> None:
-        _element(self.masked_failure, "masked_failure")
-        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
-        _length(self.announcement_hash, DIGEST_BYTES, "announcement_hash")
-        _length(self.signature, SIGNATURE_BYTES, "signature")
-        _index(self.sender, "sender")
+        check_element(self.masked_failure, "masked_failure")
+        check_length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+        check_length(self.announcement_hash, DIGEST_BYTES, "announcement_hash")
+        check_length(self.signature, SIGNATURE_BYTES, "signature")
+        check_index(self.sender, "sender")
         for index, announcement_hash in self.counting:
-            _index(index, "counting")
-            _length(announcement_hash, DIGEST_BYTES, "counting")
+            check_index(index, "counting")
+            check_length(announcement_hash, DIGEST_BYTES, "counting")
         places = [index for index, _ in self.counting]
         if places != sorted(set(places)) or self.sender in places:
             raise RemoteError(Reason.MALFORMED, "counting neighbours not ascending")
@@ -284,9 +181,9 @@ class Survivors:
     signature: bytes
 
     def __post_init__(self) -> None:
-        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
-        _length(self.headers_digest, DIGEST_BYTES, "headers_digest")
-        _length(self.signature, SIGNATURE_BYTES, "signature")
+        check_length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+        check_length(self.headers_digest, DIGEST_BYTES, "headers_digest")
+        check_length(self.signature, SIGNATURE_BYTES, "signature")
         if list(self.survivors) != sorted(set(self.survivors)) or any(
             index < 0 for index in self.survivors
         ):
@@ -325,13 +222,13 @@ class Agreement:
 
     def __post_init__(self) -> None:
         if self.failure_sum is not None:
-            _element(self.failure_sum, "failure_sum")
-        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
-        _length(self.survivors_digest, DIGEST_BYTES, "survivors_digest")
-        _length(self.signature, SIGNATURE_BYTES, "signature")
-        _index(self.peer, "peer")
+            check_element(self.failure_sum, "failure_sum")
+        check_length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+        check_length(self.survivors_digest, DIGEST_BYTES, "survivors_digest")
+        check_length(self.signature, SIGNATURE_BYTES, "signature")
+        check_index(self.peer, "peer")
         if self.earlier:
-            _length(self.earlier, DIGEST_BYTES, "earlier")
+            check_length(self.earlier, DIGEST_BYTES, "earlier")
 
     def says_the_same(self, other: Agreement) -> bool:
         mine = (self.survivors_digest, self.failure_sum, self.earlier)
@@ -348,10 +245,10 @@ class ShownShare:
     path: tuple[bytes, ...] = field(repr=False)
 
     def __post_init__(self) -> None:
-        _index(self.dealer, "dealer")
-        _length(self.share, SHARE_BYTES, "share")
-        _length(self.sibling, DIGEST_BYTES, "sibling")
-        _path(self.path)
+        check_index(self.dealer, "dealer")
+        check_length(self.share, SHARE_BYTES, "share")
+        check_length(self.sibling, DIGEST_BYTES, "sibling")
+        check_path(self.path)
 
 
 @dataclass(frozen=True)
@@ -365,8 +262,8 @@ class Answer:
     announcements: tuple[Announcement, ...]
 
     def __post_init__(self) -> None:
-        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
-        _index(self.holder, "holder")
+        check_length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+        check_index(self.holder, "holder")
 
 
 @dataclass(frozen=True)
@@ -377,7 +274,7 @@ class AdditiveShare:
     vector: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        _length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
+        check_length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
 
 
 PeerRequest: TypeAlias = SignedTicket | Exchange | Acknowledge | Ready | Agreement | AdditiveShare
@@ -390,10 +287,3 @@ class Call:
 
     to: str
     message: PeerRequest
-
-
-def sign_announcement(
-    ticket: Ticket, dealer: int, public_key: bytes, commitment: bytes, root: bytes, signer: Signer
-) -> Announcement:
-    unsigned = canonical("announcement", ticket.digest, dealer, public_key, commitment, root)
-    return Announcement(ticket.digest, dealer, public_key, commitment, root, signer(unsigned))

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from . import failures
-from .messages import Agreement, Announcement, Dealt, ShownShare
+from .announcement import Announcement, Dealt
+from .messages import Agreement, ShownShare
 
 
 @dataclass

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from . import failures
+from .announcement import Announcement, confirmation_bytes
 from .base_round import BaseRound, Handler
 from .dealing import Secrets, check_dealt, check_ready, deal, make_ready
 from .errors import Reason, RemoteError
@@ -18,7 +19,6 @@ from .masks import SeededMasks
 from .messages import (
     Acknowledge,
     Agreement,
-    Announcement,
     Answer,
     Call,
     Exchange,
@@ -30,14 +30,12 @@ from .messages import (
     ShownShare,
     Survivors,
     agreement_bytes,
-    check_signature,
-    confirmation_bytes,
 )
 from .neighbour import Neighbours, failure_sums
 from .phases import Event, Phase, step
 from .policy import Policy
 from .retry import LONGEST_S
-from .signing import Keyring, Signer
+from .signing import Keyring, Signer, check_signature
 from .survivors import (
     check_contributors,
     check_earlier,

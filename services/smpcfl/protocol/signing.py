@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 )
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from .errors import Reason, RemoteError
+
 SIGNATURE_BYTES = 64
 AGGREGATOR = "aggregator"
 REGISTRY = "registry"
@@ -28,6 +30,13 @@ class Keyring(Protocol):
     """Knows whose signatures are whose. `name` is a peer id, AGGREGATOR or REGISTRY."""
 
     def verify(self, name: str, message: bytes, signature: bytes) -> bool: ...
+
+
+def check_signature(
+    keyring: Keyring, peer: str, message: bytes, signature: bytes, what: str
+) -> None:
+    if not keyring.verify(peer, message, signature):
+        raise RemoteError(Reason.BAD_SIGNATURE, what, peer=peer)
 
 
 def signer(key: ec.EllipticCurvePrivateKey, *, deterministic: bool = False) -> Signer:

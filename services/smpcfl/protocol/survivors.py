@@ -12,9 +12,15 @@ from . import failures
 from .encoding import digest
 from .errors import Reason, RemoteError
 from .ledger import MAX_SETS
-from .messages import Agreement, Header, Survivors, check_signature, headers_digest, survivors_bytes
+from .messages import (
+    Agreement,
+    Header,
+    Survivors,
+    headers_digest,
+    survivors_bytes,
+)
 from .policy import Policy
-from .signing import AGGREGATOR, Keyring
+from .signing import AGGREGATOR, Keyring, check_signature
 from .ticket import Ticket
 
 

@@ -1,38 +1,28 @@
-"""The registry's gRPC services, and the HTTP page that lists for Prometheus whom to scrape."""
+"""The registry's gRPC services: enrolment, and the roster."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
-from ..base import files
-from ..base.config import Settings, cannot_listen, is_port
+from ..base.config import is_port
 from ..base.metrics import Metrics
-from ..base.state import State
-from ..base.waiting import wait_for
 from ..net import certificates, rpc
 from ..net.callers import Callers
 from ..net.certificates import Identity, Role
-from ..net.mdns import Discovery
 from ..net.rpc import Context
-from ..protocol.errors import ProtocolError, Reason, RemoteError
+from ..protocol.errors import Reason, RemoteError
 from .authority import Authority
 from .failed_enrolments import FailedEnrolments
 from .roster import Roster
 
 log = logging.getLogger("smpcfl.registry")
-PORT = 9200
-_HOSTS = ("registry", "localhost", "127.0.0.1")
 
 
 class EnrolmentService(pb_grpc.EnrolmentServicer):
@@ -166,99 +156,6 @@ class RegistryService(pb_grpc.RegistryServicer):
             registry_certificate=certificates.der(self._own.certificate),
             revoked=sorted(self._roster.revoked),
         )
-
-
-def targets(roster: Roster) -> bytes:
-    """Prometheus' HTTP service discovery: every living replica."""
-    groups = [
-        {"targets": [entry.metrics_address], "labels": {"peer": entry.peer}}
-        for entry in roster.entries(time.monotonic())
-    ]
-    return json.dumps(groups).encode()
-
-
-def serve_targets(host: str, port: int, roster: Roster) -> ThreadingHTTPServer:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            known = self.path == "/targets"
-            body = targets(roster) if known else b"see /targets\n"
-            self.send_response(200 if known else 404)
-            self.send_header("Content-Type", "application/json" if known else "text/plain")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    try:
-        server = ThreadingHTTPServer((host, port), Handler)
-    except OSError as error:
-        raise cannot_listen(host, port, "targets-port", error) from error
-    Thread(target=server.serve_forever, daemon=True).start()
-    return server
-
-
-async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
-    """Runs the registry until `stop`."""
-    for role in (Role.PEER, Role.AGGREGATOR):
-        files.check(settings.join / role, files.LEAST_BYTES, "join")
-    authority = Authority(
-        settings.state,
-        settings.join,
-        certificate_s=settings.certificate_hours * 3600.0,
-        token_s=settings.token_hours * 3600.0,
-        token_peers=settings.token_peers,
-    )
-    own = authority.own_identity(_HOSTS)
-    roster = Roster(State(settings.state).indices, int(time.time() * 1000))
-    roster.revoke(authority.claims.revoked())
-    roster_server, enrolment_server = rpc.new_server(), rpc.new_server()
-    service = RegistryService(own, authority, roster, metrics)
-    pb_grpc.add_RegistryServicer_to_server(service, roster_server)
-    pb_grpc.add_EnrolmentServicer_to_server(EnrolmentService(authority, metrics), enrolment_server)
-    port = rpc.bind(
-        roster_server, settings.host, settings.port or PORT, own.server_credentials(), "port"
-    )
-    enrolment_port = rpc.bind(
-        enrolment_server,
-        settings.host,
-        settings.enrolment_port,
-        own.server_credentials(mutual=False),
-        "enrolment-port",
-    )
-    page = serve_targets(settings.host, settings.targets_port, roster)
-    discovery = Discovery(settings.mdns, metrics)
-    await roster_server.start()
-    await enrolment_server.start()
-    await discovery.start()
-    log.info("registry on port %d, enrolment on port %d", port, enrolment_port)
-    try:
-        while not stop.is_set():
-            roster.seen_by_mdns(set(discovery.found))
-            metrics.roster_peers.set(len(roster.entries(time.monotonic())))
-            _keep(authority, own, roster, metrics)
-            await wait_for(stop, 1.0)
-    finally:
-        page.shutdown()
-        page.server_close()
-        await discovery.close()
-        await enrolment_server.stop(1.0)
-        await roster_server.stop(1.0)
-
-
-def _keep(authority: Authority, own: Identity, roster: Roster, metrics: Metrics) -> None:
-    """What time and `smpcfl revoke` change: certificate, tokens, who is revoked."""
-    try:
-        for name in roster.revoke(authority.claims.revoked()):
-            log.warning("peer %s is revoked", name)
-        authority.keep_tokens()
-        if certificates.now() >= certificates.renewal(own.certificate):
-            authority.renew_own(own, _HOSTS)
-            roster.version += 1
-    except (OSError, ProtocolError) as error:
-        log.warning("cannot keep tokens and certificates: %s", error)
-    metrics.certificate_expiry.set(own.certificate.not_valid_after_utc.timestamp())
 
 
 def _warn(error: RemoteError) -> None:

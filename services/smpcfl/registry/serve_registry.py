@@ -1,0 +1,89 @@
+"""Wires the registry: authority, roster, its two gRPC servers, and the page for Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from smpc.v1 import registry_pb2_grpc as pb_grpc
+
+from ..base import files
+from ..base.config import Settings
+from ..base.metrics import Metrics
+from ..base.state import State
+from ..base.waiting import wait_for
+from ..net import certificates, rpc
+from ..net.certificates import Identity, Role
+from ..net.mdns import Discovery
+from ..protocol.errors import ProtocolError
+from .authority import Authority
+from .registry_service import EnrolmentService, RegistryService
+from .roster import Roster
+from .targets import serve_targets
+
+log = logging.getLogger("smpcfl.registry")
+PORT = 9200
+_HOSTS = ("registry", "localhost", "127.0.0.1")
+
+
+async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
+    """Runs the registry until `stop`."""
+    for role in (Role.PEER, Role.AGGREGATOR):
+        files.check(settings.join / role, files.LEAST_BYTES, "join")
+    authority = Authority(
+        settings.state,
+        settings.join,
+        certificate_s=settings.certificate_hours * 3600.0,
+        token_s=settings.token_hours * 3600.0,
+        token_peers=settings.token_peers,
+    )
+    own = authority.own_identity(_HOSTS)
+    roster = Roster(State(settings.state).indices, int(time.time() * 1000))
+    roster.revoke(authority.claims.revoked())
+    roster_server, enrolment_server = rpc.new_server(), rpc.new_server()
+    service = RegistryService(own, authority, roster, metrics)
+    pb_grpc.add_RegistryServicer_to_server(service, roster_server)
+    pb_grpc.add_EnrolmentServicer_to_server(EnrolmentService(authority, metrics), enrolment_server)
+    port = rpc.bind(
+        roster_server, settings.host, settings.port or PORT, own.server_credentials(), "port"
+    )
+    enrolment_port = rpc.bind(
+        enrolment_server,
+        settings.host,
+        settings.enrolment_port,
+        own.server_credentials(mutual=False),
+        "enrolment-port",
+    )
+    page = serve_targets(settings.host, settings.targets_port, roster)
+    discovery = Discovery(settings.mdns, metrics)
+    await roster_server.start()
+    await enrolment_server.start()
+    await discovery.start()
+    log.info("registry on port %d, enrolment on port %d", port, enrolment_port)
+    try:
+        while not stop.is_set():
+            roster.seen_by_mdns(set(discovery.found))
+            metrics.roster_peers.set(len(roster.entries(time.monotonic())))
+            _keep(authority, own, roster, metrics)
+            await wait_for(stop, 1.0)
+    finally:
+        page.shutdown()
+        page.server_close()
+        await discovery.close()
+        await enrolment_server.stop(1.0)
+        await roster_server.stop(1.0)
+
+
+def _keep(authority: Authority, own: Identity, roster: Roster, metrics: Metrics) -> None:
+    """What time and `smpcfl revoke` change: certificate, tokens, who is revoked."""
+    try:
+        for name in roster.revoke(authority.claims.revoked()):
+            log.warning("peer %s is revoked", name)
+        authority.keep_tokens()
+        if certificates.now() >= certificates.renewal(own.certificate):
+            authority.renew_own(own, _HOSTS)
+            roster.version += 1
+    except (OSError, ProtocolError) as error:
+        log.warning("cannot keep tokens and certificates: %s", error)
+    metrics.certificate_expiry.set(own.certificate.not_valid_after_utc.timestamp())
