@@ -107,19 +107,24 @@ class ModelShape:
         return Layout(width, counts["body"], counts["wide"])
 
     def check(self, arrays: Arrays) -> None:
-        """LocalError that names the first array which differs from this shape.
+        """LocalError that names what differs from this shape. The order of `arrays` does not matter.
 
-        One of floats may have another size of them: NumPy makes float64 of float32 unasked.
+        Floats may be of another size: NumPy makes float64 of float32 unasked.
         """
-        found = ModelShape.of(arrays)
-        for expected, got in zip(self.entries, found.entries, strict=False):
-            if expected[:2] != got[:2] or _part(expected[2]) != _part(got[2]):
+        found = {name: (shape, dtype) for name, shape, dtype in ModelShape.of(arrays).entries}
+        wanted = {name for name, _, _ in self.entries}
+        if wanted != found.keys():
+            raise LocalError(
+                f"the reply lacks the arrays {sorted(wanted - found.keys())} of the model that was sent, and"
+                f" has {sorted(found.keys() - wanted)} besides: send only what is trained"
+            )
+        for name, shape, dtype in self.entries:
+            got = found[name]
+            if got[0] != shape or _part(got[1]) != _part(dtype):
                 raise LocalError(
-                    f"array {got[0]!r} has shape {got[1]} and dtype {got[2]}; the round's model has"
-                    f" {expected[0]!r} with shape {expected[1]} and dtype {expected[2]}"
+                    f"array {name!r} has shape {got[0]} and dtype {got[1]}; in the round's model it has"
+                    f" shape {shape} and dtype {dtype}"
                 )
-        if len(found.entries) != len(self.entries):
-            raise LocalError(f"{len(found.entries)} arrays; the model has {len(self.entries)}")
 
 
 def _part(dtype: str) -> str:

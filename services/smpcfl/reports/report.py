@@ -176,8 +176,9 @@ def _guarantee(records: list[RoundRecord]) -> str:
 
 
 def final(records: list[RoundRecord], key: str) -> float | None:
-    """The last `accuracy` or `loss` that is known; None if there is none."""
-    known = (_finite(getattr(record, key)) for record in reversed(records))
+    """The last `accuracy` or `loss` that is known of a model; None if no round has made one."""
+    complete = [record for record in records if record.outcome == "complete"]
+    known = (_finite(getattr(record, key)) for record in reversed(complete))
     return next((number for number in known if number is not None), None)
 
 

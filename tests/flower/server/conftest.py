@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
-from smpcfl.flower.server import progress, replies, secure_round
+from smpcfl.flower.server import progress, replies, secure_round, strategy
 from smpcfl.flower.server.service_link import STATE_VARIABLE, Server
 from support.flower_peers import FlowerPeers, MakePeers
 
@@ -26,6 +26,7 @@ def make_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePeers:
         monkeypatch.setattr(Server, "probe", lambda _, asked: peers.probe(asked))
         monkeypatch.setattr(secure_round, "Unmasking", peers.unmasking)
         monkeypatch.setattr(time, "sleep", peers.sleep)
+        monkeypatch.setattr(strategy, "at_exit", lambda flush: None)
         return peers
 
     for name in ("_task_id", "_run_id", "_node_id"):  # Flower's messages want to know

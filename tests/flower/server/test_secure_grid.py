@@ -28,6 +28,7 @@ from flwr.serverapp.strategy import (
 
 import smpcfl.flower
 from smpcfl.flower import SecureStrategy
+from smpcfl.flower.server import strategy
 from smpcfl.flower.server.secure_grid import Options, SecureGrid
 from smpcfl.flower.shared.records import to_numpy
 from smpcfl.protocol.errors import LocalError
@@ -315,3 +316,35 @@ def test_settings_are_the_deployments_unless_they_are_given(
     assert (Options(mode=SEEDED).mode, Options(min_peers=3).min_peers) == (SEEDED, 3)
     with pytest.raises(LocalError, match="min_peers is 2"):
         Options(min_peers=2)
+
+
+def test_a_function_finds_the_metrics_under_the_name_that_the_app_gave_them(
+    five: FlowerPeers,
+) -> None:
+    def mine(records: list[RecordDict], key: str) -> MetricRecord:
+        found: Any = [record["train_metrics"] for record in records]
+        weight = sum(record[key] for record in found)
+        return MetricRecord(
+            {"mean": sum(record[key] * record["loss"] for record in found) / weight}
+        )
+
+    found = trained(secured(five), FedAvg(train_metrics_aggr_fn=mine))
+    expected = trained(secured(five))
+    for number, metrics in expected.train_metrics_clientapp.items():
+        assert found.train_metrics_clientapp[number] == {"mean": metrics["loss"]}
+
+
+def test_the_last_round_of_a_loop_of_the_apps_own_is_recorded_when_it_ends(
+    five: FlowerPeers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(strategy, "at_exit", at_exit.append)
+    grid = secured(five)
+    content = RecordDict({"arrays": model(), "config": ConfigRecord({"lr": 0.1})})
+    nodes = list(grid.get_node_ids())
+    messages = [Message(content, node, MessageType.TRAIN) for node in nodes]
+    assert len(list(grid.send_and_receive(messages))) == 1
+    assert not grid.records, "an evaluation may follow"
+    for function in at_exit:
+        function()
+    assert [record.outcome for record in grid.records] == ["complete"]

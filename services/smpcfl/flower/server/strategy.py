@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from atexit import register as at_exit
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -141,7 +142,9 @@ def secure(grid: Grid, **options: Any) -> SecureGrid:
     Nothing is resumed then, and no strategy refused: one that looks at single updates sees their mean.
     `options`: those of `Options`.
     """
-    return SecureGrid(grid, Options(**options))
+    found = SecureGrid(grid, Options(**options))
+    at_exit(found.flush)  # nobody says when a loop of the app's own is over
+    return found
 
 
 class _Run:
