@@ -14,7 +14,7 @@ from smpcfl.aggregator.rounds_service import RoundsService, read
 from smpcfl.aggregator.run_events import record_from_proto, record_to_proto
 from smpcfl.base.metrics import Metrics
 from smpcfl.base.state import State
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports.record import RoundRecord
 from support.disk import small_disk
 
 RECORD = RoundRecord(

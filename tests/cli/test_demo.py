@@ -18,7 +18,7 @@ from smpcfl.cli.stack import Stack
 from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.daemons.bundled import BUNDLED
 from smpcfl.protocol.errors import LocalError
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports.record import RoundRecord
 
 
 def record(number: int, outcome: Any, accuracy: float | None = 0.5) -> RoundRecord:

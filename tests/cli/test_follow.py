@@ -14,7 +14,7 @@ from smpcfl.base.state import State
 from smpcfl.cli import follow
 from smpcfl.cli.follow import Follower, result
 from smpcfl.protocol.errors import LocalError
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports.record import RoundRecord
 from support.fake_runs import FakeRuns, a_record
 
 RUN = 5

@@ -18,7 +18,7 @@ from smpcfl.net import certificates, rpc
 from smpcfl.net.certificates import Role
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.signing import AGGREGATOR
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports.record import RoundRecord
 from support.enrolled import Deployment
 
 HOST = "127.0.0.1"

@@ -39,7 +39,7 @@ from smpcfl.protocol.signing import AGGREGATOR, signer
 from smpcfl.registry.claims import Claims
 from smpcfl.registry.roster import Roster
 from smpcfl.registry.tokens import Tokens
-from smpcfl.reports.report import RoundRecord, line
+from smpcfl.reports.record import RoundRecord, line
 from support.enrolled import Deployment
 
 from .budget import Target

@@ -25,7 +25,7 @@ from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ticket import ADDITIVE
 from smpcfl.registry.registry_service import EnrolmentService, RegistryService
 from smpcfl.registry.roster import Roster
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports.record import RoundRecord
 from support.enrolled import Deployment
 
 from .budget import (

@@ -14,7 +14,7 @@ from smpcfl.aggregator import rounds_service
 from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints
 from smpcfl.base.state import State
 from smpcfl.cli.stack import Stack
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports.record import RoundRecord
 
 PEERS, ROUNDS, SEED = 3, 4, 1
 

@@ -14,7 +14,7 @@ from ..base.state import State
 from ..protocol.errors import LocalError
 from ..protocol.ticket import MODES
 from ..reports.html import decimal
-from ..reports.report import RoundRecord
+from ..reports.record import RoundRecord
 
 _POLL_S = 1.0
 _WORDS = 4000

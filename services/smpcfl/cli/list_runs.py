@@ -10,7 +10,7 @@ from ..aggregator.flower_runs import FlowerRun, Runs
 from ..base.config import Settings
 from ..base.state import State
 from ..protocol.errors import LocalError
-from ..reports.report import RoundRecord
+from ..reports.record import RoundRecord
 
 
 def at_the_aggregator(settings: Settings) -> Runs:

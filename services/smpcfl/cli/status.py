@@ -18,7 +18,7 @@ from ..net.certificates import Identity, IdentityError, Role
 from ..net.directory import Directory
 from ..protocol.errors import LocalError
 from ..protocol.guarantee import guarantee
-from ..reports.report import RoundRecord, line
+from ..reports.record import RoundRecord, line
 
 
 async def show(settings: Settings) -> int:

@@ -17,7 +17,7 @@ from ...aggregator import current_run
 from ...aggregator.checkpoint import Checkpoint, Checkpoints
 from ...base.state import State
 from ...protocol.errors import LocalError
-from ...reports.report import RoundRecord
+from ...reports.record import RoundRecord
 from ..shared.records import to_numpy, to_record
 from .clipping import Clipping
 

@@ -23,7 +23,7 @@ from ...net.certificates import Identity
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.ledger import Ledger
 from ...protocol.ticket import MODES
-from ...reports.report import RoundRecord, line
+from ...reports.record import RoundRecord, line
 from . import probe
 from .progress import Progress
 
