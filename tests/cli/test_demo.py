@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smpcfl.aggregator import current_run
+from smpcfl.aggregator import current_run, submission
 from smpcfl.aggregator.current_run import COMPLETED, FAILED, CurrentRun
 from smpcfl.base.state import State
 from smpcfl.cli import demo
@@ -72,7 +72,7 @@ def ran(
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(demo, "find_spec", lambda name: name)
-    monkeypatch.setattr(current_run, "submit", submit)
+    monkeypatch.setattr(submission, "submit", submit)
     monkeypatch.setattr(Stack, "__enter__", lambda self: self)
     monkeypatch.setattr(Stack, "answers", lambda self: True)
     monkeypatch.setattr("smpcfl.cli.stack.time.sleep", asleep)

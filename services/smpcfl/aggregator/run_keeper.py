@@ -16,7 +16,7 @@ from ..base.waiting import wait_for
 from ..daemons.bundled import BUNDLED
 from ..net.directory import Directory
 from ..protocol.errors import LocalError
-from . import current_run
+from . import current_run, submission
 from .checkpoint import Checkpoints
 from .current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from .flower_runs import Runs, raised
@@ -168,7 +168,7 @@ class RunKeeper:
                 await wait_for(stop, _NO_ROOM_S)
                 continue
             try:
-                submitted = await current_run.submit(self._runs, self._path, wanted)
+                submitted = await submission.submit(self._runs, self._path, wanted)
             except (LocalError, OSError) as error:
                 if await self._reachable():
                     refused += 1

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from .. import __version__
-from ..aggregator import current_run
+from ..aggregator import current_run, submission
 from ..aggregator import rounds_service as kept
 from ..aggregator.current_run import COMPLETED, CurrentRun
 from ..aggregator.flower_runs import Runs
@@ -199,7 +199,7 @@ def _submit(stack: Stack, wanted: Wanted, offset: int) -> None:
     app = BUNDLED if wanted.app is None else wanted.app.resolve()
     runs = Runs(stack.aggregator.path, stack.superlink_port)
     run = CurrentRun(str(app), wanted.config(offset))
-    asyncio.run(current_run.submit(runs, stack.aggregator.current_run, run))
+    asyncio.run(submission.submit(runs, stack.aggregator.current_run, run))
 
 
 def _save(found: Path, results: Path | None) -> None:
