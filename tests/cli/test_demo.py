@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from smpcfl.aggregator import current_run, submission
-from smpcfl.aggregator.current_run import COMPLETED, FAILED, CurrentRun
+from smpcfl.aggregator import submission
 from smpcfl.base.state import State
 from smpcfl.cli import demo
 from smpcfl.cli.demo import Wanted
@@ -19,6 +18,8 @@ from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.daemons.bundled import BUNDLED
 from smpcfl.protocol.errors import LocalError
 from smpcfl.reports.record import RoundRecord
+from smpcfl.runs import current_run
+from smpcfl.runs.current_run import COMPLETED, FAILED, CurrentRun
 
 
 def record(number: int, outcome: Any, accuracy: float | None = 0.5) -> RoundRecord:

@@ -21,9 +21,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 
 from smpc.v1 import node_pb2
 from smpc.v1 import registry_pb2 as pb
-from smpcfl.aggregator import current_run, rounds_service
-from smpcfl.aggregator.checkpoint import Checkpoint
-from smpcfl.aggregator.current_run import CurrentRun
+from smpcfl.aggregator import rounds_service
 from smpcfl.base import config, files
 from smpcfl.base.state import State
 from smpcfl.daemons.superlink_gate import Gate
@@ -40,6 +38,9 @@ from smpcfl.registry.claims import Claims
 from smpcfl.registry.roster import Roster
 from smpcfl.registry.tokens import Tokens
 from smpcfl.reports.record import RoundRecord, line
+from smpcfl.runs import current_run
+from smpcfl.runs.checkpoint import Checkpoint
+from smpcfl.runs.current_run import CurrentRun
 from support.enrolled import Deployment
 
 from .budget import Target

@@ -16,7 +16,7 @@ from ..base.metrics import Metrics
 from ..net.rpc import Context
 from ..protocol.errors import Reason
 from ..reports.record import RoundRecord, line
-from .run_events import record_from_proto
+from ..runs.run_events import record_from_proto
 
 log = logging.getLogger("smpcfl.aggregator")
 

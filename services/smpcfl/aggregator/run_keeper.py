@@ -16,9 +16,10 @@ from ..base.waiting import wait_for
 from ..daemons.bundled import BUNDLED
 from ..net.directory import Directory
 from ..protocol.errors import LocalError
-from . import current_run, submission
-from .checkpoint import Checkpoints
-from .current_run import COMPLETED, FAILED, STOPPED, CurrentRun
+from ..runs import current_run
+from ..runs.checkpoint import Checkpoints
+from ..runs.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
+from . import submission
 from .flower_runs import Runs, raised
 
 log = logging.getLogger("smpcfl.aggregator")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..base.state import State
-from .current_run import CurrentRun, load, save
+from ..runs.current_run import CurrentRun, load, save
 from .flower_runs import Runs
 
 

@@ -18,9 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from .. import __version__
-from ..aggregator import current_run, submission
 from ..aggregator import rounds_service as kept
-from ..aggregator.current_run import COMPLETED, CurrentRun
+from ..aggregator import submission
 from ..aggregator.flower_runs import Runs
 from ..base.config import Settings
 from ..base.state import State
@@ -29,6 +28,8 @@ from ..protocol.errors import LocalError
 from ..reports import comparison
 from ..reports.html import decimal
 from ..reports.record import RoundRecord, line
+from ..runs import current_run
+from ..runs.current_run import COMPLETED, CurrentRun
 from .app_config import app_config, declared, rounds_of, seed_of
 from .peer_logs import first_traceback
 from .stack import Stack
