@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from smpcfl.aggregator import rounds_service
 from smpcfl.base.files import StorageError
 from smpcfl.base.state import State
-from smpcfl.flower.server.serial import next_serial
+from smpcfl.flower.server.next_serial import next_serial
 from smpcfl.net import certificates
 from smpcfl.net.certificates import IdentityError, Role
 from smpcfl.peer.agent import SerialStore

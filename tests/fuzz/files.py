@@ -25,7 +25,7 @@ from smpcfl.aggregator import rounds_service
 from smpcfl.base import config, files
 from smpcfl.base.state import State
 from smpcfl.daemons.superlink_gate import Gate
-from smpcfl.flower.server.serial import next_serial
+from smpcfl.flower.server.next_serial import next_serial
 from smpcfl.flower.shared.records import RECORD, VECTOR, identity_of, upload_of
 from smpcfl.net import certificates, wire
 from smpcfl.net.certificates import Identity, Role
