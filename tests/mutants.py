@@ -41,7 +41,7 @@ OWN = {
     "peer_round.py": "test_exchange.py",
 }
 # For what the known answers and a file's own tests leave, in this order.
-FOLDERS = ("protocol", "adversary", "peer", "flower", "aggregator", "net")
+FOLDERS = ("protocol", "adversary", "peer", "flower", "aggregator", "runs", "net")
 # Thousands of rounds, or gRPC: only if all else passes.
 SLOW = re.compile(
     "test_(grpc_.*|diverging|any_moment|network_faults|schedules|soak|sum|uniformity)[.]py"

@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from smpc.v1 import local_pb2 as pb
 from smpcfl.aggregator.rounds_service import RoundsService, read
-from smpcfl.aggregator.run_events import record_from_proto, record_to_proto
 from smpcfl.base.metrics import Metrics
 from smpcfl.base.state import State
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports.record import RoundRecord
+from smpcfl.runs.run_events import record_from_proto, record_to_proto
 from support.disk import small_disk
 from support.fake_runs import a_record
 

@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from smpcfl.aggregator import current_run, run_keeper
-from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints
-from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
+from smpcfl.aggregator import run_keeper
 from smpcfl.aggregator.flower_runs import Runs
 from smpcfl.aggregator.run_keeper import RunKeeper
 from smpcfl.base import files
@@ -23,6 +21,9 @@ from smpcfl.base.metrics import Metrics
 from smpcfl.base.state import State
 from smpcfl.daemons.bundled import BUNDLED
 from smpcfl.protocol.errors import LocalError
+from smpcfl.runs import current_run
+from smpcfl.runs.checkpoint import Checkpoint, Checkpoints
+from smpcfl.runs.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 
 RUN = 5
 

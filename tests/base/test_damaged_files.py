@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from smpcfl.aggregator import current_run, rounds_service
-from smpcfl.aggregator.checkpoint import Checkpoint, Damaged
+from smpcfl.aggregator import rounds_service
 from smpcfl.base.files import StorageError
 from smpcfl.base.state import State
-from smpcfl.flower.server.serial import next_serial
+from smpcfl.flower.server.next_serial import next_serial
 from smpcfl.net import certificates
 from smpcfl.net.certificates import IdentityError, Role
 from smpcfl.peer.agent import SerialStore
 from smpcfl.protocol.errors import LocalError
 from smpcfl.registry.roster import Roster
+from smpcfl.runs import current_run
+from smpcfl.runs.checkpoint import Checkpoint, Damaged
 from support.enrolled import Deployment
 
 NUMBERS = [b"", b"\xff\xfe", b"-1", b"1e3", b"9" * 5000]

@@ -1,10 +1,10 @@
-"""The names in a state folder: a service finds what an earlier version of it left there."""
+"""The names in state and join folders: a service finds what an earlier version of it left there."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from smpcfl.base.state import State
+from smpcfl.base.state import JoinFolder, State
 
 NAMES = {
     "key": "key.pem",
@@ -30,6 +30,12 @@ NAMES = {
     "flower_cli": "flower-cli",
     "ca_key": "ca-key.pem",
     "indices": "indices.json",
+    "tokens": "tokens",
+    "join_folder_closed": "join-folder-closed",
+    "claims": "claims",
+    "reserved": "reserved",
+    "revoked": "revoked",
+    "shared": "shared",
 }
 
 
@@ -41,3 +47,8 @@ def test_what_lies_in_a_state_folder_keeps_its_name() -> None:
     }
     assert state.log("supernode") == Path("folder/log/supernode.log")
     assert state.socket("agent") == Path("folder/run/agent.sock")
+
+
+def test_what_lies_in_a_join_folder_keeps_its_name() -> None:
+    join = JoinFolder(Path("folder"))
+    assert (join.ca, join.token) == (Path("folder/ca.pem"), Path("folder/token"))

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from smpcfl.aggregator import current_run
-from smpcfl.aggregator.current_run import COMPLETED, FAILED, CurrentRun
+from smpcfl.aggregator import submission
 from smpcfl.base.state import State
 from smpcfl.cli import demo
 from smpcfl.cli.demo import Wanted
@@ -18,7 +17,9 @@ from smpcfl.cli.stack import Stack
 from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.daemons.bundled import BUNDLED
 from smpcfl.protocol.errors import LocalError
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports.record import RoundRecord
+from smpcfl.runs import current_run
+from smpcfl.runs.current_run import COMPLETED, FAILED, CurrentRun
 from support.fake_runs import a_record
 
 
@@ -57,7 +58,7 @@ def ran(
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(demo, "find_spec", lambda name: name)
-    monkeypatch.setattr(current_run, "submit", submit)
+    monkeypatch.setattr(submission, "submit", submit)
     monkeypatch.setattr(Stack, "__enter__", lambda self: self)
     monkeypatch.setattr(Stack, "answers", lambda self: True)
     monkeypatch.setattr("smpcfl.cli.stack.time.sleep", asleep)

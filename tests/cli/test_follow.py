@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from smpcfl.aggregator import current_run
-from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from smpcfl.base.state import State
 from smpcfl.cli import follow
 from smpcfl.cli.follow import Follower, result
 from smpcfl.protocol.errors import LocalError
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports.record import RoundRecord
+from smpcfl.runs import current_run
+from smpcfl.runs.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from support.fake_runs import FakeRuns, a_record
 
 RUN = 5

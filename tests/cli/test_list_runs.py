@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from smpcfl.aggregator import current_run
-from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from smpcfl.base.state import State
 from smpcfl.cli import list_runs
 from smpcfl.cli.main import main
+from smpcfl.runs import current_run
+from smpcfl.runs.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from support.fake_runs import FakeRuns, a_record
 
 

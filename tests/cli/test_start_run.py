@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from smpcfl.aggregator import current_run
-from smpcfl.aggregator.current_run import COMPLETED, STOPPED, CurrentRun
 from smpcfl.base.config import Settings
 from smpcfl.base.state import State
 from smpcfl.cli import start_run
 from smpcfl.cli.app_config import app_config
 from smpcfl.cli.main import main
 from smpcfl.protocol.errors import LocalError
+from smpcfl.runs import current_run
+from smpcfl.runs.current_run import COMPLETED, STOPPED, CurrentRun
 from support.fake_runs import FakeRuns, a_record
 
 

@@ -21,13 +21,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 
 from smpc.v1 import node_pb2
 from smpc.v1 import registry_pb2 as pb
-from smpcfl.aggregator import current_run, rounds_service
-from smpcfl.aggregator.checkpoint import Checkpoint
-from smpcfl.aggregator.current_run import CurrentRun
+from smpcfl.aggregator import rounds_service
 from smpcfl.base import config, files
 from smpcfl.base.state import State
 from smpcfl.daemons.superlink_gate import Gate
-from smpcfl.flower.server.serial import next_serial
+from smpcfl.flower.server.next_serial import next_serial
 from smpcfl.flower.shared.records import RECORD, VECTOR, identity_of, upload_of
 from smpcfl.net import certificates, wire
 from smpcfl.net.certificates import Identity, Role
@@ -39,7 +37,10 @@ from smpcfl.protocol.signing import AGGREGATOR, signer
 from smpcfl.registry.claims import Claims
 from smpcfl.registry.roster import Roster
 from smpcfl.registry.tokens import Tokens
-from smpcfl.reports.report import line
+from smpcfl.reports.record import line
+from smpcfl.runs import current_run
+from smpcfl.runs.checkpoint import Checkpoint
+from smpcfl.runs.current_run import CurrentRun
 from support.enrolled import Deployment
 from support.fake_runs import a_record
 

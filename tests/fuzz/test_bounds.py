@@ -13,13 +13,13 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from smpc.v1 import messages_pb2 as pb
-from smpcfl.aggregator.checkpoint import Checkpoint
 from smpcfl.flower.shared.records import RECORD, VECTOR, upload_of
 from smpcfl.net import wire
 from smpcfl.protocol.errors import LocalError, ProtocolError, Reason, RemoteError
 from smpcfl.protocol.messages import Survivors
 from smpcfl.protocol.survivors import check_origin
 from smpcfl.protocol.ticket import MAX_COHORT, pack_bitmap, unpack_bitmap
+from smpcfl.runs.checkpoint import Checkpoint
 from support.network import keyring_of, make_ticket
 
 TICKET = make_ticket(256).ticket

@@ -15,7 +15,6 @@ import pytest
 
 from smpc.v1 import local_pb2, peer_pb2, registry_pb2
 from smpcfl.aggregator.rounds_service import RoundsService
-from smpcfl.aggregator.run_events import record_to_proto
 from smpcfl.base.metrics import Metrics
 from smpcfl.base.state import State
 from smpcfl.net import certificates
@@ -25,7 +24,8 @@ from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ticket import ADDITIVE
 from smpcfl.registry.registry_service import EnrolmentService, RegistryService
 from smpcfl.registry.roster import Roster
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports.record import RoundRecord
+from smpcfl.runs.run_events import record_to_proto
 from support.enrolled import Deployment
 
 from .budget import (

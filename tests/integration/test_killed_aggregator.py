@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from smpcfl.aggregator import rounds_service
-from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints
 from smpcfl.base.state import State
 from smpcfl.cli.stack import Stack
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports.record import RoundRecord
+from smpcfl.runs.checkpoint import Checkpoint, Checkpoints
 
 PEERS, ROUNDS, SEED = 3, 4, 1
 

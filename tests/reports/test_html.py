@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from smpcfl.reports import html, report
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports import html
+from smpcfl.reports.record import RoundRecord
 from support.reported import COMPLETE, VOID, three_modes
 
 
@@ -63,7 +63,7 @@ class Elements(HTMLParser):
 
 
 def html_of(modes: dict[str, list[RoundRecord]], meta: dict[str, Any], folder: Path) -> str:
-    return report.write(folder, modes, meta)[1].read_text("utf-8")
+    return comparison.write(folder, modes, meta)[1].read_text("utf-8")
 
 
 def test_report_html_needs_nothing_else_and_names_its_charts(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_sentence_wraps_and_a_number_does_not(tmp_path: Path) -> None:
     html = html_of(modes, {}, tmp_path)
     cells = re.findall(r"<td([^>]*)>([^<]+)</td>", html)
     wrapping = {text for attributes, text in cells if attributes == ' class="prose"'}
-    sentences = set(dict(report.comparison(modes)[1])["who learns what"])
+    sentences = set(dict(comparison.comparison(modes)[1])["who learns what"])
     assert all(len(text.split()) > 5 for text in sentences)
     assert wrapping == sentences
     assert "td.prose{white-space:normal" in html

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from smpcfl.reports import report
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports import comparison
+from smpcfl.reports.record import RoundRecord, line
 from support.reported import COMPLETE, VOID, three_modes
 
 
@@ -83,25 +83,23 @@ def test_a_number_that_is_not_finite_is_named(number: str) -> None:
 
 
 def test_the_log_line_of_a_round() -> None:
-    assert report.line(COMPLETE, 10) == (
+    assert line(COMPLETE, 10) == (
         "round  3/10  seeded    survivors 8/8  accuracy 0.913  loss 0.301"
         "  up 204.6 kB  p2p 5.9 kB  6.1 s"
     )
-    assert "survivors 8/8  training failed on 1  acc" in report.line(
-        replace(COMPLETE, contributors=7)
-    )
-    assert report.line(VOID).startswith("round 4  seeded    void: too few answers  survivors 5/8")
-    assert "accuracy -  loss -" in report.line(replace(COMPLETE, accuracy=None, loss=None))
+    assert "survivors 8/8  training failed on 1  acc" in line(replace(COMPLETE, contributors=7))
+    assert line(VOID).startswith("round 4  seeded    void: too few answers  survivors 5/8")
+    assert "accuracy -  loss -" in line(replace(COMPLETE, accuracy=None, loss=None))
 
 
 def test_a_reason_cannot_break_the_log() -> None:
-    text = report.line(replace(VOID, reason="peer said:\r\n\x1b[2Jround 5\u2028ok"))
+    text = line(replace(VOID, reason="peer said:\r\n\x1b[2Jround 5\u2028ok"))
     assert text.isprintable()
     assert "void: peer said: [2Jround 5 ok  " in text
 
 
 def test_modes_are_compared_with_normal() -> None:
-    names, rows = report.comparison(three_modes())
+    names, rows = comparison.comparison(three_modes())
     assert names == ["normal", "additive", "seeded"]
     cells = dict(rows)
     assert cells["final accuracy"] == ["0.920", "0.900 (-0.020)", "0.913 (-0.007)"]
@@ -114,7 +112,7 @@ def test_modes_are_compared_with_normal() -> None:
 
 
 def test_without_normal_nothing_is_relative_and_without_rounds_nothing_is_known() -> None:
-    _, rows = report.comparison({"seeded": [COMPLETE], "additive": []})
+    _, rows = comparison.comparison({"seeded": [COMPLETE], "additive": []})
     assert not any("(" in cell for _, cells in rows for cell in cells)
     assert dict(rows)["final accuracy"] == ["0.913", "-"]
     assert dict(rows)["bytes up"] == ["204.6 kB", "-"]
@@ -122,7 +120,7 @@ def test_without_normal_nothing_is_relative_and_without_rounds_nothing_is_known(
 
 def test_the_terminal_table_takes_names_literally() -> None:
     output = StringIO()
-    Console(file=output, width=120).print(report.table({"[red]seeded": [COMPLETE]}))
+    Console(file=output, width=120).print(comparison.table({"[red]seeded": [COMPLETE]}))
     assert "[red]seeded" in output.getvalue()
     assert "204.6 kB" in output.getvalue()
 
@@ -130,7 +128,7 @@ def test_the_terminal_table_takes_names_literally() -> None:
 def test_report_json_has_a_list_for_each_number_with_an_entry_for_each_round(
     tmp_path: Path,
 ) -> None:
-    json_path, _ = report.write(tmp_path / "new" / "place", three_modes(), {"peers": 8})
+    json_path, _ = comparison.write(tmp_path / "new" / "place", three_modes(), {"peers": 8})
     assert json_path == tmp_path / "new" / "place" / "report.json"
     written = json.loads(json_path.read_text("utf-8"))
     assert written["meta"] == {"peers": 8}
@@ -153,7 +151,7 @@ def test_report_json_has_a_list_for_each_number_with_an_entry_for_each_round(
 def test_a_report_appears_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report.write(tmp_path, three_modes(), {"try": 1})
+    comparison.write(tmp_path, three_modes(), {"try": 1})
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert {path.name for path in before} == {"report.json", "report.html"}
 
@@ -162,5 +160,5 @@ def test_a_report_appears_whole_or_not_at_all(
 
     monkeypatch.setattr("os.replace", full_disk)
     with pytest.raises(OSError, match="no space left"):
-        report.write(tmp_path, three_modes(), {"try": 2})
+        comparison.write(tmp_path, three_modes(), {"try": 2})
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

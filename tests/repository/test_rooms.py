@@ -42,7 +42,7 @@ def test_every_import_between_rooms_goes_down() -> None:
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("peer/agent.py", "from ..aggregator import checkpoint"),
+        ("peer/agent.py", "from ..aggregator import run_keeper"),
         ("registry/roster.py", "from ..peer.agent import PeerAgent"),
         ("flower/client/mod.py", "from ..server.strategy import SecureStrategy"),
         ("protocol/ring.py", "from ..net import wire"),

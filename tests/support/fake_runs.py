@@ -9,7 +9,7 @@ from typing import Any
 
 from smpcfl.aggregator.flower_runs import FlowerRun
 from smpcfl.protocol.errors import LocalError
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports.record import RoundRecord
 
 
 class FakeRuns:

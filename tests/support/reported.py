@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from smpcfl.reports.report import RoundRecord
+from smpcfl.reports.record import RoundRecord
 from support.fake_runs import a_record
 
 COMPLETE = a_record(

@@ -14,7 +14,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"flower"}),
     frozenset({"flower/client", "flower/server"}),
     frozenset({"flower/shared", "registry", "peer", "aggregator"}),
-    frozenset({"daemons"}),
+    frozenset({"daemons", "runs"}),
     frozenset({"reports"}),
     frozenset({"net"}),
     frozenset({"base"}),

@@ -15,8 +15,8 @@ from smpc.v1 import local_pb2_grpc as pb_grpc
 from ..base.metrics import Metrics
 from ..net.rpc import Context
 from ..protocol.errors import Reason
-from ..reports.report import RoundRecord, line
-from .run_events import record_from_proto
+from ..reports.record import RoundRecord, line
+from ..runs.run_events import record_from_proto
 
 log = logging.getLogger("smpcfl.aggregator")
 

@@ -16,9 +16,10 @@ from ..base.waiting import wait_for
 from ..daemons.bundled import BUNDLED
 from ..net.directory import Directory
 from ..protocol.errors import LocalError
-from . import current_run
-from .checkpoint import Checkpoints
-from .current_run import COMPLETED, FAILED, STOPPED, CurrentRun
+from ..runs import current_run
+from ..runs.checkpoint import Checkpoints
+from ..runs.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
+from . import submission
 from .flower_runs import Runs, raised
 
 log = logging.getLogger("smpcfl.aggregator")
@@ -168,7 +169,7 @@ class RunKeeper:
                 await wait_for(stop, _NO_ROOM_S)
                 continue
             try:
-                submitted = await current_run.submit(self._runs, self._path, wanted)
+                submitted = await submission.submit(self._runs, self._path, wanted)
             except (LocalError, OSError) as error:
                 if await self._reachable():
                     refused += 1

@@ -19,7 +19,7 @@ from ..daemons.supervisor import Child, flower_environment
 from ..net import certificates, enrolment
 from ..net.certificates import Role
 from ..net.directory import Directory
-from . import current_run
+from ..runs import current_run
 from .flower_runs import Runs
 from .rounds_service import RoundsService
 from .run_keeper import RunKeeper

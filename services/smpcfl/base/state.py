@@ -1,4 +1,4 @@
-"""What lies where in a service's state folder."""
+"""What lies where in a service's state folder, and in the join folder that lets it enrol."""
 
 from __future__ import annotations
 
@@ -131,3 +131,47 @@ class State:
     @property
     def indices(self) -> Path:
         return self.path / "indices.json"
+
+    @property
+    def tokens(self) -> Path:
+        """A file for each join token."""
+        return self.path / "tokens"
+
+    @property
+    def join_folder_closed(self) -> Path:
+        """While it is there, the join folder gets no token for any number of peers."""
+        return self.path / "join-folder-closed"
+
+    @property
+    def claims(self) -> Path:
+        """A file for each id, with its key."""
+        return self.path / "claims"
+
+    @property
+    def reserved(self) -> Path:
+        """A file for each id that tokens were made for."""
+        return self.path / "reserved"
+
+    @property
+    def revoked(self) -> Path:
+        return self.path / "revoked"
+
+    @property
+    def shared(self) -> Path:
+        """A file for each id that came by a token of the join folder."""
+        return self.path / "shared"
+
+
+@dataclass(frozen=True)
+class JoinFolder:
+    """What a machine needs to enrol: the registry writes one for each role, and a service reads its own."""
+
+    path: Path
+
+    @property
+    def ca(self) -> Path:
+        return self.path / "ca.pem"
+
+    @property
+    def token(self) -> Path:
+        return self.path / "token"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..aggregator.current_run import ROUNDS_KEYS
 from ..daemons import app_files
 from ..protocol.errors import LocalError
+from ..runs.current_run import ROUNDS_KEYS
 
 _SEED = ("seed",)
 

@@ -18,17 +18,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from .. import __version__
-from ..aggregator import current_run
 from ..aggregator import rounds_service as kept
-from ..aggregator.current_run import COMPLETED, CurrentRun
+from ..aggregator import submission
 from ..aggregator.flower_runs import Runs
 from ..base.config import Settings
 from ..base.state import State
 from ..daemons.bundled import BUNDLED
 from ..protocol.errors import LocalError
-from ..reports import report
+from ..reports import comparison
 from ..reports.html import decimal
-from ..reports.report import RoundRecord
+from ..reports.record import RoundRecord, line
+from ..runs import current_run
+from ..runs.current_run import COMPLETED, CurrentRun
 from .app_config import app_config, declared, rounds_of, seed_of
 from .peer_logs import first_traceback
 from .stack import Stack
@@ -95,15 +96,15 @@ def compare(modes: Sequence[str], wanted: Wanted, repeat: int, directory: Path) 
                 results = None if offset else directory / mode
                 records = _train(progress, console, mode, wanted, offset, apps, results)
                 first.setdefault(mode, records)
-                finals[mode].append(report.final(records, "accuracy"))
-    console.print(report.table(first))
+                finals[mode].append(comparison.final(records, "accuracy"))
+    console.print(comparison.table(first))
     if repeat > 1:
         for mode, values in finals.items():
             found = [value for value in values if value is not None]
             shown = ", ".join(map(decimal, values))
             average = f"{mean(found):.4f}" if found else decimal(None)
             console.print(f"{mode}: final accuracy {average} (mean of {shown})")
-    json_path, html_path = report.write(directory, first, _meta(wanted, number, repeat, finals))
+    json_path, html_path = comparison.write(directory, first, _meta(wanted, number, repeat, finals))
     console.print(f"report: {html_path.resolve()}\n        {json_path.resolve()}", soft_wrap=True)
     for mode in first:
         if (saved := directory / mode).is_dir():
@@ -151,7 +152,7 @@ def _train(
         for record in records[shown:]:
             shown += 1
             progress.update(task, completed=shown, description=f"{mode}: training")
-            console.print(report.line(record, number), highlight=False, soft_wrap=True)
+            console.print(line(record, number), highlight=False, soft_wrap=True)
         if wanted.app is None and number is not None and shown >= number:
             over = True  # it saves nothing that would have to be waited for
         elif run is not None and run.ended:
@@ -199,7 +200,7 @@ def _submit(stack: Stack, wanted: Wanted, offset: int) -> None:
     app = BUNDLED if wanted.app is None else wanted.app.resolve()
     runs = Runs(stack.aggregator.path, stack.superlink_port)
     run = CurrentRun(str(app), wanted.config(offset))
-    asyncio.run(current_run.submit(runs, stack.aggregator.current_run, run))
+    asyncio.run(submission.submit(runs, stack.aggregator.current_run, run))
 
 
 def _save(found: Path, results: Path | None) -> None:

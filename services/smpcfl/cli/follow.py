@@ -7,14 +7,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ..aggregator import current_run
-from ..aggregator.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from ..aggregator.flower_runs import FlowerRun, Runs, raised
 from ..base.state import State
 from ..protocol.errors import LocalError
 from ..protocol.ticket import MODES
 from ..reports.html import decimal
-from ..reports.report import RoundRecord
+from ..reports.record import RoundRecord
+from ..runs import current_run
+from ..runs.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 
 _POLL_S = 1.0
 _WORDS = 4000

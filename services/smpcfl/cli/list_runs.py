@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..aggregator import current_run, rounds_service
-from ..aggregator.current_run import STOPPED, CurrentRun
+from ..aggregator import rounds_service
 from ..aggregator.flower_runs import FlowerRun, Runs
 from ..base.config import Settings
 from ..base.state import State
 from ..protocol.errors import LocalError
-from ..reports.report import RoundRecord
+from ..reports.record import RoundRecord
+from ..runs import current_run
+from ..runs.current_run import STOPPED, CurrentRun
 
 
 def at_the_aggregator(settings: Settings) -> Runs:

@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..aggregator import current_run, known_apps, rounds_service
-from ..aggregator.current_run import ROUNDS_KEYS, STOPPED, CurrentRun
+from ..aggregator import known_apps, rounds_service, submission
 from ..aggregator.flower_runs import Runs
 from ..aggregator.run_keeper import run_config
 from ..base import files
@@ -18,6 +17,8 @@ from ..base.config import Settings
 from ..base.state import State
 from ..daemons.bundled import BUNDLED
 from ..protocol.errors import LocalError
+from ..runs import current_run
+from ..runs.current_run import ROUNDS_KEYS, STOPPED, CurrentRun
 from .app_config import app_config, declared
 from .follow import Follower, result
 from .list_runs import at_the_aggregator, progress, stop
@@ -170,7 +171,7 @@ def _rounds(declared: Mapping[str, Any]) -> dict[str, int]:
 async def _submit(runs: Runs, settings: Settings, wanted: CurrentRun) -> None:
     path = State(settings.state).current_run
     try:
-        await current_run.submit(runs, path, wanted)
+        await submission.submit(runs, path, wanted)
     except BaseException:
         current_run.save(path, replace(wanted, ended=STOPPED, reason="it was not submitted"))
         raise

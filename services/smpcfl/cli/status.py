@@ -12,21 +12,19 @@ from smpc.v1 import registry_pb2 as pb
 
 from ..aggregator import rounds_service
 from ..base.config import Settings
-from ..base.state import State
+from ..base.state import JoinFolder, State
 from ..net import certificates, rpc
 from ..net.certificates import Identity, IdentityError, Role
 from ..net.directory import Directory
 from ..protocol.errors import LocalError
 from ..protocol.guarantee import guarantee
-from ..reports.report import RoundRecord, line
+from ..reports.record import RoundRecord, line
 
 
 async def show(settings: Settings) -> int:
     """Asks the registry with the identity of the service whose state folder this is."""
-    ca_path = next(
-        (path for path in (State(settings.state).ca, settings.join / "ca.pem") if path.exists()),
-        None,
-    )
+    ca_paths = State(settings.state).ca, JoinFolder(settings.join).ca
+    ca_path = next((path for path in ca_paths if path.exists()), None)
     own = certificates.load(settings.state, certificates.load_ca(ca_path)) if ca_path else None
     if own is None:
         raise LocalError(

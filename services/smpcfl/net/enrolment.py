@@ -19,7 +19,7 @@ from smpc.v1 import registry_pb2_grpc as pb_grpc
 from ..base import files
 from ..base.config import Settings
 from ..base.metrics import Metrics
-from ..base.state import State
+from ..base.state import JoinFolder, State
 from ..base.waiting import wait_for
 from ..protocol.signing import AGGREGATOR, REGISTRY
 from . import certificates, rpc
@@ -40,7 +40,7 @@ async def enrol(settings: Settings, role: Role, hosts: Sequence[str] = ()) -> Id
     Waits up to a minute for the registry. IdentityError for a missing or refused token.
     """
     given = os.environ.pop(TOKEN_VARIABLE, "")  # and so no child inherits it
-    ca_path = settings.join / "ca.pem"
+    ca_path = JoinFolder(settings.join).ca
     await _wait_for_file(ca_path)
     ca = certificates.load_ca(ca_path)
     kept = certificates.load(settings.state, ca)
@@ -51,7 +51,7 @@ async def enrol(settings: Settings, role: Role, hosts: Sequence[str] = ()) -> Id
                 " state folder of its own, or leave the id out"
             )
         return kept
-    token = _read_token(settings.join / "token", given)
+    token = _read_token(JoinFolder(settings.join).token, given)
     key_path = State(settings.state).key
     key = certificates.load_key(key_path) if key_path.exists() else certificates.new_key()
     files.write_private(key_path, certificates.key_pem(key))

@@ -9,7 +9,7 @@ from functools import partial
 from ..base import files, node_config
 from ..base.config import Settings
 from ..base.metrics import Metrics
-from ..base.state import State
+from ..base.state import JoinFolder, State
 from ..base.waiting import or_stop, until_stop
 from ..daemons import node_key, run_apps
 from ..daemons.supervisor import Child, flower_environment
@@ -87,7 +87,7 @@ def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Ch
     command = [
         "flower-supernode",
         "--root-certificates",
-        str(settings.join / "ca.pem"),
+        str(JoinFolder(settings.join).ca),
         "--superlink",
         settings.aggregator,
         "--auth-supernode-private-key",

@@ -1,1 +1,1 @@
-"""Runs in peers, ClientApps and ServerApps: the pure core of a round, without sockets, clock or files."""
+"""Runs in every process: the pure core of a round, without sockets, clock or files."""

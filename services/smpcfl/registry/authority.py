@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..base import files
 from ..base.config import Settings
-from ..base.state import State
+from ..base.state import JoinFolder, State
 from ..net import certificates
 from ..net.certificates import Identity, IdentityError, Role
 from ..protocol.errors import LocalError, Reason, RemoteError
@@ -28,8 +28,6 @@ from .claims import Claims
 from .tokens import JoinToken, Tokens
 
 log = logging.getLogger("smpcfl.registry")
-TOKENS = "tokens"  # in the state folder
-CLOSED = "join-folder-closed"  # a file there: no join token for any number of peers
 _HOST = re.compile(
     r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII | re.IGNORECASE
 )  # and so no wildcard
@@ -61,19 +59,20 @@ class Authority:
         self._clock = clock
         self.key, self.certificate = load_or_make_ca(state)
         self.claims = Claims(state)
-        self._tokens = Tokens(state / TOKENS)
+        self._tokens = Tokens(State(state).tokens)
         self._join_tokens = [
-            JoinToken(self._tokens, role, join / role / "token", token_s)
+            JoinToken(self._tokens, role, JoinFolder(join / role).token, token_s)
             for role in (Role.PEER, Role.AGGREGATOR)
         ]
         self.keep_tokens()
         for role in (Role.PEER, Role.AGGREGATOR):
-            files.write_private(join / role / "ca.pem", certificates.pem(self.certificate), 0o644)
+            path = JoinFolder(join / role).ca
+            files.write_private(path, certificates.pem(self.certificate), 0o644)
 
     def keep_tokens(self) -> None:
         """Replaces the join tokens in good time; to be called now and then."""
         for token in self._join_tokens:
-            if token.role is Role.PEER and (self._state / CLOSED).exists():
+            if token.role is Role.PEER and State(self._state).join_folder_closed.exists():
                 token.withdraw()
             else:
                 token.keep_fresh(self._clock())
@@ -192,7 +191,7 @@ def make_token(state: Path, name: str, until: float) -> str:
     """A join token for one machine, in the registry's folder `state`; for peer `name` alone unless empty."""
     if name:
         Claims(state).reserve(name)
-    return Tokens(state / TOKENS).make(Role.PEER, until, name=name, once=True)
+    return Tokens(State(state).tokens).make(Role.PEER, until, name=name, once=True)
 
 
 def revoke(state: Path, name: str) -> None:
@@ -202,13 +201,13 @@ def revoke(state: Path, name: str) -> None:
     folder: that one is not written again until `reopen`. LocalError if there is no such peer.
     """
     Claims(state).revoke(name)
-    files.write_private(state / CLOSED, b"")
-    Tokens(state / TOKENS).drop_unbound(Role.PEER)
+    files.write_private(State(state).join_folder_closed, b"")
+    Tokens(State(state).tokens).drop_unbound(Role.PEER)
 
 
 def reopen(state: Path) -> None:
     """Has the registry write a join token for any number of peers again."""
-    (state / CLOSED).unlink(missing_ok=True)
+    State(state).join_folder_closed.unlink(missing_ok=True)
 
 
 def _check_name(role: str, name: str) -> None:

@@ -10,10 +10,9 @@ import os
 from pathlib import Path
 
 from ..base.files import write_private
+from ..base.state import State
 from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.signing import AGGREGATOR
-
-_CLAIMS, _RESERVED, _REVOKED, _SHARED = "claims", "reserved", "revoked", "shared"
 
 
 class Claims:
@@ -23,10 +22,11 @@ class Claims:
     """
 
     def __init__(self, state: Path) -> None:
-        self._claims = state / _CLAIMS
-        self._reserved = state / _RESERVED
-        self._revoked = state / _REVOKED
-        self._shared = state / _SHARED
+        paths = State(state)
+        self._claims = paths.claims
+        self._reserved = paths.reserved
+        self._revoked = paths.revoked
+        self._shared = paths.shared
 
     def claim(self, name: str, key: str, until: float, now: float) -> None:
         """`name` belongs to `key` until `until`; RemoteError(NAME_TAKEN) while it is another's."""

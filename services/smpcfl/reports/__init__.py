@@ -1,1 +1,1 @@
-"""Runs in the aggregator and on the command line: what is kept of each round, and reports of it."""
+"""Runs in the aggregator, in the ServerApp and on the command line: records of rounds, and reports."""

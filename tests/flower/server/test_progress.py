@@ -23,9 +23,6 @@ from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, Result, Strategy
 from flwr.supercore.task_identity import TaskIdentity
 
 from smpc.v1 import local_pb2 as pb
-from smpcfl.aggregator import current_run
-from smpcfl.aggregator.checkpoint import Checkpoints
-from smpcfl.aggregator.current_run import COMPLETED, CurrentRun
 from smpcfl.base.ledger_file import open_ledger
 from smpcfl.base.state import State
 from smpcfl.flower import SecureStrategy
@@ -37,6 +34,9 @@ from smpcfl.flower.server.service_link import Server
 from smpcfl.flower.shared.records import to_numpy
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.trailer import Trailer
+from smpcfl.runs import current_run
+from smpcfl.runs.checkpoint import Checkpoints
+from smpcfl.runs.current_run import COMPLETED, CurrentRun
 from support.disk import small_disk
 
 ROUNDS = 6

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 from flwr.app import ArrayRecord
 
-from ...aggregator import current_run
-from ...aggregator.checkpoint import Checkpoint, Checkpoints
 from ...base.state import State
 from ...protocol.errors import LocalError
-from ...reports.report import RoundRecord
+from ...reports.record import RoundRecord
+from ...runs import current_run
+from ...runs.checkpoint import Checkpoint, Checkpoints
 from ..shared.records import to_numpy, to_record
 from .clipping import Clipping
 

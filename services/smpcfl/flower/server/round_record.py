@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...reports.report import RoundRecord
+from ...reports.record import RoundRecord
 from .secure_round import Outcome
 
 # The first that an app reports; otherwise a name that ends so.

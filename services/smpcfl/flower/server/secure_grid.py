@@ -27,7 +27,7 @@ from ...protocol.quantise import model_digest
 from ...protocol.summed_metrics import MetricNames
 from ...protocol.ticket import EVALUATE, EXAMPLES, MODES, SEEDED, TRAIN, Deadlines
 from ...protocol.trailer import Trailer
-from ...reports.report import RoundRecord
+from ...reports.record import RoundRecord
 from ..shared.records import arrays_of, content_digest, message_bytes, to_numpy, with_arrays
 from .clipping import Clipping
 from .grid_around import GridAround

@@ -39,8 +39,8 @@ from ...protocol.ticket import (
 from ...protocol.trailer import LENGTH, Trailer
 from ..shared.records import RECORD, message_bytes, upload_of
 from .clipping import Clipping
+from .next_serial import next_serial
 from .replies import Lost, ask_all
-from .serial import next_serial
 from .service_link import Server
 from .unmasking import Unmasking
 

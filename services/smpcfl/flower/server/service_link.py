@@ -15,7 +15,6 @@ import grpc
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
 
-from ...aggregator.run_events import encodable, record_to_proto
 from ...base.ledger_file import open_ledger
 from ...base.state import State
 from ...net import certificates, rpc
@@ -23,7 +22,8 @@ from ...net.certificates import Identity
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.ledger import Ledger
 from ...protocol.ticket import MODES
-from ...reports.report import RoundRecord, line
+from ...reports.record import RoundRecord, line
+from ...runs.run_events import encodable, record_to_proto
 from . import probe
 from .progress import Progress
 

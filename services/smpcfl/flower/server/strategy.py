@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from ...reports.report import RoundRecord
+from ...reports.record import RoundRecord
 from ..shared.records import content_digest
 from .averaging import can_try, check_averages, weighted_by
 from .progress import Progress, arrays_of_checkpoint, clipping_of

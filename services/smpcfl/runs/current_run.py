@@ -14,9 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from ..base.files import write_private
-from ..base.state import State
 from ..protocol.errors import LocalError
-from .flower_runs import Runs
 
 COMPLETED, STOPPED, FAILED = "completed", "stopped", "failed"
 ROUNDS_KEYS = ("num-rounds", "num-server-rounds")  # one of these in an app's configuration
@@ -76,25 +74,6 @@ def load(path: Path) -> CurrentRun | None:
 
 def save(path: Path, run: CurrentRun) -> None:
     write_private(path, json.dumps(asdict(run), indent=1).encode())
-
-
-async def submit(runs: Runs, path: Path, run: CurrentRun) -> CurrentRun:
-    """Hands the run to Flower; LocalError if it is refused. Kept before and after, in case of a crash.
-
-    The run returned is at its end if `smpcfl stop` came in between.
-    """
-    run = replace(run, flower_run="", ended="", reason="")
-    save(path, run)
-    flower_run = await runs.start(Path(run.app), run.config)
-    kept = load(path)
-    if kept is not None and kept.run == run.run and kept.ended:
-        await runs.stop(flower_run)
-        return kept
-    run = replace(run, flower_run=flower_run)
-    save(path, run)
-    with State(path.parent).runs.open("a") as file:
-        file.write(json.dumps({"run": run.run, "flower_run": flower_run}) + "\n")
-    return run
 
 
 def carried(path: Path) -> dict[int, list[str]]:

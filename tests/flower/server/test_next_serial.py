@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from smpcfl.base.state import State
-from smpcfl.flower.server import serial
-from smpcfl.flower.server.serial import next_serial
+from smpcfl.flower.server import next_serial as next_serial_module
+from smpcfl.flower.server.next_serial import next_serial
 
 
 def test_a_serial_is_the_clocks_and_is_kept_before_it_is_used(
@@ -44,6 +44,6 @@ def test_a_full_disk_voids_no_round_for_want_of_a_serial(
 
     later = time.time() + 1
     monkeypatch.setattr(time, "time", lambda: later)
-    monkeypatch.setattr(serial, "write_private", no_room)
+    monkeypatch.setattr(next_serial_module, "write_private", no_room)
     assert next_serial(path) > first
     assert "is not kept" in caplog.text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from smpc.v1 import local_pb2 as pb
 
-from ..reports.report import RoundRecord
+from ..reports.record import RoundRecord
 
 
 def encodable(text: str) -> str:

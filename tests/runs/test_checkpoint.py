@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from smpcfl.aggregator.checkpoint import Checkpoint, Checkpoints, Damaged
 from smpcfl.base.state import State
+from smpcfl.runs.checkpoint import Checkpoint, Checkpoints, Damaged
 from support.disk import small_disk
 
 RUN = 2**62 + 7

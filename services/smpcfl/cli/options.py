@@ -1,0 +1,217 @@
+"""What the command line takes: its commands, and their options with what each may be."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..base import config
+from ..protocol.ticket import MODES
+
+SERVICES = {
+    "registry": "small CA, roster of peers, list of targets for Prometheus",
+    "peer": "agent and Flower SuperNode: trains, exchanges shares, uploads partial sums",
+    "aggregator": "Flower SuperLink and ServerApp: sees sums, never one peer's update",
+}
+_EPILOG = """\
+try it:        smpcfl demo
+try your app:  smpcfl compare --app DIR
+containers:    docker compose up --build --scale peer=8
+in your app:   ClientApp(mods=[smpcfl.flower.secure_mod])
+               SecureStrategy(FedAvg())
+"""
+
+
+def parser_of_all() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="smpcfl",
+        description="Federated learning in which nobody, the server included, sees one participant's"
+        " update.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"smpcfl {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_local(
+        commands.add_parser("demo", help="train with everything as local processes, no Docker")
+    )
+    _add_compare(
+        commands.add_parser(
+            "compare", help="run the modes one after another and report side by side"
+        )
+    )
+    for name, text in SERVICES.items():
+        service = commands.add_parser(name, help=f"service: {text}")
+        config.add_options(service, name[0])
+    hashed = commands.add_parser(
+        "hash", help="the hash of a Flower app, by which peers allow it (SMPCFL_APPS)"
+    )
+    hashed.add_argument("app", type=Path, metavar="DIR", help="folder with pyproject.toml")
+    _add_runs(commands)
+    status = commands.add_parser(
+        "status", help="the roster (who is there), and how the last round went"
+    )
+    status.add_argument("--state", default=None, help="the service's state folder")
+    status.add_argument("--registry", default=None, help="registry's gRPC, host:port")
+    _add_membership(commands)
+    _add_bench(commands)
+    return parser
+
+
+def _add_runs(commands: Any) -> None:
+    again = commands.add_parser(
+        "run",
+        help="on the aggregator: start another training run, and follow it to its end",
+        description="Shows what the run waits for, what the app prints, a line for each round, and the"
+        " result. Ends with 0 if a round was completed, and with 1 if none was, the app failed, or the run"
+        " was stopped. Ctrl-C asks whether to stop the run; where nobody can be asked, it goes on (130).",
+    )
+    again.add_argument(
+        "--rounds", type=_positive, default=None, help="number of rounds [default 5, or the app's]"
+    )
+    again.add_argument(
+        "--seed", type=int, default=None, help="seed [default: another one each time, or the app's]"
+    )
+    again.add_argument("--app", type=Path, default=None, help="a Flower app [default: the digits]")
+    listed = commands.add_parser(
+        "runs", help="on the aggregator: the training runs, how each ended, rounds done"
+    )
+    stop = commands.add_parser(
+        "stop",
+        help="on the aggregator: stop a training run",
+        description="The run ends at once, and the aggregator does not go on with it; the global model of its"
+        " last round is kept.",
+    )
+    stop.add_argument(
+        "wanted", nargs="?", metavar="RUN", help="as `smpcfl runs` shows it [default: what goes on]"
+    )
+    for parser in (again, listed, stop):
+        parser.add_argument("--state", default=None, help="the aggregator's state folder")
+        parser.add_argument("--superlink-port", default=None, help="port of the SuperLink [9092]")
+
+
+def _add_local(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mode", choices=MODES, default="seeded", help="[default seeded]")
+    _add_common(parser)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--modes",
+        type=_modes,
+        default=("normal", "additive", "seeded"),
+        metavar="M,M",
+        help="[default normal,additive,seeded]",
+    )
+    parser.add_argument(
+        "--repeat", type=_positive, default=1, help="runs of each mode, with seeds one apart [1]"
+    )
+    _add_common(parser)
+
+
+def _add_membership(commands: Any) -> None:
+    token = commands.add_parser(
+        "token",
+        help="on the registry: make a join token for one more machine",
+        description="Prints a join token that is good once. Give it to `smpcfl peer` as SMPCFL_TOKEN, or as"
+        " the file `token` in its join folder, beside ca.pem.",
+    )
+    token.add_argument("--peer", default="", metavar="ID", help="for this peer id only")
+    token.add_argument(
+        "--reopen", action="store_true", help="after a revocation: a token in the join folder again"
+    )
+    token.add_argument("--hours", type=_hours, default=24.0, help="life of the token [24]")
+    token.add_argument("--state", default=None, help="the registry's state folder")
+    revoke = commands.add_parser(
+        "revoke",
+        help="on the registry: exclude a peer, at once and for good",
+        description="The peer's certificate, id and key stop counting: every other service learns that with"
+        " its next heartbeat, within seconds. Join tokens that are not for one peer id stop counting too,"
+        " because the peer may have kept one.",
+    )
+    revoke.add_argument("peer", metavar="PEER", help="peer id, as `smpcfl status` shows it")
+    revoke.add_argument("--state", default=None, help="the registry's state folder")
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours <= 24 * 365:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours above 0, up to a year")
+    return hours
+
+
+def _add_bench(commands: Any) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="the benchmark suite: what masks, secrets and whole rounds cost on this machine",
+        description="Measures masks, quantiser, secret sharing, and whole rounds in memory, without"
+        " network or training, on one core; under a minute. What each figure means:"
+        " benchmarks/README.md in the repository.",
+    )
+    parser.add_argument(
+        "--json", type=Path, default=None, metavar="FILE", help="write all figures to FILE as well"
+    )
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--app",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="a Flower app, a folder with pyproject.toml; its peers allow it [default: digits of MNIST]",
+    )
+    parser.add_argument("--peers", type=_peers, default=5, help="number of peers, at least 3 [5]")
+    parser.add_argument(
+        "--rounds", type=_positive, default=None, help="number of rounds [5, or the app's own]"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=None,
+        help="seed of model, data order, rounding [1, or the app's own]",
+    )
+    parser.add_argument(
+        "--node-config",
+        default="",
+        metavar="CONFIG",
+        help="for context.node_config on all peers, as flower-supernode has it: 'key=value ...'",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        default=Path("report"),
+        metavar="DIR",
+        help="for report.html, report.json, and in a folder for each mode what the app saved [report]",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _peers(text: str) -> int:
+    number = _positive(text)
+    if number < 3:
+        raise argparse.ArgumentTypeError(
+            f"a cohort of {number} keeps no secret: with two, each reads the other's update off the sum;"
+            " at least 3"
+        )
+    return number
+
+
+def _modes(text: str) -> tuple[str, ...]:
+    modes = tuple(dict.fromkeys(text.split(",")))
+    for mode in modes:
+        if mode not in MODES:
+            raise argparse.ArgumentTypeError(
+                f"unknown mode {mode!r}: choose from {', '.join(MODES)}"
+            )
+    return modes

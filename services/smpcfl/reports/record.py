@@ -1,0 +1,176 @@
+"""What is kept of each round: one as the aggregator saw it, as a line of JSON, and as a line to read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from .html import byte_size, decimal
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord:
+    """One round of one mode. Bytes are the mean of a peer of the cohort, as counted on the wire."""
+
+    run: int
+    round: int
+    mode: str
+    outcome: Literal["complete", "void"]
+    reason: str = ""
+    """Why the round is void; empty when it is complete."""
+    cohort: int
+    survivors: int
+    contributors: int = 0
+    """Survivors whose training succeeded, as the sum shows."""
+    withstood: int | None = None
+    """Peers that may collude with the aggregator and still learn the sum only; None in `normal`."""
+    dropouts: int
+    accuracy: float | None
+    """In [0, 1], of the global model after this round, on held-out data. None: not evaluated."""
+    loss: float | None
+    """Of the global model after this round, on held-out data."""
+    train_loss: float | None
+    """Mean over the examples of the survivors, from the trailer."""
+    bytes_up: float
+    bytes_down: float
+    bytes_p2p: float
+    seconds: float
+    phase_seconds: dict[str, float]
+
+    def to_json(self) -> str:
+        """One JSON object on one line. JSON has no NaN: an accuracy or a loss like that is null."""
+        return json.dumps(self.to_members(), allow_nan=False)
+
+    def to_members(self) -> dict[str, Any]:
+        """By name. An accuracy or a loss that is NaN or infinite is None."""
+        members = asdict(self)
+        for key in ("accuracy", "loss", "train_loss"):
+            members[key] = finite(members[key])
+        return members
+
+    @classmethod
+    def from_json(cls, text: str) -> RoundRecord:
+        """The inverse of `to_json`. ValueError, naming the key: unknown, missing or wrong type."""
+        try:
+            members = json.loads(text)
+        except RecursionError:
+            raise ValueError("a round record is not nested like that") from None
+        if not isinstance(members, dict):
+            raise ValueError("a round record must be a JSON object")
+        return cls.from_members(members)
+
+    @classmethod
+    def from_members(cls, members: Mapping[str, object]) -> RoundRecord:
+        """The inverse of `to_members`. ValueError, naming the key: unknown, missing or wrong type."""
+        if unknown := sorted(members.keys() - _READERS.keys()):
+            raise ValueError(f"round record: unknown key {unknown[0]!r}")
+        if missing := sorted(_READERS.keys() - members.keys() - _OPTIONAL):
+            raise ValueError(f"round record: missing key {missing[0]!r}")
+        read: dict[str, Any] = {}
+        for key, value in members.items():
+            try:
+                read[key] = _READERS[key](value)
+            except TypeError as error:
+                raise ValueError(f"round record: {key!r} must be {error}") from None
+        return cls(**read)
+
+
+def line(record: RoundRecord, rounds: int | None = None) -> str:
+    """The one line of the log for a round; `rounds` is how many there are to be, if known."""
+    number = str(record.round)
+    if rounds is not None:
+        number = f"{record.round:>{len(str(rounds))}}/{rounds}"
+    parts = [f"round {number}", f"{record.mode:<8}"]
+    if record.outcome == "void":
+        # A reason may quote what a peer sent; it must not break the line or drive the terminal.
+        clean = "".join(c if c.isprintable() else " " for c in record.reason)
+        parts.append(f"void: {' '.join(clean.split()) or 'no reason given'}")
+    parts.append(f"survivors {record.survivors}/{record.cohort}")
+    if record.outcome == "complete" and record.contributors < record.survivors:
+        parts.append(f"training failed on {record.survivors - record.contributors}")
+    parts += [
+        f"accuracy {decimal(record.accuracy)}",
+        f"loss {decimal(record.loss)}",
+        f"up {byte_size(record.bytes_up)}",
+        f"p2p {byte_size(record.bytes_p2p)}",
+        f"{record.seconds:.1f} s",
+    ]
+    return "  ".join(parts)
+
+
+def finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+# One reader for each type; a TypeError says what was expected.
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a string")
+    return value
+
+
+def _outcome(value: object) -> str:
+    if value not in ("complete", "void"):
+        raise TypeError("'complete' or 'void'")
+    return str(value)
+
+
+def _natural(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError("a whole number from 0 up")
+    return value
+
+
+def _natural_or_none(value: object) -> int | None:
+    return None if value is None else _natural(value)
+
+
+def _number(value: object) -> float:
+    # The bound keeps out NaN, infinity (1e999 reads as that) and integers that no float can hold.
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e300:
+        raise TypeError("a finite number")
+    return float(value)
+
+
+def _amount(value: object) -> float:
+    if (number := _number(value)) < 0:
+        raise TypeError("a number from 0 up")
+    return number
+
+
+def _number_or_none(value: object) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _phases(value: object) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise TypeError("an object of numbers")
+    return {phase: _amount(seconds) for phase, seconds in value.items()}
+
+
+_OPTIONAL = {"reason", "contributors", "withstood"}
+_READERS: dict[str, Callable[[object], object]] = {
+    "run": _natural,
+    "round": _natural,
+    "mode": _text,
+    "outcome": _outcome,
+    "reason": _text,
+    "cohort": _natural,
+    "survivors": _natural,
+    "contributors": _natural,
+    "withstood": _natural_or_none,
+    "dropouts": _natural,
+    "accuracy": _number_or_none,
+    "loss": _number_or_none,
+    "train_loss": _number_or_none,
+    "bytes_up": _amount,
+    "bytes_down": _amount,
+    "bytes_p2p": _amount,
+    "seconds": _amount,
+    "phase_seconds": _phases,
+}
