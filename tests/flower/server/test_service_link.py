@@ -65,7 +65,6 @@ def state(tmp_path: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatc
     State(folder).ca.write_bytes(certificates.pem(deployment.ca))
     monkeypatch.setenv(STATE_VARIABLE, str(folder))
     monkeypatch.setenv(REGISTRY_VARIABLE, "registry.example:1")
-    monkeypatch.setattr(logging.getLogger("smpcfl"), "handlers", [])
     return folder
 
 
