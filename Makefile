@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # is configured to use. Not given: `none` if pip has sources configured, else `cpu`, as PyPI's build is for CUDA.
 TORCH_BACKEND ?= choose
 
-.PHONY: demo test check ci fast older-flower mutants proto clean
+.PHONY: demo test check ci unit fast older-flower mutants proto clean
 demo: $(STAMP)
 	$(BIN)/smpcfl demo
 
@@ -25,7 +25,11 @@ test: $(STAMP)
 ci: check older-flower
 	SCHEDULES=20000 FUZZ=1000000 $(BIN)/pytest
 
-# Without the tests that start processes or containers.
+# Without the tests that open sockets or start processes or containers; tests/conftest.py holds them to that.
+unit: $(STAMP)
+	$(BIN)/pytest -m "not sockets and not commands and not processes and not containers"
+
+# Without the tests that start services as processes or containers.
 fast: $(STAMP)
 	$(BIN)/pytest -m "not processes and not containers"
 

@@ -36,6 +36,8 @@ from support.deployed import LONG_S, Deployed
 from support.forge import round_of
 from support.network import random_addend
 
+pytestmark = pytest.mark.sockets
+
 PEERS, VICTIM, INPUTS = 5, 0, 12
 EVERYONE = tuple(range(PEERS))
 SECRET = "12345 patients of ward 7"
