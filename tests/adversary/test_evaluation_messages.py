@@ -21,6 +21,8 @@ from support.deployed import Deployed
 from support.evaluations import METRICS, Evaluates, data_of
 from support.unchecked import check, removed
 
+pytestmark = pytest.mark.sockets
+
 PEERS, PIXELS = 5, 12
 FORM = check(Ticket, "__post_init__", Reason.MALFORMED)
 MODEL = fresh_model(PIXELS, seed=1)

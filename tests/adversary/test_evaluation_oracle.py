@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.ledger import Ledger
@@ -48,6 +49,7 @@ def apps_of(net: Deployed) -> dict[str, Evaluates]:
     return {name: Evaluates(*data_of(rng, RECORDS, PIXELS)) for name in net.cohort}
 
 
+@pytest.mark.sockets
 async def test_a_record_is_read_bit_by_bit_where_any_model_may_be_evaluated(tmp_path: Path) -> None:
     with removed(ONE_EVALUATION):
         async with Deployed(tmp_path, PEERS) as net:
@@ -66,6 +68,7 @@ async def test_a_record_is_read_bit_by_bit_where_any_model_may_be_evaluated(tmp_
     assert low == brightest  # one record of one peer, every pixel of it
 
 
+@pytest.mark.sockets
 async def test_a_second_model_that_nobody_trains_on_is_evaluated_by_nobody(tmp_path: Path) -> None:
     async with Deployed(tmp_path, PEERS) as net:
         with Mods(net) as mods:
@@ -114,6 +117,7 @@ async def only_one_reports(folder: Path) -> tuple[Summed, Summed]:
             return found, Summed.of(net.addends[net.cohort[VICTIM]], 1)
 
 
+@pytest.mark.sockets
 async def test_the_one_whose_metrics_are_numbers_is_read_where_others_add_zeros(
     tmp_path: Path,
 ) -> None:
@@ -128,6 +132,7 @@ async def test_the_one_whose_metrics_are_numbers_is_read_where_others_add_zeros(
     assert correct == own.means()["correct"]
 
 
+@pytest.mark.sockets
 async def test_the_noise_of_the_others_leaves_nothing_to_read(tmp_path: Path) -> None:
     found, own = await only_one_reports(tmp_path)
     assert (found.counted.contributors, found.counted.reporters) == (PEERS, 1)

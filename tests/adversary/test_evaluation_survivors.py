@@ -17,6 +17,8 @@ from support.deployed import Deployed
 from support.evaluations import Asks, Evaluates, Summed, data_of, refused_by_all
 from support.unchecked import Check, check, removed
 
+pytestmark = pytest.mark.sockets
+
 PEERS, VICTIM, PIXELS = 5, 4, 12
 ALL_BUT_ONE = tuple(range(VICTIM))
 OVER_ITS_TRAINING = check(Ledger, "_agree_to_evaluation", "_check_apart")

@@ -34,6 +34,8 @@ from support.deployed import LONG_S, Deployed, outcome
 from support.forge import round_of, twin
 from support.unchecked import check, removed
 
+pytestmark = pytest.mark.sockets
+
 PEERS = 5  # threshold 3: one may be lost
 LIAR, ANOTHER, VICTIM = 0, 1, 4  # an exchange goes from the lower id to the higher
 OTHERS = (1, 2, 3, 4)

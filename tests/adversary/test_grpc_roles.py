@@ -27,6 +27,8 @@ from support.enrolled import Deployment
 from support.forge import round_of, survivors
 from support.unchecked import check, removed
 
+pytestmark = pytest.mark.sockets
+
 PEERS = 4
 EVERYONE = tuple(range(PEERS))
 TO = 3  # the highest id: every other one calls it

@@ -22,6 +22,8 @@ from support.forge import header, headers_of, round_of, survivors
 from support.unchecked import check, removed
 from support.weakened import CountsAnyNumber, CountsNoFailures, ForgetsSurvivors, WithoutAgreement
 
+pytestmark = pytest.mark.sockets
+
 ISOLATION = check(peer_module, "check_survivors", Reason.ISOLATED_SURVIVOR)
 FLOOR = check(peer_module, "check_survivors", Reason.TOO_FEW_SURVIVORS)
 COUNT = check(PeerRound, "answer", "check_contributors")

@@ -24,6 +24,8 @@ from support.forge import round_of, survivors
 from support.unchecked import Check, check, removed
 from support.weakened import MasksTwice
 
+pytestmark = pytest.mark.sockets
+
 PEERS = 4  # three neighbours each
 TO = 0
 

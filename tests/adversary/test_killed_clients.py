@@ -28,6 +28,8 @@ from support.deployed import LONG_S, Deployed, beginning
 from support.forge import survivors
 from support.unchecked import check, removed
 
+pytestmark = pytest.mark.sockets
+
 PEERS, VICTIM, INPUTS = 5, 2, 12
 EVERYONE = tuple(range(PEERS))
 SECOND = check(BaseRound, "begin", Reason.SECOND_TRAINING)

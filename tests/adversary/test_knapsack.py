@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from flwr.app import Context, Message
 
 from smpcfl.protocol import ticket as ticket_module
@@ -254,6 +255,7 @@ async def asked(net: Deployed, mods: Mods, clip: float) -> tuple[Federation, dic
     return federation, called
 
 
+@pytest.mark.sockets
 async def test_real_peers_follow_no_tiny_clip_and_run_nothing(tmp_path: Path) -> None:
     async with Deployed(tmp_path, PEERS) as net:
         with Mods(net) as mods:
@@ -262,6 +264,7 @@ async def test_real_peers_follow_no_tiny_clip_and_run_nothing(tmp_path: Path) ->
     assert not net.uploads
 
 
+@pytest.mark.sockets
 async def test_the_upload_of_real_peers_as_they_were_gives_numbers_and_signs(
     tmp_path: Path,
 ) -> None:

@@ -41,6 +41,8 @@ from support.forge import round_of
 from support.network import random_addend
 from support.unchecked import check, removed
 
+pytestmark = pytest.mark.sockets
+
 PEERS, VICTIM, INPUTS = 5, 0, 12
 EVERYONE = tuple(range(PEERS))
 ONE_EVALUATION = check(Ledger, "check_evaluation", Reason.SECOND_EVALUATION)

@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from smpcfl.flower.client import mod
 from smpcfl.flower.shared.records import upload_of
@@ -21,6 +22,8 @@ from smpcfl.protocol.ticket import SignedTicket
 from smpcfl.tasks.digits import data
 from support.apps import App, Arrays, Called, Mods, fresh_model, trains_first
 from support.deployed import Deployed
+
+pytestmark = pytest.mark.sockets
 
 PEERS, VICTIM = 5, 2
 PIXELS = data.PIXELS

@@ -19,6 +19,8 @@ from smpcfl.protocol.ticket import Deadlines
 from support.apps import PATIENT, App, Fails, Mods, fresh_model, made_up
 from support.deployed import Deployed
 
+pytestmark = pytest.mark.sockets
+
 PEERS, VICTIM, INPUTS = 5, 2, 12
 # On which tickets the victim's training fails at once: what its uploads must not tell.
 BITS = [True, False, False, True, True, False, True, False]

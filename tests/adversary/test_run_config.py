@@ -21,6 +21,8 @@ from support.apps import RUN, App, Called, Mods, fresh_model, only_configuration
 from support.deployed import Deployed
 from support.deployed_peer import APPS
 
+pytestmark = pytest.mark.sockets
+
 PEERS, VICTIM = 5, 1
 INPUTS = 12
 CONFIG = {"config": ConfigRecord({"lr": 0.5})}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from smpc.v1 import local_pb2 as local_pb
 from smpcfl.net import certificates
@@ -82,24 +83,28 @@ async def all_and_all_but_one(net: Deployed, *, restart: bool = False) -> RingVe
     return first - second
 
 
+@pytest.mark.sockets
 async def test_a_cohort_less_one_gives_that_one_where_nobody_remembers(tmp_path: Path) -> None:
     with removed(TOO_CLOSE):
         async with Deployed(tmp_path, PEERS) as net:
             assert isinstance(await all_and_all_but_one(net), RingVector)
 
 
+@pytest.mark.sockets
 async def test_a_cohort_less_one_is_refused_by_everyone(tmp_path: Path) -> None:
     async with Deployed(tmp_path, PEERS) as net:
         assert await all_and_all_but_one(net) == [Reason.CONFLICTING_SURVIVORS] * PEERS
         assert net.rejected(Reason.CONFLICTING_SURVIVORS) == PEERS
 
 
+@pytest.mark.sockets
 async def test_a_cohort_less_one_is_refused_after_a_restart_too(tmp_path: Path) -> None:
     async with Deployed(tmp_path, PEERS) as net:
         found = await all_and_all_but_one(net, restart=True)
         assert found == [Reason.CONFLICTING_SURVIVORS] * PEERS
 
 
+@pytest.mark.sockets
 async def test_a_ledger_that_is_lost_gives_that_one_after_a_restart(tmp_path: Path) -> None:
     async with Deployed(tmp_path, PEERS) as net:
         repeated = Repeated(net)
@@ -228,6 +233,7 @@ async def with_strangers(net: Deployed) -> list[Any]:
     return [await outcome(net.peer(VICTIM).app.Begin(beginning(signed), timeout=LONG_S))]
 
 
+@pytest.mark.sockets
 async def test_strangers_among_pinned_members_are_refused(tmp_path: Path) -> None:
     async with Deployed(tmp_path, PEERS) as net:
         pinned = replace(net.policy, members=frozenset(net.cohort))
@@ -254,6 +260,7 @@ async def offered_61_times(net: Deployed) -> list[Any]:
     return found
 
 
+@pytest.mark.sockets
 async def test_the_61st_ticket_of_an_hour_is_refused(tmp_path: Path) -> None:
     async with Deployed(tmp_path, PEERS) as net:
         *before, last = await offered_61_times(net)

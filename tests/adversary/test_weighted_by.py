@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 
 from smpcfl.protocol.errors import Reason
@@ -21,6 +22,8 @@ from smpcfl.protocol.trailer import LENGTH, decode
 from support.apps import Arrays, Mods
 from support.deployed import Deployed
 from support.unchecked import check, removed
+
+pytestmark = pytest.mark.sockets
 
 PEERS, VICTIM, INPUTS = 5, 3, 200
 OWN_WEIGHTS = check(Policy, "check", Reason.POLICY_RANGE)

@@ -40,6 +40,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
     return started
 
 
+@pytest.mark.commands
 async def test_no_answer_is_an_error_and_nothing_is_left(
     started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,6 +52,7 @@ async def test_no_answer_is_an_error_and_nothing_is_left(
     assert [process.returncode for process in started.processes] == [-9, -9]
 
 
+@pytest.mark.commands
 async def test_nothing_is_left_of_a_cancelled_call(started: Started, tmp_path: Path) -> None:
     call = asyncio.create_task(Runs(tmp_path, 1).statuses())
     await started.first.wait()
@@ -69,6 +71,7 @@ def answering(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Run
     return Runs(folder, 9)
 
 
+@pytest.mark.commands
 async def test_what_a_run_prints_comes_without_flowers_own_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +82,7 @@ async def test_what_a_run_prints_comes_without_flowers_own_lines(
     assert "".join([text async for text in runs.output("7")]) == "a\nb"
 
 
+@pytest.mark.commands
 async def test_a_superlink_that_is_not_there_is_named_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +93,7 @@ async def test_a_superlink_that_is_not_there_is_named_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.sockets
 def test_the_words_are_flowers_own() -> None:
     from flwr.cli import utils
 

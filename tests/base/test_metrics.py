@@ -218,6 +218,7 @@ def test_undeclared_values_are_refused(metrics: Metrics) -> None:
         Metrics("plain")
 
 
+@pytest.mark.sockets
 def test_serve_and_port_in_use(metrics: Metrics) -> None:
     server, thread = metrics.serve("127.0.0.1", 0)
     try:

@@ -70,6 +70,7 @@ def test_bytes_of_a_peer_grow_with_the_square_of_the_cohort_at_most(parties: Mod
     assert large.sent["unmask"] / small.sent["unmask"] < 1.2 * 47 / 23
 
 
+@pytest.mark.commands
 def test_the_page_has_the_columns_of_the_table_that_is_printed(tmp_path: Path) -> None:
     """Of the script as it is called, with the package and nothing of the tests."""
     done = subprocess.run(

@@ -278,6 +278,7 @@ def test_an_interrupted_suite_leaves_the_file_as_it_was(
     assert (file.read_text() if file.exists() else None) == before
 
 
+@pytest.mark.commands
 def test_ctrl_c_ends_it_without_a_traceback() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "smpcfl", "bench"],
@@ -294,6 +295,7 @@ def test_ctrl_c_ends_it_without_a_traceback() -> None:
     assert (process.returncode, errors) == (130, "")
 
 
+@pytest.mark.commands
 def test_it_needs_neither_torch_nor_flower() -> None:
     """The registry's image has no torch."""
     code = "import sys, smpcfl.bench.suite; print(sorted({'torch', 'flwr', 'mlxtend'} & set(sys.modules)))"

@@ -25,6 +25,7 @@ def _handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_while_a_child_starts_leaves_none(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -62,6 +62,7 @@ async def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     await server.stop(0)
 
 
+@pytest.mark.sockets
 async def test_the_aggregator_sees_roster_round_and_guarantee(
     registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,6 +82,7 @@ async def test_the_aggregator_sees_roster_round_and_guarantee(
     assert "in force: an aggregator and 1 of the 5 peers together learn the sum only" in shown
 
 
+@pytest.mark.sockets
 async def test_before_a_round_the_aggregator_says_so(
     registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +90,7 @@ async def test_before_a_round_the_aggregator_says_so(
     assert capsys.readouterr().out.splitlines()[-2:] == ["no round yet", "no secure round yet"]
 
 
+@pytest.mark.sockets
 async def test_in_normal_there_is_nothing_in_force(
     registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,6 +101,7 @@ async def test_in_normal_there_is_nothing_in_force(
     assert capsys.readouterr().out.splitlines()[-1] == "no secure round yet"
 
 
+@pytest.mark.sockets
 async def test_a_peer_whose_service_is_down_still_sees_the_roster(
     registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +111,7 @@ async def test_a_peer_whose_service_is_down_still_sees_the_roster(
     assert shown.splitlines()[-1] == "the peer here does not run"
 
 
+@pytest.mark.sockets
 async def test_without_a_registry_it_says_which_option_to_give(registry: Registry) -> None:
     registry.address = f"{HOST}:1"
     with pytest.raises(

@@ -20,6 +20,7 @@ def peer(folder: Path) -> Identity:
     return Deployment(folder).identity(Role.PEER, "a")
 
 
+@pytest.mark.sockets
 @pytest.mark.parametrize(
     ("path", "text"), [("node-key", "waiting for the SuperLink"), ("/proc/no/key", "cannot keep")]
 )

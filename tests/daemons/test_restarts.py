@@ -11,6 +11,8 @@ import pytest
 from smpcfl.daemons import supervisor
 from smpcfl.daemons.supervisor import Child
 
+pytestmark = pytest.mark.commands
+
 
 @pytest.mark.parametrize(
     ("stable_s", "pauses"), [(1000.0, [1.0, 2.0, 5.0, 10.0, 10.0]), (-1.0, [1.0, 1.0])]

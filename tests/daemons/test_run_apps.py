@@ -59,6 +59,7 @@ def test_a_folder_that_cannot_be_emptied_is_an_error(tmp_path: Path) -> None:
         prepare(tmp_path / "file")
 
 
+@pytest.mark.commands
 def test_who_reads_it_imports_nothing_of_flower() -> None:
     code = "import sys, smpcfl.daemons.run_apps; sys.exit('flwr' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,6 +15,8 @@ import pytest
 from smpcfl.base.waiting import wait_for
 from smpcfl.daemons.supervisor import Child, children, command_of, descendants
 
+pytestmark = pytest.mark.processes
+
 SERVICE = """
 import asyncio, os, sys
 from pathlib import Path

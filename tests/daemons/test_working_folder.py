@@ -11,6 +11,8 @@ import pytest
 from smpcfl.daemons import supervisor
 from smpcfl.daemons.supervisor import Child
 
+pytestmark = pytest.mark.commands
+
 
 async def test_it_is_the_given_folder_and_nothing_is_imported_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -23,6 +23,8 @@ from .live import REQUESTS, UNLIMITED
 from .mutate import mutant
 from .onslaught import of_corpus
 
+pytestmark = pytest.mark.sockets
+
 COUNT = min(TOTAL // 100, 5000)  # each takes a millisecond
 DECLARED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.DEADLINE_EXCEEDED)
 

@@ -31,6 +31,7 @@ def _with_what_was_found(targets: list[Target]) -> list[Target]:
     ]
 
 
+@pytest.mark.sockets
 @pytest.mark.timeout(900)  # with FUZZ=1000000, on a slow machine
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of numpy, about types that it read
 async def test_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,7 @@ def test_ctrl_c_ends_all(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("smpcfl-*"))
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize(
     ("arguments", "environment", "text"),
     [
@@ -128,6 +129,7 @@ def test_wrong_usage_is_said_clearly(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("service", ["registry", "peer", "aggregator"])
 def test_an_address_of_another_machine_is_not_a_port_in_use(tmp_path: Path, service: str) -> None:
     result = smpcfl(service, "--state", str(tmp_path), "--host", "203.0.113.9")
@@ -139,6 +141,7 @@ def test_an_address_of_another_machine_is_not_a_port_in_use(tmp_path: Path, serv
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize(
     ("service", "folder", "text"),
     [
@@ -167,6 +170,7 @@ def test_a_folder_that_does_not_do_is_named_with_its_option(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.commands
 def test_port_in_use_names_the_option(tmp_path: Path) -> None:
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -178,6 +182,7 @@ def test_port_in_use_names_the_option(tmp_path: Path) -> None:
     assert "--metrics-port or SMPCFL_METRICS_PORT" in result.stderr
 
 
+@pytest.mark.sockets
 def test_a_registry_that_is_not_there_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

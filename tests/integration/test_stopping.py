@@ -12,6 +12,8 @@ import pytest
 
 from smpcfl.cli.stack import LOOPBACK, free_ports
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.mark.parametrize("service", ["peer", "aggregator"])
 def test_a_service_that_waits_for_the_registry_stops_at_once(tmp_path: Path, service: str) -> None:

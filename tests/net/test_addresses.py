@@ -20,6 +20,7 @@ def unreachable(towards: tuple[str, int]) -> str:
     raise OSError("Network is unreachable")
 
 
+@pytest.mark.sockets
 def test_it_is_the_address_of_the_way_there() -> None:
     assert own_address("127.0.0.1:9200") == "127.0.0.1"
 

@@ -19,6 +19,8 @@ from smpcfl.net.certificates import Role
 from smpcfl.net.dial import NoAddress, PeerChannels
 from support.enrolled import Deployment
 
+pytestmark = pytest.mark.sockets
+
 NOBODY = ["127.0.0.1:1", "127.0.0.1:2"]
 
 

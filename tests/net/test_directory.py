@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from smpc.v1 import registry_pb2 as pb
 from smpcfl.base.state import State
 from smpcfl.net.directory import Directory
 from smpcfl.registry.authority import Authority
+
+pytestmark = pytest.mark.sockets
 
 
 def roster(version: int, *peers: str) -> pb.Roster:

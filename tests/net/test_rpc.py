@@ -12,6 +12,8 @@ from smpcfl.net import rpc
 from smpcfl.registry.targets import serve_targets
 from support.enrolled import Deployment
 
+pytestmark = pytest.mark.sockets
+
 
 async def test_grpc_tells_a_taken_port_from_an_address_of_another_machine(tmp_path: Path) -> None:
     credentials = Deployment(tmp_path).authority.own_identity([]).server_credentials()

@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 
 from smpcfl.base.state import State
 from smpcfl.net import certificates
 from smpcfl.net.certificates import Identity, Role
 from support.enrolled import Deployment
+
+pytestmark = pytest.mark.commands
 
 CALL_S = 10.0
 

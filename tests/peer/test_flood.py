@@ -19,6 +19,8 @@ from smpcfl.protocol.ticket import ADDITIVE, SEEDED, Deadlines, SignedTicket
 from support.deployed import Deployed
 from support.deployed_peer import DeployedPeer
 
+pytestmark = pytest.mark.processes
+
 ALLOWANCE = Allowance()
 # So late that none passes by itself, however busy the machine: the clock skips what nobody waits for.
 DEADLINES = Deadlines(500_000, 1_000_000, 3_000_000, 3_100_000, 3_200_000, 3_300_000)

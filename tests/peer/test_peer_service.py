@@ -15,6 +15,8 @@ from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.ticket import ADDITIVE, Deadlines, SignedTicket
 from support.deployed import LONG_S, Deployed, outcome
 
+pytestmark = pytest.mark.sockets
+
 SOON = Deadlines(100, 200, 400, 500, 600, 700)
 
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from smpcfl.reports import html
+from smpcfl.reports import comparison, html
 from smpcfl.reports.record import RoundRecord
 from support.reported import COMPLETE, VOID, three_modes
 

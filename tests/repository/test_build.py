@@ -22,7 +22,10 @@ PYTHON = """#!/bin/sh
 done
 """
 
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+pytestmark = [
+    pytest.mark.commands,
+    pytest.mark.skipif(shutil.which("make") is None, reason="no make"),
+]
 
 
 def installed(folder: Path, **environment: str) -> list[str]:

@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = {"registry", "aggregator", "peer"}
 
 
-pytestmark = pytest.mark.skipif(shutil.which("docker") is None, reason="no docker command")
+pytestmark = [
+    pytest.mark.commands,
+    pytest.mark.skipif(shutil.which("docker") is None, reason="no docker command"),
+]
 
 
 def services(*files: str, **environment: str) -> dict[str, Any]:

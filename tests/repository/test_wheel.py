@@ -54,6 +54,7 @@ def smpcfl(
     )
 
 
+@pytest.mark.processes
 def test_the_wheel_has_all_that_its_commands_need(installed: Path, tmp_path: Path) -> None:
     done = smpcfl(installed, tmp_path, "--help")
     assert done.returncode == 0, done.stderr

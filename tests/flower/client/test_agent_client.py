@@ -69,6 +69,7 @@ def begin(client: AgentClient) -> pb.BeginReply:
     return client.begin(messages_pb2.SignedTicket(signature=b"s"), b"m", b"c", 9)
 
 
+@pytest.mark.sockets
 def test_a_round_is_begun_with_what_the_app_was_given(agent: Agent) -> None:
     with AgentClient() as client:
         assert begin(client).floor_ms == 5
@@ -77,6 +78,7 @@ def test_a_round_is_begun_with_what_the_app_was_given(agent: Agent) -> None:
     assert (request.content_digest, request.flower_run) == (b"c", 9)
 
 
+@pytest.mark.sockets
 def test_the_masks_of_a_seeded_round_are_keys(agent: Agent) -> None:
     agent.masks = [pb.MasksChunk(meta=META, self_key=KEY, plus=[b"p" * 32], minus=[])]
     with AgentClient() as client:
@@ -88,6 +90,7 @@ def test_the_masks_of_a_seeded_round_are_keys(agent: Agent) -> None:
     assert request.failure == "it diverged"
 
 
+@pytest.mark.sockets
 def test_the_masks_of_an_additive_round_come_in_pieces(agent: Agent) -> None:
     agent.masks = [pb.MasksChunk(meta=META, vector=b"ab"), pb.MasksChunk(vector=b"cd")]
     with AgentClient() as client:
@@ -96,6 +99,7 @@ def test_the_masks_of_an_additive_round_come_in_pieces(agent: Agent) -> None:
     assert meta == META.SerializeToString()
 
 
+@pytest.mark.sockets
 def test_an_upload_is_frozen_in_pieces_and_comes_back_whole(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +110,7 @@ def test_an_upload_is_frozen_in_pieces_and_comes_back_whole(
     assert [chunk.vector for chunk in agent.asked] == [b"ab", b"cd", b"e"]
 
 
+@pytest.mark.sockets
 def test_a_refusal_keeps_the_agents_reason_and_its_very_text(agent: Agent) -> None:
     """The aggregator reads how long to wait from it."""
     agent.refusal = ("too_many_tickets", "too_many_tickets: again in 5 s; expected <= 1")
@@ -115,6 +120,7 @@ def test_a_refusal_keeps_the_agents_reason_and_its_very_text(agent: Agent) -> No
     assert str(error.value) == "too_many_tickets: again in 5 s; expected <= 1"
 
 
+@pytest.mark.sockets
 def test_what_grpc_says_of_a_failure_stays_in_the_peers_own_log(
     agent: Agent, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -125,6 +131,7 @@ def test_what_grpc_says_of_a_failure_stays_in_the_peers_own_log(
     assert "4194305 bytes" in caplog.text
 
 
+@pytest.mark.sockets
 def test_an_app_that_fails_is_not_blamed_on_the_agent(agent: Agent) -> None:
     with pytest.raises(ZeroDivisionError), AgentClient():
         raise ZeroDivisionError

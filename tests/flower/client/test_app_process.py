@@ -71,6 +71,7 @@ def test_plain_flower_is_left_alone() -> None:
     assert ran == ["config"]
 
 
+@pytest.mark.commands
 def test_flower_finds_our_process_by_the_name_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

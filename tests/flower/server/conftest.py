@@ -33,5 +33,9 @@ def make_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePeers:
         monkeypatch.setattr(TaskIdentity, name, 1)
     monkeypatch.setattr(replies, "_LOOK_S", 0.01)
     monkeypatch.setattr(progress, "_started", set())
-    monkeypatch.setattr(logging.getLogger("smpcfl"), "handlers", [])
     return make
+
+
+@pytest.fixture(autouse=True)
+def _forwards_no_log_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("smpcfl"), "handlers", [])

@@ -33,6 +33,7 @@ def test_a_clock_that_stands_or_goes_back_gives_the_next_number(
     assert [next_serial(path) for _ in range(3)] == [5_000_001, 5_000_002, 5_000_003]
 
 
+@pytest.mark.sockets
 def test_a_full_disk_voids_no_round_for_want_of_a_serial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

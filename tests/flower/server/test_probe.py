@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from smpc.v1 import registry_pb2 as pb
 from smpcfl.base.state import State
 from smpcfl.flower.server import probe
 from smpcfl.net import certificates
 from support.deployed import Deployed
 from support.deployed_peer import NOWHERE
+
+pytestmark = pytest.mark.sockets
 
 
 def keep_roster(state: Path, net: Deployed, revoked: str = "", **addresses: str) -> None:

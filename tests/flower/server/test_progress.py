@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,7 +127,6 @@ class Aggregator:
 def aggregator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Aggregator:
     monkeypatch.setattr(progress, "_started", set())
     monkeypatch.setattr(strategy_module, "SecureGrid", Scripted)
-    monkeypatch.setattr(logging.getLogger("smpcfl"), "handlers", [])
     for name in ("_run_id", "_node_id", "_task_id"):  # else Flower makes no messages
         monkeypatch.setattr(TaskIdentity, name, 1)
     return Aggregator(tmp_path, monkeypatch)

@@ -65,7 +65,6 @@ def state(tmp_path: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatc
     State(folder).ca.write_bytes(certificates.pem(deployment.ca))
     monkeypatch.setenv(STATE_VARIABLE, str(folder))
     monkeypatch.setenv(REGISTRY_VARIABLE, "registry.example:1")
-    monkeypatch.setattr(logging.getLogger("smpcfl"), "handlers", [])
     return folder
 
 
@@ -76,6 +75,7 @@ def rounds(state: Path) -> Iterator[Rounds]:
     service.server.stop(None).wait()
 
 
+@pytest.mark.sockets
 def test_it_has_the_services_identity_and_ledger(state: Path) -> None:
     server = Server.load(SEEDED, "1")
     assert server.own is not None
@@ -85,6 +85,7 @@ def test_it_has_the_services_identity_and_ledger(state: Path) -> None:
     assert Server.load(SEEDED, "1").run != server.run, "each run has a number of its own"
 
 
+@pytest.mark.sockets
 def test_in_normal_no_certificate_is_needed(state: Path) -> None:
     State(state).certificate.unlink()
     assert Server.load(NORMAL, "1").own is None
@@ -105,6 +106,7 @@ def test_without_the_service_it_says_how_to_start_it(
     )
 
 
+@pytest.mark.sockets
 def test_what_it_logs_refuses_and_begins_reaches_the_service(rounds: Rounds) -> None:
     server = Server.load(SEEDED, "1")
     rounds.events.clear()
@@ -119,6 +121,7 @@ def test_what_it_logs_refuses_and_begins_reaches_the_service(rounds: Rounds) -> 
     assert (line.line.level, line.line.text) == (logging.WARNING, "half a character: ?")
 
 
+@pytest.mark.sockets
 def test_a_line_is_forwarded_once_however_often_a_strategy_starts(rounds: Rounds) -> None:
     for _ in range(3):
         Server.load(SEEDED, "1")
@@ -127,6 +130,7 @@ def test_a_line_is_forwarded_once_however_often_a_strategy_starts(rounds: Rounds
     assert [event.line.text for event in rounds.events] == ["once"]
 
 
+@pytest.mark.sockets
 def test_a_service_that_is_down_costs_its_news_and_nothing_else(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +138,7 @@ def test_a_service_that_is_down_costs_its_news_and_nothing_else(
     assert "the aggregator's service does not take events" in capsys.readouterr().out
 
 
+@pytest.mark.sockets
 def test_peers_are_probed_with_the_certificate_that_was_renewed(
     state: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,7 @@ def test_a_wrong_mnist_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert path in str(caught.value)
 
 
+@pytest.mark.commands
 def test_a_client_process_imports_no_more_than_it_needs() -> None:
     """One is started for each message; each of these modules costs it about a second."""
     program = """
