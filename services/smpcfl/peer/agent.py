@@ -9,10 +9,8 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, TypeVar
 
-from ..base.files import read_number, write_private
 from ..base.metrics import Metrics
 from ..base.waiting import wait_for
 from ..net import wire
@@ -31,6 +29,7 @@ from ..protocol.policy import Policy
 from ..protocol.signing import Keyring
 from ..protocol.ticket import ADDITIVE, SignedTicket
 from .floors import Floors
+from .serial_store import SerialStore
 
 log = logging.getLogger("smpcfl.peer")
 SPREAD_S = 0.5
@@ -45,18 +44,6 @@ class CallFailed(Exception):
     def __init__(self, text: str, reason: Reason | None = None) -> None:
         super().__init__(text)
         self.reason = reason
-
-
-class SerialStore:
-    """The highest serial ever accepted, on disk before anything is signed for it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.highest = read_number(path)
-
-    def accept(self, serial: int) -> None:
-        write_private(self._path, str(serial).encode())
-        self.highest = serial
 
 
 class PeerAgent:
