@@ -27,7 +27,7 @@ from ..protocol.peer_round import PeerRound
 from ..protocol.phases import Phase
 from ..protocol.policy import Policy
 from ..protocol.signing import Keyring
-from ..protocol.ticket import ADDITIVE, SignedTicket
+from ..protocol.ticket import ADDITIVE, SEEDED, SignedTicket
 from .floors import Floors
 from .serial_store import SerialStore
 
@@ -157,7 +157,7 @@ class PeerAgent:
     def seeded(self, ticket_digest: bytes) -> PeerRound:
         found = self.round_of(ticket_digest)
         if not isinstance(found, PeerRound):
-            raise RemoteError(Reason.POLICY_MODE, expected="seeded", found=found.ticket.mode)
+            raise RemoteError(Reason.POLICY_MODE, expected=SEEDED, found=found.ticket.mode)
         return found
 
     def now(self) -> float:
