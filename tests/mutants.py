@@ -38,7 +38,9 @@ ANSWERS = "tests/vectors"
 # Where a file's own tests are not called as it is.
 OWN = {
     "admission.py": "test_ticket.py",
+    "announcement.py": "test_messages.py",
     "base_round.py": "test_exchange.py",
+    "fields.py": "test_messages.py",
     "peer_round.py": "test_exchange.py",
     "policy.py": "test_ticket.py",
 }
