@@ -37,7 +37,9 @@ FAST = "not processes and not containers"
 ANSWERS = "tests/vectors"
 # Where a file's own tests are not called as it is.
 OWN = {
+    "announcement.py": "test_messages.py",
     "base_round.py": "test_exchange.py",
+    "fields.py": "test_messages.py",
     "peer_round.py": "test_exchange.py",
 }
 # For what the known answers and a file's own tests leave, in this order.

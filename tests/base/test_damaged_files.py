@@ -16,7 +16,7 @@ from smpcfl.base.state import State
 from smpcfl.flower.server.next_serial import next_serial
 from smpcfl.net import certificates
 from smpcfl.net.certificates import IdentityError, Role
-from smpcfl.peer.agent import SerialStore
+from smpcfl.peer.serial_store import SerialStore
 from smpcfl.protocol.errors import LocalError
 from smpcfl.registry.roster import Roster
 from smpcfl.runs import current_run

@@ -31,7 +31,7 @@ from smpcfl.net import certificates, wire
 from smpcfl.net.certificates import Identity, Role
 from smpcfl.net.directory import Directory
 from smpcfl.net.node_proof import node_key_bytes
-from smpcfl.peer.agent import SerialStore
+from smpcfl.peer.serial_store import SerialStore
 from smpcfl.protocol.errors import RemoteError
 from smpcfl.protocol.signing import AGGREGATOR, signer
 from smpcfl.registry.claims import Claims

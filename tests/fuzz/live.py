@@ -23,9 +23,10 @@ from smpcfl.net import wire
 from smpcfl.net.callers import Allowance, Callers
 from smpcfl.net.certificates import Role, tls_name
 from smpcfl.net.kinds import KINDS
-from smpcfl.peer.agent import CallFailed, PeerAgent, Round, SerialStore
+from smpcfl.peer.agent import CallFailed, PeerAgent, Round
 from smpcfl.peer.agent_service import AgentService
 from smpcfl.peer.peer_service import PeerService
+from smpcfl.peer.serial_store import SerialStore
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.errors import Reason

@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from smpcfl.base.metrics import Metrics
 from smpcfl.base.state import State
-from smpcfl.peer.agent import CallFailed, PeerAgent, SerialStore
+from smpcfl.peer.agent import CallFailed, PeerAgent
+from smpcfl.peer.serial_store import SerialStore
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.messages import Call, PeerMessage

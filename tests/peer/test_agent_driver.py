@@ -13,7 +13,8 @@ import pytest
 
 from smpcfl.base.metrics import Metrics
 from smpcfl.base.state import State
-from smpcfl.peer.agent import PeerAgent, SerialStore
+from smpcfl.peer.agent import PeerAgent
+from smpcfl.peer.serial_store import SerialStore
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.peer_round import PeerRound

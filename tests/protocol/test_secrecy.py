@@ -14,9 +14,10 @@ import pytest
 from smpcfl.base.metrics import Metrics
 from smpcfl.base.state import State
 from smpcfl.net.certificates import Members, Role
-from smpcfl.peer.agent import PeerAgent, SerialStore
+from smpcfl.peer.agent import PeerAgent
 from smpcfl.peer.agent_service import AgentService
 from smpcfl.peer.peer_service import PeerService
+from smpcfl.peer.serial_store import SerialStore
 from smpcfl.protocol.errors import RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.ledger import Ledger

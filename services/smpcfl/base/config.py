@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..protocol.errors import LocalError
-from ..protocol.ticket import MODES
+from ..protocol.ticket import MODES, SEEDED
 from . import node_config
 
 PREFIX = "SMPCFL_"
@@ -66,7 +66,7 @@ def _option(default: Any, text: str, *, services: str = "rpa") -> Any:
 class Settings:
     """All settings; which service (r, p, a) takes which stands in the metadata."""
 
-    mode: str = _option("seeded", f"what this deployment runs: {', '.join(MODES)}")
+    mode: str = _option(SEEDED, f"what this deployment runs: {', '.join(MODES)}")
     state: Path = _option(Path("/var/lib/smpcfl"), "folder of keys, certificates and state")
     join: Path = _option(Path("/run/smpcfl/join"), "folder with ca.pem and token, to enrol")
     host: str = _option("0.0.0.0", "address to listen on")

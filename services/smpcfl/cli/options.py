@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import __version__
 from ..base import config
-from ..protocol.ticket import MODES
+from ..protocol.ticket import ADDITIVE, MODES, NORMAL, SEEDED
 
 SERVICES = {
     "registry": "small CA, roster of peers, list of targets for Prometheus",
@@ -93,7 +93,7 @@ def _add_runs(commands: Any) -> None:
 
 
 def _add_local(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mode", choices=MODES, default="seeded", help="[default seeded]")
+    parser.add_argument("--mode", choices=MODES, default=SEEDED, help="[default seeded]")
     _add_common(parser)
 
 
@@ -101,7 +101,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--modes",
         type=_modes,
-        default=("normal", "additive", "seeded"),
+        default=(NORMAL, ADDITIVE, SEEDED),
         metavar="M,M",
         help="[default normal,additive,seeded]",
     )

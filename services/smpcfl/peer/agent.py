@@ -9,10 +9,8 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, TypeVar
 
-from ..base.files import read_number, write_private
 from ..base.metrics import Metrics
 from ..base.waiting import wait_for
 from ..net import wire
@@ -29,8 +27,9 @@ from ..protocol.peer_round import PeerRound
 from ..protocol.phases import Phase
 from ..protocol.policy import Policy
 from ..protocol.signing import Keyring
-from ..protocol.ticket import ADDITIVE, SignedTicket
+from ..protocol.ticket import ADDITIVE, SEEDED, SignedTicket
 from .floors import Floors
+from .serial_store import SerialStore
 
 log = logging.getLogger("smpcfl.peer")
 SPREAD_S = 0.5
@@ -45,18 +44,6 @@ class CallFailed(Exception):
     def __init__(self, text: str, reason: Reason | None = None) -> None:
         super().__init__(text)
         self.reason = reason
-
-
-class SerialStore:
-    """The highest serial ever accepted, on disk before anything is signed for it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.highest = read_number(path)
-
-    def accept(self, serial: int) -> None:
-        write_private(self._path, str(serial).encode())
-        self.highest = serial
 
 
 class PeerAgent:
@@ -170,7 +157,7 @@ class PeerAgent:
     def seeded(self, ticket_digest: bytes) -> PeerRound:
         found = self.round_of(ticket_digest)
         if not isinstance(found, PeerRound):
-            raise RemoteError(Reason.POLICY_MODE, expected="seeded", found=found.ticket.mode)
+            raise RemoteError(Reason.POLICY_MODE, expected=SEEDED, found=found.ticket.mode)
         return found
 
     def now(self) -> float:

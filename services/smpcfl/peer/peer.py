@@ -18,11 +18,12 @@ from ..net.callers import Callers
 from ..net.certificates import Identity
 from ..net.directory import Directory
 from ..protocol.policy import Policy
-from .agent import PeerAgent, SerialStore
+from .agent import PeerAgent
 from .agent_service import AgentService
 from .floors import Floors
 from .peer_link import PeerLink
 from .peer_service import PeerService
+from .serial_store import SerialStore
 
 
 class Peer:

@@ -1,4 +1,4 @@
-"""The ticket: the aggregator's signed announcement of a round, and a peer's own policy towards it."""
+"""The ticket: the aggregator's signed announcement of a round."""
 
 from __future__ import annotations
 

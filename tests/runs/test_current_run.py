@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from smpcfl.aggregator import current_run
-from smpcfl.aggregator.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from smpcfl.base.state import State
 from smpcfl.protocol.errors import LocalError
+from smpcfl.runs import current_run
+from smpcfl.runs.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from support.fake_runs import FakeRuns
 
 TRAINING = CurrentRun("/app", {"num-rounds": 3}, run=7, mode="seeded")
