@@ -76,9 +76,7 @@ class FlowerPeers(Grid):
         self.probed: list[list[str]] = []
         self.asked: list[Message] = []  # the train messages
         self.asked_rounds: list[int] = []  # `server-round` in their configuration, once a try
-        self.reported: list[
-            local_pb2.RunEvent
-        ] = []  # by the ServerApp, to the aggregator's service
+        self.reported: list[local_pb2.RunEvent] = []  # by the ServerApp, to its service
         self._certificates: dict[str, bytes] = {}
         self._replies: dict[str, Message] = {}
         self._run = Run.create_empty(1)
