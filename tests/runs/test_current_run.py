@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from smpcfl.base.state import State
-from smpcfl.protocol.errors import LocalError
 from smpcfl.runs import current_run
-from smpcfl.runs.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
-from support.fake_runs import FakeRuns
+from smpcfl.runs.current_run import COMPLETED, FAILED, CurrentRun
 
 TRAINING = CurrentRun("/app", {"num-rounds": 3}, run=7, mode="seeded")
 
@@ -20,35 +18,6 @@ TRAINING = CurrentRun("/app", {"num-rounds": 3}, run=7, mode="seeded")
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return State(tmp_path).current_run
-
-
-async def test_a_submitted_run_knows_the_flower_run_that_carries_it(path: Path) -> None:
-    assert current_run.load(path) is None
-    submitted = await current_run.submit(FakeRuns(), path, replace(TRAINING, ended=FAILED))
-    assert submitted == replace(TRAINING, flower_run="100") == current_run.load(path)
-    assert current_run.carried(State(path.parent).runs) == {7: ["100"]}
-
-
-async def test_a_run_is_kept_before_flower_is_asked(path: Path) -> None:
-    class Down(FakeRuns):
-        async def start(self, *_: object) -> str:
-            raise LocalError("no SuperLink")
-
-    with pytest.raises(LocalError):
-        await current_run.submit(Down(), path, TRAINING)
-    assert current_run.load(path) == TRAINING
-
-
-async def test_a_run_stopped_while_it_was_submitted_stays_stopped(path: Path) -> None:
-    class Slow(FakeRuns):
-        async def start(self, *given: object) -> str:
-            assert current_run.end(path, TRAINING, STOPPED)
-            return await super().start(*given)  # type: ignore[arg-type]
-
-    runs = Slow()
-    assert (await current_run.submit(runs, path, TRAINING)).ended == STOPPED
-    assert runs.log[-1] == ("stop", "100")
-    assert current_run.carried(State(path.parent).runs) == {}
 
 
 def test_a_run_ends_once_and_only_as_it_stands(path: Path) -> None:
