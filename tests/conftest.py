@@ -40,7 +40,9 @@ _used: dict[str, str] = {}
 
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:
-    if event not in ALLOWED_BY:
+    if event not in ALLOWED_BY or arguments[1:] == (
+        ("::1", 0),
+    ):  # urllib3 asks so for IPv6 on import
         return
     if event != "subprocess.Popen" or Path(os.fsdecode(arguments[0])).name not in TOOLS:
         _used.setdefault(event, " ".join([event, *map(str, arguments[1:2])]))  # no environment
