@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from .ticket import MODES, Ticket
 
-LIMIT_OF_ADDITIVE = "; one that picks cohorts learns more"
-
 
 def withstands(ticket: Ticket) -> int:
     """The most peers that, together with a lying aggregator, learn the sum only.
@@ -26,10 +24,10 @@ def most_colluders(peers: int, threshold: int, min_survivors: int) -> int:
 
 def guarantee(colluders: int, peers: int, mode: str) -> str:
     """`withstands` in words, for a round of this mode."""
+    who = f"that colludes with none of the {peers} peers learns"
+    if colluders:
+        who = f"and {colluders} of the {peers} peers together learn"
+    if MODES[mode].recovers:
+        return f"an aggregator {who} the sum only"
     # Where nobody agrees on survivors, nothing binds the sums over one model (docs/protocol.md, section 12).
-    curious, limit = ("n", "") if MODES[mode].recovers else (" curious", LIMIT_OF_ADDITIVE)
-    if not colluders:
-        found = f"a{curious} aggregator that colludes with none of the {peers} peers learns the sum only"
-    else:
-        found = f"a{curious} aggregator and {colluders} of the {peers} peers together learn the sum only"
-    return found + limit
+    return f"a curious aggregator {who} the sum only; one that picks cohorts learns more"

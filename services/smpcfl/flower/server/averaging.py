@@ -100,9 +100,8 @@ def _aggregated(
     if isinstance(getattr(trial, "strategy", None), Strategy):
         # The one inside has a trial of its own.
         trial.strategy = FedAvg(weighted_by_key=weighted_by(layer))
-    for (
-        function
-    ) in _FUNCTIONS:  # tried out by themselves, and may know the app's records, which we do not
+    # They are tried out by themselves, and may know the app's records, which we do not.
+    for function in _FUNCTIONS:
         if hasattr(trial, function):
             setattr(trial, function, lambda records, key: MetricRecord())
     arrays = ArrayRecord({"model": Array(np.zeros((3, 4), np.float32))})

@@ -49,10 +49,8 @@ class SecureStrategy(Strategy):
 
     def __getattr__(self, name: str) -> Any:
         """What the wrapped strategy has beside Flower's own methods, such as `set_save_path`."""
-        if name.startswith("_") or name in (
-            "inner",
-            "strategy",
-        ):  # `strategy`: who wraps another one
+        # `inner` is not there while this is copied; a strategy that has a `strategy` is one around another.
+        if name.startswith("_") or name in ("inner", "strategy"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.inner, name)
 
