@@ -37,8 +37,9 @@ def with_metrics(metrics: MetricNames, **changes: Any) -> Ticket:
         with_metrics(NAMED, task=EVALUATE, body=0),
         with_metrics(MetricNames(tuple((f"m{i:02}", 0) for i in range(MOST_NUMBERS)))),
         with_metrics(NAMED, weighted_by="images"),
+        with_metrics(NAMED, arrays=("lora_a", "lora_ü")),
     ],
-    ids=["none", "named", "open", "evaluation", "64 names", "weighted by another"],
+    ids=["none", "named", "open", "evaluation", "64 names", "weighted by another", "a part"],
 )
 def test_what_a_ticket_asks_for_arrives_as_it_was_signed(ticket: Ticket) -> None:
     found = over_the_wire(ticket).ticket
@@ -58,8 +59,9 @@ def test_any_other_task_weight_or_metric_is_under_another_signature() -> None:
         replace(one, weighted_by="images"),
         replace(one, metrics=MetricNames((("accuracy", 0), ("f1", 3), ("verlässlich", 0)))),
         replace(one, metrics=MetricNames((("accuracy", 0), ("f1", 4)))),
+        replace(one, arrays=("lora_a",)),
     ]
-    assert len({ticket.digest for ticket in (one, *others)}) == 5
+    assert len({ticket.digest for ticket in (one, *others)}) == 6
 
 
 def changed(change: str) -> pb.SignedTicket:
@@ -81,6 +83,10 @@ def changed(change: str) -> pb.SignedTicket:
         ticket.metrics.named.extend(pb.Metric(name=f"x{i}") for i in range(62))
     elif change == "ten thousand names":
         ticket.metrics.named.extend([pb.Metric()] * 10**4)
+    elif change == "an array twice":
+        ticket.arrays.extend(["lora_a", "lora_a"])
+    elif change == "ten thousand arrays":
+        ticket.arrays.extend(f"a{i:05}" for i in range(10**4))
     elif change == "an evaluation with a model":
         ticket.task = EVALUATE
     return message
@@ -96,6 +102,8 @@ def changed(change: str) -> pb.SignedTicket:
         "a name twice",
         "65 names",
         "ten thousand names",
+        "an array twice",
+        "ten thousand arrays",
         "an evaluation with a model",
     ],
 )

@@ -46,6 +46,7 @@ CONFIGURATIONS = [
     {"weight_cap": 101},
     {"width": 32},
     {"weighted_by": "batches"},
+    {"arrays": ("head",)},
 ]
 
 

@@ -77,6 +77,11 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("config_digest", bytes(33)),
     ("task", "query"),
     ("task", EVALUATE),  # with a model's entries in its vector
+    ("arrays", ("b", "a")),
+    ("arrays", ("a", "a")),
+    ("arrays", ("",)),
+    ("arrays", ("a" * 257,)),
+    ("arrays", tuple(f"a{i:04}" for i in range(4097))),
     ("weighted_by", ""),
     ("weighted_by", "n" * 65),
     ("metrics", MetricNames((("loss", 0),))),  # and no room for it
@@ -108,6 +113,8 @@ def test_every_field_is_tried() -> None:
         ("clip", 1e-300),
         ("cohort", (*peer_ids(7), "q" * 64)),
         ("cohort", peer_ids(1024)),
+        ("arrays", ("a" * 256,)),
+        ("arrays", tuple(f"a{i:04}" for i in range(4096))),
     ],
 )
 def test_the_edges_of_the_range_are_good(name: str, value: Any) -> None:
@@ -155,6 +162,7 @@ def test_the_digest_binds_every_field(name: str) -> None:
         "task": EVALUATE,
         "weighted_by": "batches",
         "metrics": MetricNames((("loss", 0),)),
+        "arrays": ("lora_a",),
         "min_survivors": 7,
         "deadlines": Deadlines(exchange=20_001),
         "model_digest": b"\x01" * 32,

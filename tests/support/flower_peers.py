@@ -51,8 +51,8 @@ class FlowerPeers(Grid):
 
     `lost[peer]` is the phase (of `Network`) at which the peer vanishes from the next round; `altered[peer]`
     changes its reply on the way. Training adds `steps[peer]` to each float, on `examples[peer]` examples, and
-    fails on the `failing`. Apps report `METRICS`, or `metrics[peer]`. A message without a ticket is answered
-    as plain Flower does.
+    fails on the `failing`. Apps reply with the arrays named in `part` alone, if it names any. Apps report
+    `METRICS`, or `metrics[peer]`. A message without a ticket is answered as plain Flower does.
     """
 
     def __init__(self, count: int, folder: Path) -> None:
@@ -65,6 +65,7 @@ class FlowerPeers(Grid):
         self.steps: dict[str, float] = {}
         self.examples: dict[str, int] = {}
         self.failing: set[str] = set()
+        self.part: set[str] = set()
         self.metrics: dict[str, Any] = {}
         self.weighted_by = "num-examples"
         self.deny: set[str] = set()  # they do not say who they are
@@ -247,7 +248,11 @@ class FlowerPeers(Grid):
 
     def _trained(self, peer: str, given: Arrays) -> Arrays:
         step = self.steps.get(peer, 0.0)
-        return {k: a + a.dtype.type(step) if a.dtype.kind == "f" else a for k, a in given.items()}
+        return {
+            k: a + a.dtype.type(step) if a.dtype.kind == "f" else a
+            for k, a in given.items()
+            if not self.part or k in self.part
+        }
 
     # -- agree and unmask -----------------------------------------------------------------------
 

@@ -111,6 +111,11 @@ def three() -> SignedTicket:
     )
 
 
+def part() -> SignedTicket:
+    """The ticket of a round that trains three arrays of a model."""
+    return five(arrays=("a/weight", "lora_a", "lora_ü"))
+
+
 def evaluation(metrics: MetricNames = METRICS) -> SignedTicket:
     """The ticket of an evaluation by the same five of the same model."""
     return five(

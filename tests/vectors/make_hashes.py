@@ -27,6 +27,7 @@ from vectors.given import (
     arrays_json,
     five,
     model,
+    part,
     some,
 )
 
@@ -107,15 +108,11 @@ def digests() -> Json:
             {"digest": config_digest(CONTENT, APP).hex()},
         )
     )
-    ticket = five().ticket
-    vectors.append(
-        case(
-            "configuration",
-            "of the ticket of five peers",
-            {"ticket": "five peers"},
-            {"digest": configuration(ticket).hex()},
+    for name, signed in {"five peers": five(), "a part of the model": part()}.items():
+        digest = configuration(signed.ticket).hex()
+        vectors.append(
+            case("configuration", f"of the ticket: {name}", {"ticket": name}, {"digest": digest})
         )
-    )
     return topic("Digests of a model and of all else that a ClientApp sees.", "5", vectors)
 
 

@@ -23,6 +23,7 @@ from vectors.given import (
     five,
     key,
     message_json,
+    part,
     scalar,
     signer_of,
     some,
@@ -128,6 +129,7 @@ def ticket() -> Json:
             metrics=MetricNames((("a list", 62), ("loss", 0), ("verlässlich", 0))),
             wide=2 + 128 + 8,
         ),
+        "a part of the model": part(),
         "names that are not ASCII": five(cohort=("alpha", "zulu", "zürich"), threshold=2),
     }
     vectors = [_ticket(name, signed) for name, signed in tickets.items()]
@@ -165,6 +167,16 @@ def ticket() -> Json:
         "an evaluation with a model in its vector": {"task": "evaluate"},
         "an evaluation with floats": {"task": "evaluate", "wide": 12},
         "an evaluation with integers": {"task": "evaluate", "body": 0},
+        "arrays out of order": {"arrays": ["lora_b", "lora_a"]},
+        "an array twice": {"arrays": ["lora_a", "lora_a"]},
+        "an array without a name": {"arrays": [""]},
+        "an array's name of 257 characters": {"arrays": ["a" * 257]},
+        "an evaluation of arrays": {
+            "task": "evaluate",
+            "body": 0,
+            "wide": 12,
+            "arrays": ["lora_a"],
+        },
         "weighted by nothing": {"weighted_by": ""},
         "weighted by 65 characters": {"weighted_by": "w" * 65},
         "metrics out of order": {"metrics": named([["loss", 0], ["accuracy", 0]])},

@@ -281,7 +281,7 @@ def ticket(fields: Mapping[str, Any]) -> bytes:
     deadlines = [fields["deadlines"][name] for name in DEADLINES.split()]
     metrics = [fields["metrics"]["named"], int(fields["metrics"]["open"])]
     ends = [fields["model_digest"], fields["config_digest"], fields["task"], fields["weighted_by"]]
-    ends += [metrics, fields["version"]]
+    ends += [metrics, fields["arrays"], fields["version"]]
     return canonical("ticket", *(fields[name] for name in TICKET.split()), deadlines, *ends)
 
 

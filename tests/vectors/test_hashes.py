@@ -129,6 +129,7 @@ def test_the_digest_that_a_ledger_keeps(given: Json, found: Json) -> None:
         fields["weight_cap"],
         fields["width"],
         fields["weighted_by"],
+        fields["arrays"],
     )
     assert reference.digest("configuration", *parts).hex() == found["digest"]
 

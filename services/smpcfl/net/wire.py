@@ -26,6 +26,7 @@ from ..protocol.messages import (
 from ..protocol.signing import SIGNATURE_BYTES
 from ..protocol.summed_metrics import MOST_NUMBERS, MetricNames
 from ..protocol.ticket import (
+    MAX_ARRAYS,
     MAX_COHORT,
     Deadlines,
     SignedTicket,
@@ -54,7 +55,7 @@ def ticket_to_proto(signed: SignedTicket) -> pb.SignedTicket:
     plain = {
         name.name: getattr(ticket, name.name)
         for name in pb.Ticket.DESCRIPTOR.fields
-        if name.name not in ("deadlines", "cohort", "metrics")
+        if name.name not in ("deadlines", "cohort", "metrics", "arrays")
     }
     deadlines = pb.Deadlines(
         **{
@@ -64,7 +65,13 @@ def ticket_to_proto(signed: SignedTicket) -> pb.SignedTicket:
     )
     named = [pb.Metric(name=name, length=length) for name, length in ticket.metrics.named]
     metrics = pb.Metrics(named=named, open=ticket.metrics.open)
-    message = pb.Ticket(**plain, cohort=ticket.cohort, deadlines=deadlines, metrics=metrics)
+    message = pb.Ticket(
+        **plain,
+        cohort=ticket.cohort,
+        deadlines=deadlines,
+        metrics=metrics,
+        arrays=ticket.arrays,
+    )
     return pb.SignedTicket(ticket=message, signature=signed.signature)
 
 
@@ -76,6 +83,8 @@ def ticket_from_proto(message: pb.SignedTicket) -> SignedTicket:
     }
     _at_most(MAX_COHORT, "cohort", source.cohort)
     values["cohort"] = tuple(source.cohort)
+    _at_most(MAX_ARRAYS, "arrays", source.arrays)
+    values["arrays"] = tuple(source.arrays)
     _at_most(MOST_NUMBERS, "metrics", source.metrics.named)
     named = tuple((item.name, item.length) for item in source.metrics.named)
     values["metrics"] = MetricNames(named, source.metrics.open)

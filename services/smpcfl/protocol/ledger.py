@@ -104,6 +104,7 @@ def configuration(ticket: Ticket) -> bytes:
         ticket.weight_cap,
         ticket.width,
         ticket.weighted_by,
+        list(ticket.arrays),
     )
 
 
@@ -162,8 +163,8 @@ class Ledger:
         if configuration(ticket) not in known and len(known) >= policy.max_configurations:
             raise RemoteError(
                 Reason.SECOND_CONFIGURATION,
-                "this peer was asked for this very model with another configuration, clip, weight cap or"
-                " width: start from another model (seed)",
+                "this peer was asked for this very model with another configuration, clip, weight cap,"
+                " width or part: start from another model (seed)",
                 expected=f"<= {policy.max_configurations} a model",
                 found=len(known) + 1,
             )

@@ -114,9 +114,10 @@ class ModelShape:
         found = {name: (shape, dtype) for name, shape, dtype in ModelShape.of(arrays).entries}
         wanted = {name for name, _, _ in self.entries}
         if wanted != found.keys():
+            missing, more = sorted(wanted - found.keys()), sorted(found.keys() - wanted)
             raise LocalError(
-                f"the reply lacks the arrays {sorted(wanted - found.keys())} of the model that was sent, and"
-                f" has {sorted(found.keys() - wanted)} besides: send only what is trained"
+                f"the reply lacks the arrays {missing} that are summed in this round, and has {more} besides:"
+                " the ServerApp names what is trained, as in SecureStrategy(..., arrays=['lora*'])"
             )
         for name, shape, dtype in self.entries:
             got = found[name]

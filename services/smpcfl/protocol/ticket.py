@@ -51,6 +51,8 @@ DIGEST_BYTES = 32
 MAX_PEER_ID = 64
 MAX_COHORT = 1024
 MAX_VECTOR_BYTES = 2**31
+MAX_ARRAYS = 4096
+MAX_ARRAY_NAME = 256
 MAX_DEADLINE_MS = 24 * HOUR_MS
 # Of clip and weight cap in an honest run. A tiny clip would turn every update into its direction alone.
 LEAST_CLIP, LARGEST_CLIP = 2.0**-10, 2.0**16
@@ -124,6 +126,8 @@ class Ticket:
     weighted_by: str = EXAMPLES
     """The metric that says how many examples a peer has."""
     metrics: MetricNames = field(default_factory=MetricNames)
+    arrays: tuple[str, ...] = ()
+    """Names of the model's arrays that are trained and summed; none stands for all of them."""
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -148,6 +152,10 @@ class Ticket:
             "weight_cap": 1 <= self.weight_cap < 2**32,
             "task": self.task in (TRAIN, EVALUATE),
             "weighted_by": 0 < len(self.weighted_by) <= MOST_NAME,
+            "arrays": len(self.arrays) <= MAX_ARRAYS
+            and list(self.arrays) == sorted(set(self.arrays))
+            and all(0 < len(name) <= MAX_ARRAY_NAME for name in self.arrays)
+            and (self.task == TRAIN or not self.arrays),
             "vector": self.body >= 0
             and self.wide >= self.metrics.words + trailer.LENGTH
             and (self.task == TRAIN or self.layout == self.layout_of({})),
@@ -166,7 +174,8 @@ class Ticket:
             raise RemoteError(Reason.MALFORMED, "ticket vector", found=self.layout.nbytes)
 
     def _shown(self, name: str) -> object:
-        return len(self.cohort) if name == "cohort" else getattr(self, name, None)
+        found = getattr(self, name, None)
+        return len(found) if isinstance(found, tuple) else found
 
     @cached_property
     def signed_bytes(self) -> bytes:
@@ -182,10 +191,24 @@ class Ticket:
     def layout(self) -> Layout:
         return Layout(self.width, self.body, self.wide)
 
+    def summed(self, model: Arrays) -> Arrays:
+        """The arrays of `model` that are uploaded, in its order: in an evaluation none of them.
+
+        LocalError if `model` lacks one that the ticket names.
+        """
+        if self.task != TRAIN:
+            return {}
+        if missing := [name for name in self.arrays if name not in model]:
+            raise LocalError(f"the model lacks the arrays {missing} that the ticket names")
+        return {name: model[name] for name in model if not self.arrays or name in self._named}
+
+    @cached_property
+    def _named(self) -> frozenset[str]:
+        return frozenset(self.arrays)
+
     def layout_of(self, model: Arrays) -> Layout:
-        """What the layout has to be for `model`: in an evaluation, none of it is uploaded."""
-        shape = ModelShape.of(model if self.task == TRAIN else {})
-        return shape.layout(self.width, self.metrics.words)
+        """What the layout has to be for `model`. LocalError as `summed`."""
+        return ModelShape.of(self.summed(model)).layout(self.width, self.metrics.words)
 
     @property
     def quantiser(self) -> Quantiser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ from smpcfl.flower.shared.records import (
     arrays_of,
     content_digest,
     identity_of,
+    to_numpy,
     to_record,
     upload_of,
 )
@@ -468,6 +470,78 @@ def test_several_array_records_are_one_model(agent: Agent) -> None:
     mod.secure_mod(message, new_context(), app)
     assert agent.trained[0][1] == ""
     assert agent.begun[0][0] == model_digest(given)
+
+
+# -- a part of the model -------------------------------------------------------------------------------------
+
+WHOLE = {"base": np.ones(3, np.float32), "lora_a": np.zeros(4, np.float32)}
+NO_METRICS = MetricNames()
+
+
+def replies_with(*records: str, **more: Any) -> App:
+    """An app that adds 0.5 to each array of these records, or has `more` arrays."""
+
+    def app(message: Message, _: Context) -> Message:
+        trained = {
+            key: to_record({name: a + a.dtype.type(0.5) for name, a in to_numpy(record).items()})
+            for key, record in message.content.array_records.items()
+            if key in records
+        }
+        if more:
+            trained["arrays"] = to_record(more)
+        content: Any = {**trained, "metrics": MetricRecord({"num-examples": 5})}
+        return Message(RecordDict(content), reply_to=message)
+
+    return app
+
+
+PART = {"lora_a": np.full(4, 0.5, np.float32)}
+
+
+def test_a_part_of_the_model_is_uploaded_alone(agent: Agent) -> None:
+    ticket = ticket_for(NO_METRICS, body=4, arrays=("lora_a",))
+    mod.secure_mod(message_with(ticket, WHOLE), new_context(), replies_with(**PART))
+    assert agent.trained[0][1] == ""
+    assert agent.begun[0][0] == model_digest(WHOLE)
+    vector, _ = added(agent, ticket)
+    only = {"lora_a": WHOLE["lora_a"]}
+    found, _ = decode_update(ticket.ticket.quantiser, only, vector, 1)
+    np.testing.assert_allclose(found["lora_a"], 0.5, atol=1e-2)
+    assert found.keys() == {"lora_a"}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reply", "why"),
+    [
+        ((), PART, r"lacks the arrays \['base'\].*arrays=\['lora\*'\]"),
+        (("lora_a",), WHOLE, r"has \['base'\] besides"),
+        (("base",), PART, r"lacks the arrays \['base'\]"),
+    ],
+)
+def test_a_reply_with_another_part_adds_nothing_and_the_peer_sees_which(
+    arrays: tuple[str, ...], reply: dict[str, Any], why: str, agent: Agent
+) -> None:
+    body = sum(a.size for name, a in WHOLE.items() if not arrays or name in arrays)
+    ticket = ticket_for(NO_METRICS, body=body, arrays=arrays)
+    mod.secure_mod(message_with(ticket, WHOLE), new_context(), replies_with(**reply))
+    assert added(agent, ticket)[1].contributors == 0
+    assert re.search(why, agent.trained[0][1])
+
+
+def test_a_part_that_the_model_lacks_is_refused_before_anything_runs(agent: Agent) -> None:
+    ticket = ticket_for(NO_METRICS, body=4, arrays=("lora_b",))
+    reply = mod.secure_mod(message_with(ticket, WHOLE), new_context(), never)
+    assert "lacks the arrays ['lora_b']" in str(reply.error.reason)
+    assert not agent.begun
+
+
+def test_one_of_several_records_may_be_the_part(agent: Agent) -> None:
+    ticket = ticket_for(NO_METRICS, body=4, arrays=("adapter/w",))
+    message = message_with(ticket, {"w": np.ones(3, np.float32)})
+    message.content["adapter"] = to_record({"w": np.zeros(4, np.float32)})
+    mod.secure_mod(message, new_context(), replies_with("adapter"))
+    assert agent.trained[0][1] == ""
+    assert added(agent, ticket)[1].contributors == 1
 
 
 # -- what the app is shown ----------------------------------------------------------------------------------

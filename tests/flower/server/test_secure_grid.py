@@ -29,7 +29,8 @@ from flwr.serverapp.strategy import (
 import smpcfl.flower
 from smpcfl.flower import SecureStrategy
 from smpcfl.flower.server import strategy
-from smpcfl.flower.server.secure_grid import Options, SecureGrid
+from smpcfl.flower.server.secure_grid import SecureGrid
+from smpcfl.flower.server.secure_options import Options
 from smpcfl.flower.shared.records import to_numpy
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.ticket import ADDITIVE, NORMAL, SEEDED

@@ -60,6 +60,7 @@ class Bench:
             peers=self.peers.nodes,
             cohort=tuple(sorted(self.peers.nodes.values())),
             given=given,
+            summed=given,
             content_digest=content_digest(content, MessageType.TRAIN, {}),
             app=bytes.fromhex(APP),
             width=16,

@@ -25,7 +25,7 @@ from flwr.serverapp.strategy import FedAvg, FedAvgM, FedMedian, Result, Strategy
 from smpcfl.flower import SecureStrategy
 from smpcfl.flower.server import lineup
 from smpcfl.flower.server.clipping import Clipping
-from smpcfl.flower.shared.records import to_numpy
+from smpcfl.flower.shared.records import to_numpy, to_record
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.ticket import ADDITIVE, HOUR_MS, NORMAL, SEEDED, Ticket
@@ -172,6 +172,53 @@ def test_a_strategy_with_a_memory_of_its_own_has_it(five: FlowerPeers) -> None:
 def test_a_seed_goes_to_the_peers_with_the_ticket(five: FlowerPeers) -> None:
     Run(five, rounds=1, seed=7)
     assert {message.content.config_records["smpcfl"]["seed"] for message in five.asked} == {7}
+
+
+# -- a part of the model ----------------------------------------------------------------------------
+
+
+def start_with_a_part(peers: FlowerPeers, inner: Strategy, mode: str, *arrays: str) -> Result:
+    peers.part = {"lora_a", "lora_b"}
+    initial = {"base": np.ones(3, np.float32), "lora_a": np.zeros(4, np.float32)}
+    initial |= {"lora_b": np.full((2, 2), 3.0)}
+    strategy = SecureStrategy(inner, mode=mode, arrays=arrays)
+    result = strategy.start(peers, to_record(initial), num_rounds=ROUNDS)
+    assert [record.outcome for record in strategy.records] == ["complete"] * ROUNDS
+    return result
+
+
+@pytest.mark.parametrize("mode", [SEEDED, ADDITIVE, NORMAL])
+def test_a_part_that_the_clients_reply_with_is_averaged(mode: str, five: FlowerPeers) -> None:
+    result = start_with_a_part(five, averaging(), mode, "lora*")
+    found = to_numpy(result.arrays)
+    assert found.keys() == {"lora_a", "lora_b"}, "as plain Flower's FedAvg leaves the rest out"
+    np.testing.assert_allclose(found["lora_a"], ROUNDS * STEP, atol=1e-2)
+    np.testing.assert_allclose(found["lora_b"], 3.0 + ROUNDS * STEP, atol=1e-2)
+
+
+def test_a_strategy_that_keeps_the_rest_sends_the_whole_model_each_time(five: FlowerPeers) -> None:
+    class Adapting(FedAvg):
+        def configure_train(
+            self, server_round: int, arrays: ArrayRecord, *rest: Any
+        ) -> Iterable[Message]:
+            self.whole = arrays
+            return super().configure_train(server_round, arrays, *rest)
+
+        def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Any:
+            arrays, metrics = super().aggregate_train(server_round, replies)
+            return arrays and ArrayRecord({**self.whole, **arrays}), metrics
+
+    inner = Adapting(fraction_evaluate=0.0)
+    found = to_numpy(start_with_a_part(five, inner, SEEDED, "lora_a", "lora_b").arrays)
+    assert list(found) == ["base", "lora_a", "lora_b"]
+    np.testing.assert_array_equal(found["base"], 1.0)
+    np.testing.assert_allclose(found["lora_b"], 3.0 + ROUNDS * STEP, atol=1e-2)
+    assert {ticket_of(m).ticket.arrays for m in five.asked} == {("lora_a", "lora_b")}
+
+
+def test_a_part_that_no_array_is_named_after_ends_the_run(five: FlowerPeers) -> None:
+    with pytest.raises(LocalError, match=r"no array of the model is named 'lorra\*'; it has base,"):
+        start_with_a_part(five, averaging(), SEEDED, "lorra*")
 
 
 # -- lost peers ---------------------------------------------------------------------------------------

@@ -122,7 +122,8 @@ def _train(
         rng = _rounding(ours, ticket, context, begun.given_seed)
         # What Flower could not write after the upload would end the peer's next message with an error.
         context_to_proto(own_context)
-        return (*_addend(ticket, given, reply, rng), own_context.state)
+        several = len(message.content.array_records) > 1
+        return (*_addend(ticket, given, reply, rng, several=several), own_context.state)
 
     done, failure = in_worker(work, latest_s)
     training_ms = int((time.monotonic() - began) * 1000)
@@ -152,15 +153,21 @@ def _upload_reply(message: Message, meta: bytes, vector: bytes, p2p_bytes: int) 
 
 
 def _addend(
-    ticket: Ticket, given: Arrays, reply: Message, rng: np.random.Generator
+    ticket: Ticket,
+    given: Arrays,
+    reply: Message,
+    rng: np.random.Generator,
+    *,
+    several: bool = False,
 ) -> tuple[RingVector, str]:
-    """What this peer adds to the sum, and why there are no metrics in it, if there are none."""
+    """What this peer adds to the sum, and why there are no metrics in it, if there are none.
+
+    `several`: the model is in several ArrayRecords.
+    """
     values, examples = _reported(reply, ticket.weighted_by)
     trained: Arrays = {}
     if ticket.task == TRAIN:
-        trained = arrays_of(reply.content)
-    else:
-        given = {}
+        trained = arrays_of(reply.content, several=several)
     unreported = ""
     try:
         metrics = ticket.metrics.encode(values, examples, len(ticket.cohort))
@@ -168,7 +175,7 @@ def _addend(
         metrics, unreported = ticket.metrics.noise(os.urandom), bounded(str(error))
     addend = encode_update(
         ticket.quantiser,
-        given,
+        ticket.summed(given),
         trained,
         examples=examples,
         metrics=metrics,

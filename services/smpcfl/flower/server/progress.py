@@ -59,8 +59,9 @@ class Progress:
     ) -> Checkpoint:
         """Where to go on: the newest whole checkpoint, or else one of `initial`, which is written.
 
-        LocalError if that cannot be written, before anything is trained, or if the checkpoint is of
-        another model.
+        `setup`: what else decides the rounds to come; with `arrays` in it the model may be a part of
+        `initial`. LocalError if that cannot be written, before anything is trained, or if the checkpoint is
+        of another model.
         """
         self._rounds, self._setup = rounds, dict(setup)
         found = self._checkpoints.latest(self.run)
@@ -74,7 +75,10 @@ class Progress:
                     " room, and start the aggregator again"
                 ) from error
             return found
-        for was, now in zip_longest(_shape(found.arrays), _shape(to_numpy(initial))):
+        was_shape, now_shape = _shape(found.arrays), _shape(to_numpy(initial))
+        if setup.get("arrays"):  # Flower's own strategies go on with what the replies hold
+            now_shape = [item for item in now_shape if item[0] in found.arrays]
+        for was, now in zip_longest(was_shape, now_shape):
             if was != now:
                 raise LocalError(
                     f"the checkpoint of round {found.round} is of another model: it has {was}, the"

@@ -9,10 +9,8 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.quantise import model_digest
 from ...protocol.summed_metrics import MetricNames
-from ...protocol.ticket import EVALUATE, EXAMPLES, MODES, SEEDED, TRAIN, Deadlines
+from ...protocol.ticket import EVALUATE, MODES, TRAIN
 from ...protocol.trailer import Trailer
 from ...reports.record import RoundRecord
 from ..shared.records import arrays_of, content_digest, message_bytes, to_numpy, with_arrays
@@ -34,49 +32,11 @@ from .grid_around import GridAround
 from .lineup import Lineup
 from .replies import ask_all
 from .round_record import OpenRound
+from .secure_options import Options
 from .secure_round import Outcome, SecureRound
 from .service_link import Server
 
 log = logging.getLogger("smpcfl.flower")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `SecureStrategy` and `secure` take beside the strategy or the grid.
-
-    `mode`: the deployment's (`SMPCFL_MODE`) unless given. `min_peers`: fewest to start a round with, the
-    aggregator's `SMPCFL_MIN_PEERS` unless given. `width`: bits of a ring element. `grace_s`: how long the
-    last replies of a round are waited for. `seed`: makes the rounding reproducible, where the peers'
-    operators allow that. `clipping`: where clip and weight cap start. `weighted_by`: the metric that weighs
-    an update; peers allow others than `num-examples` with `SMPCFL_WEIGHTED_BY`. LocalError for a value that
-    cannot work.
-    """
-
-    mode: str = field(default_factory=lambda: os.environ.get("SMPCFL_MODE", SEEDED))
-    min_peers: int = field(default_factory=lambda: int(os.environ.get("SMPCFL_MIN_PEERS", 5)))
-    width: int = 16
-    deadlines: Deadlines = field(default_factory=Deadlines)
-    grace_s: float = 20.0
-    seed: int | None = None
-    clipping: Clipping = field(default_factory=Clipping)
-    weighted_by: str = EXAMPLES
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise LocalError(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
-        least = MODES[self.mode].least_peers
-        if self.secure and self.min_peers < least:
-            raise LocalError(
-                f"min_peers is {self.min_peers}: a sum of two is no secret, at least {least}"
-            )
-
-    @property
-    def secure(self) -> bool:
-        return MODES[self.mode].secure
-
-    @property
-    def recovers(self) -> bool:
-        return self.secure and MODES[self.mode].recovers
 
 
 class SecureGrid(GridAround):
@@ -276,6 +236,7 @@ class SecureGrid(GridAround):
                 peers=chosen.peers,
                 cohort=chosen.cohort,
                 given=given,
+                summed=self.settings.summed(given) if task == TRAIN else {},
                 content_digest=content_digest(content, kind, get_fused_config(self.run)),
                 app=bytes.fromhex(self.run.fab_hash),
                 width=self.settings.width,

@@ -24,12 +24,11 @@ from ...protocol.digests import config_digest
 from ...protocol.errors import LocalError, ProtocolError, Reason, RemoteError, clean
 from ...protocol.guarantee import withstands
 from ...protocol.policy import Policy
-from ...protocol.quantise import ModelShape, decode_update, model_digest
+from ...protocol.quantise import Arrays, ModelShape, decode_update, model_digest
 from ...protocol.ring import RingVector
 from ...protocol.summed_metrics import MetricNames, Value
 from ...protocol.ticket import (
     EVALUATE,
-    TRAIN,
     Deadlines,
     SignedTicket,
     Ticket,
@@ -76,8 +75,9 @@ class SecureRound:
     """Builds the ticket of one round and sees it through.
 
     `content_digest`: of the messages and the run's configuration; `app`: SHA-256 of the app's bundle;
-    `peers`: who is asked, by node, of the `cohort`; `metrics`: which ones are summed; `within`: the only
-    peers that are to survive, if not all.
+    `peers`: who is asked, by node, of the `cohort`; `given`: the model, and `summed`: the arrays of it that
+    are trained, in an evaluation none; `metrics`: which ones are summed; `within`: the only peers that are to
+    survive, if not all.
     """
 
     def __init__(
@@ -89,7 +89,8 @@ class SecureRound:
         number: int,
         peers: Mapping[int, str],
         cohort: tuple[str, ...],
-        given: dict[str, npt.NDArray[Any]],
+        given: Arrays,
+        summed: Arrays,
         content_digest: bytes,
         app: bytes,
         width: int,
@@ -103,11 +104,11 @@ class SecureRound:
         self._server = server
         self._own = server.own
         self._peers = peers
-        self._given = given
+        self._summed = summed
         degree = len(cohort) - 1
         threshold = default_threshold(degree)
         self._within = within
-        layout = ModelShape.of(given if task == TRAIN else {}).layout(width, metrics.words)
+        layout = ModelShape.of(summed).layout(width, metrics.words)
         ticket = Ticket(
             run=server.run,
             round=number,
@@ -128,6 +129,7 @@ class SecureRound:
             task=task,
             weighted_by=weighted_by,
             metrics=metrics,
+            arrays=tuple(sorted(summed)) if len(summed) < len(given) else (),
         )
         now_ms = int(time.time() * 1000)
         if task == EVALUATE:
@@ -211,9 +213,8 @@ class SecureRound:
                 outcome.bytes_p2p = outcome.cohort * fmean(unmasking.p2p_bytes.values())
         began = time.monotonic()
         total = state.total()
-        model = self._given if state.ticket.task == TRAIN else {}
         outcome.model, outcome.trailer = decode_update(
-            state.ticket.quantiser, model, total, len(survivors)
+            state.ticket.quantiser, self._summed, total, len(survivors)
         )
         outcome.contributors = outcome.trailer.contributors
         outcome.metrics = _metrics(state.ticket, total, outcome.trailer)

@@ -17,7 +17,8 @@ from ..shared.records import content_digest
 from .averaging import can_try, check_averages, weighted_by
 from .progress import Progress, arrays_of_checkpoint, clipping_of
 from .remembered import Remembered
-from .secure_grid import Options, SecureGrid
+from .secure_grid import SecureGrid
+from .secure_options import Options
 from .taken_over import OwnGrid, take_over
 
 log = logging.getLogger("smpcfl.flower")
@@ -170,6 +171,8 @@ class _Run:
             "seed": settings.seed,
             "config": content_digest(RecordDict({"config": config}), MessageType.TRAIN, {}).hex(),
         }
+        if settings.arrays:
+            setup["arrays"] = list(settings.arrays)
         kept = self.progress.resume(initial, grid.clipping, rounds, setup)
         self.done, self.arrays = kept.round, arrays_of_checkpoint(kept)
         self._first_try = kept.first_try if kept.first_try <= kept.round else 0

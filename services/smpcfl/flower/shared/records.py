@@ -22,32 +22,38 @@ VECTOR = "smpcfl-vector"
 ENVELOPE_BYTES = 500  # Flower's HTTP envelope of one message, as measured
 
 
-def arrays_of(content: RecordDict) -> dict[str, npt.NDArray[Any]]:
+def arrays_of(content: RecordDict, *, several: bool = False) -> dict[str, npt.NDArray[Any]]:
     """The model in a message, in C order, whatever order it came in: digests know no other.
 
-    Of several ArrayRecords the arrays are named RECORD/ARRAY. LocalError if there is none.
+    Of several ArrayRecords the arrays are named RECORD/ARRAY, and so are those of a reply that holds only one
+    of `several`. LocalError if there is none.
     """
     records = content.array_records
     if not records:
         raise LocalError("no ArrayRecord in the message: a model is needed")
     return {
-        name if len(records) == 1 else f"{key}/{name}": array
+        f"{key}/{name}" if several or len(records) > 1 else name: array
         for key, record in records.items()
         for name, array in to_numpy(record).items()
     }
 
 
 def with_arrays(content: RecordDict, model: Mapping[str, npt.NDArray[Any]]) -> RecordDict:
-    """A copy of the message with `model`, named as `arrays_of` names it, in place of its own."""
+    """A copy of the message with `model`, named as `arrays_of` names it, in place of its own.
+
+    Arrays that `model` lacks are left out, and so are records of which nothing is left.
+    """
     single = len(content.array_records) == 1
-    return RecordDict(
-        {
-            key: to_record({name: model[name if single else f"{key}/{name}"] for name in record})
-            if isinstance(record, ArrayRecord)
-            else record
-            for key, record in content.items()
-        }
-    )
+    copied: dict[str, Any] = {}
+    for key, record in content.items():
+        if not isinstance(record, ArrayRecord):
+            copied[key] = record
+            continue
+        names = {name: name if single else f"{key}/{name}" for name in record}
+        found = {name: model[full] for name, full in names.items() if full in model}
+        if found or not record:
+            copied[key] = to_record(found)
+    return RecordDict(copied)
 
 
 def to_numpy(record: ArrayRecord) -> dict[str, npt.NDArray[Any]]:
