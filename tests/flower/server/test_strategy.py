@@ -533,6 +533,8 @@ def test_what_the_wrapped_strategy_has_of_its_own_is_there(make_peers: MakePeers
     strategy = SecureStrategy(Saving())
     strategy.set_save_path("outputs")
     assert strategy.inner.path == strategy.path == "outputs"  # type: ignore[attr-defined]
+    strategy.path = "elsewhere"
+    assert strategy.inner.path == "elsewhere"  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="'Saving' object has no attribute 'set_pat'"):
         strategy.set_pat("outputs")
     assert not hasattr(strategy, "strategy")

@@ -55,6 +55,13 @@ class SecureStrategy(Strategy):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.inner, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What is not ours is the wrapped strategy's, which would not see it here."""
+        if name.startswith("_") or name in ("inner", "settings", "records"):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.inner, name, value)
+
     def start(
         self,
         grid: Grid,
