@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..protocol.guarantee import guarantee
+from ..protocol.ticket import NORMAL
 from .html import ABSENT, Comparison, Series, byte_size, decimal, page
 from .record import RoundRecord, finite
 
@@ -58,7 +59,7 @@ def comparison(modes: Mapping[str, list[RoundRecord]]) -> Comparison:
 
     Final values are the last known ones; the others are means over all rounds, void ones included.
     """
-    normal = modes.get("normal")
+    normal = modes.get(NORMAL)
     rows: list[tuple[str, list[str]]] = []
     for label, value, show, relate in _ROWS:
         base = value(normal) if normal else None
@@ -66,7 +67,7 @@ def comparison(modes: Mapping[str, list[RoundRecord]]) -> Comparison:
         for mode, records in modes.items():
             mine = value(records)
             cell = ABSENT if mine is None else show(mine)
-            if mode != "normal" and mine is not None and base is not None:
+            if mode != NORMAL and mine is not None and base is not None:
                 cell += relate(mine, base)
             cells.append(cell)
         rows.append((label, cells))

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from typing import Any
 
+from ..protocol.ticket import NORMAL
+
 # The lists of one mode in report.json, by key; and names of modes with rows of (label, cells).
 Series = dict[str, list[Any]]
 Comparison = tuple[list[str], list[tuple[str, list[str]]]]
@@ -101,7 +103,7 @@ def _comparison_table(comparison: Comparison) -> str:
         f'<tr><th scope="row">{escape(label)}</th>' + "".join(map(_cell, cells)) + "</tr>"
         for label, cells in rows
     )
-    note = "In brackets: relative to normal. " if "normal" in names and len(names) > 1 else ""
+    note = "In brackets: relative to normal. " if NORMAL in names and len(names) > 1 else ""
     return (
         '<div class="scroll" role="region" aria-labelledby="side" tabindex="0">'
         f"<table><caption>{note}Final values are of the last round; bytes and "
