@@ -100,6 +100,28 @@ def test_the_words_are_flowers_own() -> None:
     assert module._UNAVAILABLE in utils.SUPERLINK_UNAVAILABLE_MESSAGE
 
 
+TRACEBACK = """\x1b[91mERROR \x1b[0m:     ServerApp raised an exception
+Traceback (most recent call last):
+  File "app.py", line 1, in main
+{}: x
+"""
+ADVICE = """\x1b[91mERROR \x1b[0m:     Exit Code: 201
+
+For more information, visit: <https://example.org>
+"""
+
+
+def test_why_an_app_raised_is_its_traceback_and_of_ours_the_text_alone() -> None:
+    details, begin = "ServerApp failed with exception: x", "Using SuperLink\n"
+    words = begin + TRACEBACK.format("ValueError") + ADVICE
+    assert module.why_raised(details, words) == (
+        'x\nTraceback (most recent call last):\n  File "app.py", line 1, in main\nValueError: x'
+    )
+    ours = begin + TRACEBACK.format("smpcfl.protocol.errors.LocalError") + ADVICE
+    assert module.why_raised(details, ours) == "x"
+    assert module.why_raised(details, "cut short") == "x\ncut short"
+
+
 @pytest.mark.parametrize(
     ("details", "words", "expected"),
     [

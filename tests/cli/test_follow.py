@@ -66,8 +66,9 @@ async def test_an_app_that_raises_ends_it_with_its_own_words(followed: Followed)
     followed.runs.add("9", prints=words)
     followed.runs.steps = [lambda: followed.runs.becomes("9", "finished:failed", RAISED)]
     over = await followed.to_the_end()
-    assert (over.ended, over.reason) == (FAILED, f"{RAISED}\n{words}")
-    with pytest.raises(LocalError, match=f"^run {RUN} failed after 0 of 2 rounds: {RAISED}$"):
+    text = RAISED.removeprefix("ServerApp failed with exception: ")
+    assert (over.ended, over.reason) == (FAILED, f"{text}\n{words.rstrip()}")
+    with pytest.raises(LocalError, match=f"^run {RUN} failed after 0 of 2 rounds: {text}$"):
         result(over, [], "seeded")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ from smpcfl.net.certificates import Role
 from smpcfl.net.node_proof import node_bytes
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.digests import config_digest
+from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.quantise import model_digest
@@ -268,6 +270,7 @@ class Unmasking:
         self._peers = peers
         self.bytes_in = self.bytes_out = 0
         self.p2p_bytes: dict[str, int] = {}
+        self.reasons: Counter[Reason] = Counter()
         self.directory: Any = None
 
     async def __aenter__(self) -> Unmasking:
@@ -285,6 +288,7 @@ class Unmasking:
         round_ = self._peers.rounds[-1]
         round_.aggregator = state
         round_.answer()
+        self.reasons.update(error.reason for _, error in round_.errors)
         self.p2p_bytes = dict.fromkeys(round_.alive, 2 * P2P_BYTES)
 
 

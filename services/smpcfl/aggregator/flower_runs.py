@@ -24,6 +24,10 @@ _CALL_S = 60.0
 _ACTIVE = ("pending", "starting", "running")
 _UNAVAILABLE = "Connection to the SuperLink is unavailable"
 _RAISED = "ServerApp failed with exception"
+_OURS = f"\n{LocalError.__module__}.{LocalError.__name__}: "
+_TRACEBACK = "Traceback (most recent call last):"
+_EXIT = re.compile(r"^.*Exit Code: ", re.MULTILINE)  # and some advice of Flower's
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HEAD = re.compile(r"Starting logstream for run_id[^\n]*\n")
 
 
@@ -50,6 +54,20 @@ def raised(details: str, words: str) -> bool:
     `words`: the end of its log. If the SuperLink did not answer it, that is an accident.
     """
     return details.startswith(_RAISED) and not re.search(r"^httpx\.", words, re.MULTILINE)
+
+
+def why_raised(details: str, words: str) -> str:
+    """Why the ServerApp ended, to show; `words`: the end of its log.
+
+    An error of ours says all in its text, one of the app's needs its traceback.
+    """
+    text = details.removeprefix(f"{_RAISED}: ")
+    if _OURS in words:
+        return text
+    words = COLOUR.sub("", words)
+    start = max(words.rfind(_TRACEBACK), 0)
+    end = _EXIT.search(words, start)
+    return f"{text}\n{words[start : end.start() if end else None].rstrip()}"
 
 
 class Runs:

@@ -20,7 +20,7 @@ from ..runs import current_run
 from ..runs.checkpoint import Checkpoints
 from ..runs.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 from . import submission
-from .flower_runs import Runs, raised
+from .flower_runs import Runs, raised, why_raised
 
 log = logging.getLogger("smpcfl.aggregator")
 _SETTLE_S = 4.0
@@ -227,7 +227,7 @@ class RunKeeper:
                 log.warning("going on with run %d", found.run)
                 await self._submit(found, stop)
             else:
-                self._end(found, FAILED, f"{details or status}\n{words}")
+                self._end(found, FAILED, why_raised(details or status, words))
 
     def _named(self, found: CurrentRun) -> CurrentRun:
         """With what `smpcfl run`, a process of its own, does not know of this one's settings."""

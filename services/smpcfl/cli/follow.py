@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ..aggregator.flower_runs import FlowerRun, Runs, raised
+from ..aggregator.flower_runs import COLOUR, FlowerRun, Runs, raised, why_raised
 from ..base.state import State
 from ..protocol.errors import LocalError
 from ..protocol.ticket import MODES
@@ -18,7 +17,6 @@ from ..runs.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 
 _POLL_S = 1.0
 _WORDS = 4000
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Follower:
@@ -76,7 +74,7 @@ class Follower:
                 continue
             self._shown += len(new)
             self._words = (self._words + new)[-_WORDS:]
-            self._write(new if self._colour else _COLOUR.sub("", new))
+            self._write(new if self._colour else COLOUR.sub("", new))
 
     async def _look(self, found: CurrentRun) -> None:
         """Notes how it ended. If it was cut off, that is for the aggregator, which goes on with it."""
@@ -88,7 +86,7 @@ class Follower:
         elif flower_run.status == "finished:stopped":
             current_run.end(self._path, found, STOPPED)
         elif raised(flower_run.details, self._words):
-            reason = f"{flower_run.details}\n{_COLOUR.sub('', self._words)}"
+            reason = why_raised(flower_run.details, self._words)
             current_run.end(self._path, found, FAILED, reason)
         else:
             self._once(f"Flower run {found.flower_run} was cut off: the aggregator goes on with it")

@@ -186,7 +186,8 @@ def test_where_training_fails_on_nearly_all_nobody_answers(bench: Bench) -> None
     bench.peers.failing = set(peer_ids(5)[1:])
     with pytest.raises(RemoteError) as error:
         bench.run()
-    assert error.value.reason is Reason.TOO_FEW_ANSWERS
+    assert error.value.reason is Reason.TOO_FEW_CONTRIBUTORS
+    assert "the log of each of them says why" in str(error.value)
 
 
 def test_too_few_answers_void_the_round(bench: Bench) -> None:

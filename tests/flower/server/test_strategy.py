@@ -174,6 +174,45 @@ def test_a_seed_goes_to_the_peers_with_the_ticket(five: FlowerPeers) -> None:
     assert {message.content.config_records["smpcfl"]["seed"] for message in five.asked} == {7}
 
 
+# -- training that fails on all ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [SEEDED, ADDITIVE])
+def test_a_run_in_which_training_fails_on_all_ends_after_two_rounds(
+    mode: str, five: FlowerPeers
+) -> None:
+    five.failing = set(FIVE)
+    with pytest.raises(LocalError, match=r"^the first 2 rounds are void.*training failed on"):
+        Run(five, rounds=9, mode=mode)
+    assert [event.record.outcome for event in five.reported if event.HasField("record")] == [
+        "void",
+        "void",
+    ]
+    assert len(five.asked) == 2 * 5, "and in additive no round is tried again for that"
+
+
+def test_in_normal_one_of_the_errors_is_shown(five: FlowerPeers) -> None:
+    def fail() -> None:
+        five.altered = dict.fromkeys(FIVE, refusing("ValueError: no column 'age'"))
+
+    fail()
+    with pytest.raises(LocalError, match="all 5 peers failed, one of them: ValueError: no column"):
+        Run(five, rounds=9, mode=NORMAL, before={2: fail})
+
+
+def test_one_bad_round_or_one_after_a_good_one_ends_nothing(five: FlowerPeers) -> None:
+    five.failing = set(FIVE)
+
+    def fail() -> None:
+        five.failing = set(FIVE)
+
+    def mend() -> None:
+        five.failing = set()
+
+    run = Run(five, rounds=5, before={2: mend, 3: fail})
+    assert run.outcomes == ["void", "complete", "void", "void", "void"]
+
+
 # -- a part of the model ----------------------------------------------------------------------------
 
 
@@ -485,7 +524,7 @@ def test_in_normal_a_round_without_any_reply_is_void(five: FlowerPeers) -> None:
     five.altered = dict.fromkeys(FIVE, refusing("no data"))
     run = Run(five, mode=NORMAL, rounds=2)
     assert run.outcomes == ["void", "complete"]
-    assert run.reasons == ["no peer replied", ""]
+    assert run.reasons == ["all 5 peers failed, one of them: no data", ""]
     assert run.steps() == [0.0, STEP]
 
 

@@ -20,7 +20,7 @@ from flwr.common.config import get_fused_config
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
-from ...protocol.errors import LocalError, RemoteError
+from ...protocol.errors import LocalError, Reason, RemoteError
 from ...protocol.quantise import model_digest
 from ...protocol.summed_metrics import MetricNames
 from ...protocol.ticket import EVALUATE, MODES, TRAIN
@@ -37,6 +37,7 @@ from .secure_round import Outcome, SecureRound
 from .service_link import Server
 
 log = logging.getLogger("smpcfl.flower")
+_FAILED_ROUNDS = 2  # one may be an accident that all peers share
 
 
 class SecureGrid(GridAround):
@@ -63,6 +64,7 @@ class SecureGrid(GridAround):
         self._first: RecordDict | None = None  # the message of its first round
         self._trailer: Trailer | None = None  # of the last sum, until limits follow from it
         self._open: OpenRound | None = None
+        self._failed = 0  # rounds in a row, none before which was complete
 
     # -- Flower's Grid --------------------------------------------------------------------------
 
@@ -112,7 +114,7 @@ class SecureGrid(GridAround):
         else:
             content = self._content(messages)
             tries = MODES[self.settings.mode].tries
-            while not opened.outcome.replies and tries:
+            while not opened.outcome.replies and not opened.outcome.training_failed and tries:
                 opened.outcome = self._sum(TRAIN, messages, content)
                 if opened.outcome.wait_s and not opened.outcome.replies:
                     self._wait(opened.outcome.wait_s)
@@ -122,7 +124,19 @@ class SecureGrid(GridAround):
                     log.warning("round %d is run again with who is there", self.number)
         self._trailer = opened.outcome.trailer
         opened.seconds = time.monotonic() - opened.started
+        self._end_if_nothing_trains(opened.outcome)
         return opened.outcome.replies
+
+    def _end_if_nothing_trains(self, outcome: Outcome) -> None:
+        """LocalError once training failed on too many peers in the first rounds: it would in all others."""
+        if any(record.outcome == "complete" for record in self.records):
+            return
+        self._failed = self._failed + 1 if outcome.training_failed else 0
+        if self._failed == _FAILED_ROUNDS:
+            self.flush()
+            raise LocalError(
+                f"the first {_FAILED_ROUNDS} rounds are void, the last one: {outcome.reason}"
+            )
 
     def _wait(self, seconds: float) -> None:
         # Not a try: it would be the same for all rounds of the next hour.
@@ -267,6 +281,7 @@ class SecureGrid(GridAround):
         return outcome
 
     def _void(self, task: str, outcome: Outcome, error: RemoteError) -> Outcome:
+        outcome.training_failed = error.reason is Reason.TOO_FEW_CONTRIBUTORS
         what = f"round {self.number}" if task == TRAIN else "the evaluation"
         log.warning("%s is void: %s", what, error)
         self.server.refused(error)
@@ -277,13 +292,20 @@ class SecureGrid(GridAround):
         down = sum(message_bytes(message) for message in messages)
         replies = ask_all(self._grid, messages, timeout or math.inf, self.settings.grace_s)
         good = [reply for reply in replies.values() if not reply.has_error()]
-        for reply in replies.values():
-            if reply.has_error():
-                log.warning("a peer failed: %s", reply.error.reason)
+        errors = [str(reply.error.reason) for reply in replies.values() if reply.has_error()]
+        for text in errors:
+            log.warning("a peer failed: %s", text)
+        failed = len(errors) == len(messages)
+        why = (
+            f"all {len(errors)} peers failed, one of them: {errors[0]}"
+            if failed
+            else "no peer replied"
+        )
         return Outcome(
             replies=good,
             metrics=_mean([reply.content for reply in good], self.settings.weighted_by),
-            reason="" if good else "no peer replied",
+            reason="" if good else why,
+            training_failed=failed,
             cohort=len(messages),
             survivors=len(good),
             contributors=len(good),

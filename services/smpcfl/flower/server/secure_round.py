@@ -46,6 +46,7 @@ from .unmasking import Unmasking
 log = logging.getLogger("smpcfl.flower")
 _WAIT = re.compile(rf"{Reason.TOO_MANY_TICKETS}: again in (\d+) s")
 _LONGEST_WAIT_S = 3600
+_FAILED = Reason.TOO_FEW_CONTRIBUTORS
 _LIMIT = re.compile("policy_[a-z]+")
 
 
@@ -67,6 +68,8 @@ class Outcome:
     bytes_down: float = 0.0
     bytes_p2p: float = 0.0
     phase_seconds: dict[str, float] = field(default_factory=dict)
+    training_failed: bool = False
+    """On so many peers that it is void for that."""
     wait_s: float = 0.0
     """Before the round is run again: peers take so many tickets an hour."""
 
@@ -205,6 +208,10 @@ class SecureRound:
         if state.ticket.recovers:
             began = time.monotonic()
             await unmasking.run(state)
+            if not state.enough() and 2 * unmasking.reasons[_FAILED] > outcome.cohort:
+                raise RemoteError(
+                    _FAILED, "training failed on too many peers: the log of each of them says why"
+                )
             outcome.phase_seconds["unmask"] = time.monotonic() - began
             outcome.bytes_up += unmasking.bytes_in
             outcome.bytes_down += unmasking.bytes_out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from ...net.certificates import Identity
 from ...net.dial import NoAddress, PeerChannels
 from ...net.directory import Directory
 from ...protocol.aggregator_round import AggregatorRound
-from ...protocol.errors import RemoteError
+from ...protocol.errors import Reason, RemoteError
 
 log = logging.getLogger("smpcfl.aggregator")
 _RETRY_S = 1.0
@@ -29,7 +30,7 @@ _RETRY_S = 1.0
 class Unmasking:
     """For one round. Counts the bytes of the unmask channel, and what peers say of theirs.
 
-    `refused` hears of each answer that is left out.
+    `refused` hears of each answer that is left out; `reasons` are those of peers that do not answer.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Unmasking:
         self.bytes_in = 0
         self.bytes_out = 0
         self.p2p_bytes: dict[str, int] = {}
+        self.reasons: Counter[Reason] = Counter()
         self.directory: Directory
         self._channels: PeerChannels
 
@@ -111,7 +113,8 @@ class Unmasking:
                 state.answer(peer, wire.answer_from_proto(reply.answer))
                 return
             except grpc.aio.AioRpcError as error:
-                if rpc.reason_of(error) is not None:
+                if (reason := rpc.reason_of(error)) is not None:
+                    self.reasons[reason] += 1
                     log.warning("%s does not unmask: %s", peer, error.details())
                     return
                 log.info("%s does not answer: %s", peer, error.details())
