@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from smpcfl.aggregator import submission
+from smpcfl.aggregator.flower_runs import Runs
 from smpcfl.base.state import State
 from smpcfl.cli import demo
-from smpcfl.cli.demo import Wanted
 from smpcfl.cli.stack import Stack
+from smpcfl.cli.wanted import Wanted
 from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.daemons.bundled import BUNDLED
 from smpcfl.protocol.errors import LocalError
@@ -39,6 +40,8 @@ def ran(
     accuracy: float | None = 0.5,
     modes: tuple[str, ...] = ("seeded",),
     repeat: int = 1,
+    prints: str = "",
+    tracebacks: int = 0,
 ) -> list[CurrentRun]:
     """The runs that the demo asked a stack for, whose two rounds then went like that; its exit code was 0."""
     asked: list[CurrentRun] = []
@@ -48,10 +51,18 @@ def ran(
         State(path.parent).records.write_text("".join(item.to_json() + "\n" for item in records))
         current_run.save(path, CurrentRun("app", {}, 1, "9", ended, reason))
         State(path.parent).results.mkdir()
+        for peer in range(tracebacks):
+            log = State(path.parent.parent / f"peer-{peer}").log("supernode")
+            log.parent.mkdir(parents=True)
+            log.write_text(f"Traceback (most recent call last):\n  here\nValueError: {peer}\n")
         if app is not None:
             (State(path.parent).results / "model.txt").write_text("4.2")
         asked.append(training)
         return training
+
+    async def printed(runs: Runs, run_id: str) -> str:
+        assert run_id == "9"
+        return prints
 
     def asleep(_: float) -> None:
         raise AssertionError("it waits for nothing")
@@ -59,6 +70,7 @@ def ran(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(demo, "find_spec", lambda name: name)
     monkeypatch.setattr(submission, "submit", submit)
+    monkeypatch.setattr(Runs, "printed", printed)
     monkeypatch.setattr(Stack, "__enter__", lambda self: self)
     monkeypatch.setattr(Stack, "answers", lambda self: True)
     monkeypatch.setattr("smpcfl.cli.stack.time.sleep", asleep)
@@ -117,7 +129,7 @@ def test_an_app_of_ones_own_is_run_as_it_is_and_allowed_by_its_hash(
     modes = ("normal", "seeded")
     asked = ran(tmp_path, monkeypatch, ["complete"], COMPLETED, app=app, modes=modes)
     assert [(item.app, item.config) for item in asked] == [(str(app), {})] * 2
-    assert allowed == [(mode, hash_of(app)) for mode in modes]
+    assert sorted(allowed) == [(mode, hash_of(app)) for mode in modes]
     for mode in modes:
         assert (tmp_path / "report" / mode / "model.txt").read_text() == "4.2"
 
@@ -143,6 +155,54 @@ def test_seeds_are_one_apart_where_the_app_has_one(
     rounds = {"num-server-rounds": 2}
     assert [item.config for item in asked] == [rounds, rounds | {"seed": 41}, rounds | {"seed": 42}]
     assert (reported(tmp_path)["meta"]["seed"], reported(tmp_path)["meta"]["rounds"]) == (40, 2)
+
+
+def test_secure_modes_run_first_and_the_report_keeps_the_order_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    start = Stack.__init__
+
+    def noted(stack: Stack, *given: Any) -> None:
+        start(stack, *given)
+        started.append(stack.mode)
+
+    monkeypatch.setattr(Stack, "__init__", noted)
+    ran(tmp_path, monkeypatch, ["complete"] * 2, COMPLETED, modes=("normal", "seeded", "additive"))
+    assert started == ["seeded", "additive", "normal"]
+    assert list(reported(tmp_path)["modes"]) == ["normal", "seeded", "additive"]
+
+
+def test_what_the_server_app_prints_is_kept_and_its_warnings_are_shown_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prints = "\x1b[92mhello\x1b[0m\nwarning: two peers\nround 1\nwarning: two peers\n"
+    ran(tmp_path, monkeypatch, ["complete"] * 2, COMPLETED, prints=prints)
+    assert capsys.readouterr().out.count("seeded: warning: two peers") == 1
+    log = tmp_path / "report" / "seeded" / "server.log"
+    assert log.read_text().splitlines()[:2] == ["hello", "warning: two peers"]
+
+
+def test_an_app_that_fails_on_all_peers_ends_it_after_that_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(LocalError) as error:
+        ran(tmp_path, monkeypatch, ["void", "void"], COMPLETED, tracebacks=5, prints="so far\n")
+    assert "training failed on all 5 peers in round 1" in str(error.value)
+    assert "on peer-0:\nTraceback" in str(error.value)
+    assert "ValueError: 0" in str(error.value)
+    assert "round 2/2" not in capsys.readouterr().out
+    assert (tmp_path / "report" / "seeded" / "server.log").read_text() == "so far\n"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "tracebacks"), [(["complete", "void"], 5), (["void", "complete"], 4)]
+)
+def test_where_some_train_or_did_before_it_goes_on(
+    outcomes: list[str], tracebacks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran(tmp_path, monkeypatch, outcomes, COMPLETED, tracebacks=tracebacks)
+    assert reported(tmp_path)["modes"]["seeded"]["outcome"] == outcomes
 
 
 def test_an_app_that_reports_no_round_is_told_what_is_missing(

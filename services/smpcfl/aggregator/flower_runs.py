@@ -28,7 +28,7 @@ _OURS = f"\n{LocalError.__module__}.{LocalError.__name__}: "
 _TRACEBACK = "Traceback (most recent call last):"
 _EXIT = re.compile(r"^.*Exit Code: ", re.MULTILINE)  # and some advice of Flower's
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_HEAD = re.compile(r"Starting logstream for run_id[^\n]*\n")
+_HEAD = re.compile(r"(?:Starting|Printing) logstream for run_id[^\n]*\n")
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,15 @@ class Runs:
 
     async def last_words(self, run_id: str) -> str:
         """The end of what the ServerApp printed, or why it is not known."""
+        return (await self.printed(run_id))[-4000:]
+
+    async def printed(self, run_id: str) -> str:
+        """What the ServerApp printed until now, or why it is not known."""
         try:
-            return (await self._output("log", run_id, _CONNECTION, "--show"))[-4000:]
+            text = await self._output("log", run_id, _CONNECTION, "--show")
         except LocalError as error:
             return str(error)
+        return _HEAD.split(text, maxsplit=1)[-1]
 
     async def output(self, run_id: str) -> AsyncIterator[str]:
         """What its ServerApp prints, from the start and as it comes, until the run is over.

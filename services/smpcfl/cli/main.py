@@ -129,7 +129,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _train(modes: tuple[str, ...], repeat: int, options: argparse.Namespace) -> int:
-    from .demo import Wanted, compare
+    from .demo import compare
+    from .wanted import Wanted
 
     wanted = Wanted(options.app, options.peers, options.rounds, options.seed, options.node_config)
     return compare(modes, wanted, repeat, options.report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 _START = "Traceback (most recent call last):"
@@ -9,6 +10,16 @@ _START = "Traceback (most recent call last):"
 
 def first_traceback(folder: Path) -> str:
     """Of the first peer in a stack's `folder` that has one in its log, with its name; empty if none has."""
+    return next(_tracebacks(folder), "")
+
+
+def with_traceback(folder: Path) -> int:
+    """How many peers have one in their logs."""
+    return sum(1 for _ in _tracebacks(folder))
+
+
+def _tracebacks(folder: Path) -> Iterator[str]:
+    """Of each peer that has one, the first."""
     for path in sorted(folder.glob("peer-*/log/supernode.log")):
         lines = path.read_text(errors="replace").splitlines()
         starts = (number for number, line in enumerate(lines) if line.strip() == _START)
@@ -16,5 +27,4 @@ def first_traceback(folder: Path) -> str:
             end = start + 1
             while end < len(lines) - 1 and lines[end].startswith(" "):
                 end += 1
-            return "\n".join([f"on {path.parent.parent.name}:", *lines[start : end + 1]])
-    return ""
+            yield "\n".join([f"on {path.parent.parent.name}:", *lines[start : end + 1]])
