@@ -146,7 +146,12 @@ async def _wait_for_file(path: Path) -> None:
     waited = 0.0
     while not path.exists() and waited < _PATIENCE_S:
         if waited == 0:
-            log.info("waiting for the registry's CA certificate at %s", path)
+            log.info(
+                "waiting up to %.0f s for the registry's CA certificate at %s: it is there once `smpcfl"
+                " registry` is up, if this is its join folder (--join)",
+                _PATIENCE_S,
+                path,
+            )
         await asyncio.sleep(0.2)
         waited += 0.2
 
@@ -170,5 +175,5 @@ async def _call(address: str, ca: x509.Certificate, request: pb.EnrolRequest) ->
                         f"no registry at {address} after {_PATIENCE_S:.0f} s ({error.details()}):"
                         " start one with `smpcfl registry`, or give its address with --enrolment"
                     ) from error
-                log.info("waiting for the registry at %s", address)
+                log.info("waiting up to %.0f s for the registry at %s", _PATIENCE_S, address)
                 await asyncio.sleep(1.0)

@@ -82,19 +82,23 @@ def bind(
     server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials, option: str
 ) -> int:
     """Binds and returns the port (a free one for 0). PortInUse or ConfigError name the option."""
+    # Looked at first: gRPC would write a line of its own.
+    if (refusal := _refusal(host, port)) is not None and refusal.errno == errno.EADDRINUSE:
+        raise cannot_listen(host, port, option, refusal)
     try:
         return server.add_secure_port(f"{host}:{port}", credentials)
     except RuntimeError as error:
-        raise cannot_listen(host, port, option, _why_not(host, port)) from error
+        found = _refusal(host, port) or OSError(errno.EADDRINUSE, "in use a moment ago")
+        raise cannot_listen(host, port, option, found) from error
 
 
-def _why_not(host: str, port: int) -> OSError:
-    """What keeps from listening there: gRPC does not say."""
+def _refusal(host: str, port: int) -> OSError | None:
+    """What keeps from listening there, if anything: gRPC does not say."""
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
         return error
-    return OSError(errno.EADDRINUSE, "in use a moment ago")
+    return None
 
 
 def channel(identity: Identity, address: str, role: Role, name: str) -> grpc.aio.Channel:

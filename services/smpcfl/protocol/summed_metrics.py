@@ -119,6 +119,10 @@ class MetricNames:
             words[-_TEXT_WORDS:] = _letters(found)
         return words
 
+    def left_out(self, values: Values) -> list[str]:
+        """The names in `values` that are not summed, in order; none while the names are open."""
+        return [] if self.open else sorted(values.keys() - dict(self.named).keys())
+
     def noise(self, entropy: Callable[[int], bytes]) -> Elements:
         """The words of a peer that has nothing to report: nobody can read the sum."""
         return np.frombuffer(entropy(8 * self.words), WIDE).copy()

@@ -343,6 +343,17 @@ def test_every_number_that_the_app_reports_is_in_the_sum(
     assert agent.unreported == [""]
 
 
+@pytest.mark.parametrize("metrics", [NAMED, MetricNames(open=True)])
+def test_a_metric_that_comes_later_than_the_names_stays_on_the_peer_which_says_so(
+    metrics: MetricNames, agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    reported: Any = {"num-examples": 20, **VALUES, "f1": 0.5}
+    ticket = ticket_for(metrics)
+    mod.secure_mod(message_with(ticket), new_context(), lambda m, _: reply_with(m, **reported))
+    assert added(agent, ticket)[1].reporters == 1
+    assert ("metrics ['f1'] stay on this peer" in caplog.text) is not metrics.open
+
+
 @pytest.mark.parametrize(
     ("reported", "why"),
     [

@@ -7,6 +7,7 @@ outlasted its deadline is a masked zero, and why stays in this peer's log (docs/
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from typing import Any, cast
@@ -39,6 +40,7 @@ from .agent_client import AgentClient
 from .app_view import shown
 from .training_worker import bounded, in_worker
 
+log = logging.getLogger("smpcfl.flower")
 ERROR_CODE = 17  # ours: Flower's own codes are below 10
 _OURS = {"ticket", "seed"}  # the keys of our record
 
@@ -169,6 +171,12 @@ def _addend(
     if ticket.task == TRAIN:
         trained = arrays_of(reply.content, several=several)
     unreported = ""
+    if more := ticket.metrics.left_out(values):
+        log.warning(
+            "metrics %s stay on this peer: which ones are summed is fixed by the first round that has any, so"
+            " report them from then on",
+            more,
+        )
     try:
         metrics = ticket.metrics.encode(values, examples, len(ticket.cohort))
     except LocalError as error:

@@ -83,7 +83,8 @@ def _check_aggregation(layer: Strategy, theirs: Any) -> None:
             each = _aggregated(layer, theirs, list(replies))
     except Exception as error:
         raise LocalError(
-            f"{name} does not take means of numbers ({type(error).__name__}: {error}): {_INSTEAD}"
+            f"{name} does not take means of numbers (on made-up ones: {type(error).__name__}: {error}),"
+            f" and nothing else arrives here (docs/porting.md says why of each strategy): {_INSTEAD}"
         ) from error
     for key in single.keys() | each.keys():
         if not np.allclose(single.get(key, np.nan), each.get(key, np.nan), rtol=1e-4, atol=1e-4):
