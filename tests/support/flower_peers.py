@@ -17,8 +17,9 @@ from flwr.supercore.run import Run
 from smpc.v1 import local_pb2, messages_pb2
 from smpcfl.base.state import State
 from smpcfl.flower.client import mod
-from smpcfl.flower.client.mod import ERROR_CODE, Arrays
+from smpcfl.flower.client.mod import Arrays
 from smpcfl.flower.shared.records import (
+    ERROR_CODE,
     RECORD,
     VECTOR,
     arrays_of,

@@ -14,8 +14,7 @@ from typing import Any
 from flwr.app import Context, Error, Message
 from flwr.clientapp import client_app
 
-from ..shared.records import RECORD
-from .mod import ERROR_CODE
+from ..shared.records import ERROR_CODE, RECORD
 
 NO_MOD = (
     "the app's ClientApp has no secure_mod, and so nothing was trained:"

@@ -28,6 +28,7 @@ from ...protocol.ring import RingVector
 from ...protocol.summed_metrics import Value
 from ...protocol.ticket import NORMAL, TRAIN, Ticket
 from ..shared.records import (
+    ERROR_CODE,
     RECORD,
     VECTOR,
     arrays_of,
@@ -41,7 +42,6 @@ from .app_view import shown
 from .training_worker import bounded, in_worker
 
 log = logging.getLogger("smpcfl.flower")
-ERROR_CODE = 17  # ours: Flower's own codes are below 10
 _OURS = {"ticket", "seed"}  # the keys of our record
 
 Arrays = dict[str, npt.NDArray[Any]]

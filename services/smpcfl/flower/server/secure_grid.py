@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.common.config import get_fused_config
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
@@ -26,7 +27,14 @@ from ...protocol.summed_metrics import MetricNames
 from ...protocol.ticket import EVALUATE, MODES, TRAIN
 from ...protocol.trailer import Trailer
 from ...reports.record import RoundRecord
-from ..shared.records import arrays_of, content_digest, message_bytes, to_numpy, with_arrays
+from ..shared.records import (
+    ERROR_CODE,
+    arrays_of,
+    content_digest,
+    message_bytes,
+    to_numpy,
+    with_arrays,
+)
 from .clipping import Clipping
 from .grid_around import GridAround
 from .lineup import Lineup
@@ -37,6 +45,12 @@ from .secure_round import Outcome, SecureRound
 from .service_link import Server
 
 log = logging.getLogger("smpcfl.flower")
+# Others mean that a node is away.
+_OF_THE_APP = (
+    ErrorCode.LOAD_CLIENT_APP_EXCEPTION,
+    ErrorCode.CLIENT_APP_RAISED_EXCEPTION,
+    ERROR_CODE,
+)
 _FAILED_ROUNDS = 2  # one may be an accident that all peers share
 
 
@@ -292,12 +306,12 @@ class SecureGrid(GridAround):
         down = sum(message_bytes(message) for message in messages)
         replies = ask_all(self._grid, messages, timeout or math.inf, self.settings.grace_s)
         good = [reply for reply in replies.values() if not reply.has_error()]
-        errors = [str(reply.error.reason) for reply in replies.values() if reply.has_error()]
-        for text in errors:
-            log.warning("a peer failed: %s", text)
-        failed = len(errors) == len(messages)
+        errors = [reply.error for reply in replies.values() if reply.has_error()]
+        for error in errors:
+            log.warning("a peer failed: %s", error.reason)
+        failed = [error.code in _OF_THE_APP for error in errors] == [True] * len(messages)
         why = (
-            f"all {len(errors)} peers failed, one of them: {errors[0]}"
+            f"all {len(errors)} peers failed, one of them: {errors[0].reason}"
             if failed
             else "no peer replied"
         )

@@ -19,6 +19,7 @@ from ...protocol.errors import LocalError, Reason, RemoteError
 
 RECORD = "smpcfl"
 VECTOR = "smpcfl-vector"
+ERROR_CODE = 17  # of a reply of ours: Flower's own codes are below 10
 ENVELOPE_BYTES = 500  # Flower's HTTP envelope of one message, as measured
 
 
