@@ -1,1 +1,1 @@
-"""Softmax regression in numpy, with metrics and a training loop that are the app's own."""
+"""Logistic regression of scikit-learn's, with metrics and a training loop that are the app's own."""
