@@ -10,7 +10,7 @@ from flwr.serverapp.strategy import FedAvg, Result
 
 from smpcfl.flower import SecureStrategy
 
-from .task import make_model
+from .task import arrays_of, make_model
 
 app = ServerApp()
 
@@ -47,5 +47,5 @@ class SavingFedAvg(FedAvg):
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     strategy = SecureStrategy(SavingFedAvg())
-    initial = ArrayRecord({name: Array(array) for name, array in make_model().items()})
+    initial = ArrayRecord({name: Array(array) for name, array in arrays_of(make_model()).items()})
     strategy.start(grid, initial, num_rounds=int(context.run_config["num-server-rounds"]))

@@ -1,1 +1,0 @@
-"""Softmax regression in numpy, with metrics and a training loop that are the app's own."""

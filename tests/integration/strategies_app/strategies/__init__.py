@@ -1,0 +1,1 @@
+"""A small regression, trained with one strategy after another."""
