@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from smpcfl.aggregator import rounds_service
 from smpcfl.base.state import State
 from smpcfl.cli.stack import Stack
 from smpcfl.daemons.allowed_apps import hash_of
@@ -30,13 +31,14 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-client = ClientApp()
+client = ClientApp(mods={mods})
 server = ServerApp()
 
 
 @client.train()
 def train(message, context):
     print("train " + "was run", flush=True)
+    raise ValueError("no such " + "column")  # in pieces: the app is at the aggregator too
 
 
 @server.main()
@@ -45,12 +47,14 @@ def main(grid, context):
     if {waits}:
         time.sleep(600)
     strategy = smpcfl.flower.SecureStrategy(FedAvg(fraction_evaluate=0.0), min_peers=3)
-    strategy.start(grid, ArrayRecord({{"w": Array(np.zeros(8))}}), num_rounds=2)
+    strategy.start(grid, ArrayRecord({{"w": Array(np.zeros(8))}}), num_rounds={rounds})
 """
 
 
-def an_app(folder: Path, name: str, *, waits: bool) -> Path:
-    modules = {"app": APP.format(waits=waits)}
+def an_app(
+    folder: Path, name: str, *, waits: bool = False, mods: str = "[]", rounds: int = 2
+) -> Path:
+    modules = {"app": APP.format(waits=waits, mods=mods, rounds=rounds)}
     return write_app(folder / name, name, modules, server="app:server", client="app:client")
 
 
@@ -89,7 +93,9 @@ class Operator:
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     folder = tmp_path_factory.mktemp("run")
     an_app(folder, "waiting", waits=True)
-    allowed = hash_of(an_app(folder, "forgetful", waits=False))
+    masking = {"mods": "[smpcfl.flower.secure_mod]", "rounds": 6}
+    apps = an_app(folder, "forgetful"), an_app(folder, "failing", **masking)
+    allowed = ",".join(map(hash_of, apps))
     with Stack(folder / "stack", "seeded", PEERS, 0, 1, allowed) as stack:
         started = State(stack.folder / "aggregator").superlink
         stack.wait(
@@ -152,6 +158,24 @@ def test_a_forgotten_mod_ends_the_run_by_name(operator: Operator) -> None:
     folders = [operator.stack.folder / f"peer-{n}" for n in range(PEERS)]
     logs = [State(folder).log("supernode").read_text() for folder in folders]
     assert not [log for log in logs if "train was run" in log]
+
+
+def test_an_app_that_fails_on_every_peer_ends_the_run_after_two_rounds(operator: Operator) -> None:
+    run = operator.smpcfl("run", "--app", str(operator.apps / "failing"))
+    assert run.returncode == 1, run.stdout + run.stderr
+    last = run.stderr.splitlines()[-1]
+    assert (
+        "the first 2 rounds are void, the last one: too_few_contributors: training failed on"
+        in last
+    )
+    assert "docker compose logs peer" in last
+    records = rounds_service.read(operator.stack.records)
+    assert [(record.round, record.outcome) for record in records] == [(1, "void"), (2, "void")]
+    folders = [operator.stack.folder / f"peer-{n}" for n in range(PEERS)]
+    for log in [State(folder).log("supernode").read_text() for folder in folders]:
+        assert "ValueError: no such column" in log, "where the peer's operator sees it"
+    seen = run.stdout + run.stderr + operator.stack.log("aggregator")
+    assert "no such column" not in seen, "it left the peer"
 
 
 def test_an_app_that_no_peer_allows_ends_the_run_and_says_what_changed(operator: Operator) -> None:

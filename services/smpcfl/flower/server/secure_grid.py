@@ -150,6 +150,7 @@ class SecureGrid(GridAround):
             self.flush()
             raise LocalError(
                 f"the first {_FAILED_ROUNDS} rounds are void, the last one: {outcome.reason}"
+                " (in containers: `docker compose logs peer`)"
             )
 
     def _wait(self, seconds: float) -> None:
