@@ -23,9 +23,12 @@ from smpcfl.runs import current_run
 from smpcfl.runs.current_run import COMPLETED, FAILED, CurrentRun
 from support.fake_runs import a_record
 
+WHY = "2 of 5 survive"
+FAILED_ON_ALL = "too_few_contributors: training failed on too many peers"
 
-def record(number: int, outcome: Any, accuracy: float | None = 0.5) -> RoundRecord:
-    reason = "" if outcome == "complete" else "2 of 5 survive"
+
+def record(number: int, outcome: Any, accuracy: float | None = 0.5, why: str = WHY) -> RoundRecord:
+    reason = "" if outcome == "complete" else why
     return a_record(round=number, outcome=outcome, reason=reason, accuracy=accuracy, loss=1.0)
 
 
@@ -42,12 +45,13 @@ def ran(
     repeat: int = 1,
     prints: str = "",
     tracebacks: int = 0,
+    why: str = WHY,
 ) -> list[CurrentRun]:
     """The runs that the demo asked a stack for, whose two rounds then went like that; its exit code was 0."""
     asked: list[CurrentRun] = []
 
     async def submit(runs: Any, path: Path, training: CurrentRun) -> CurrentRun:
-        records = [record(number, item, accuracy) for number, item in enumerate(outcomes, 1)]
+        records = [record(number, item, accuracy, why) for number, item in enumerate(outcomes, 1)]
         State(path.parent).records.write_text("".join(item.to_json() + "\n" for item in records))
         current_run.save(path, CurrentRun("app", {}, 1, "9", ended, reason))
         State(path.parent).results.mkdir()
@@ -187,7 +191,10 @@ def test_an_app_that_fails_on_all_peers_ends_it_after_that_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(LocalError) as error:
-        ran(tmp_path, monkeypatch, ["void", "void"], COMPLETED, tracebacks=5, prints="so far\n")
+        ran(
+            *(tmp_path, monkeypatch, ["void", "void"], COMPLETED),
+            **{"tracebacks": 5, "why": FAILED_ON_ALL, "prints": "so far\n"},
+        )
     assert "training failed on all 5 peers in round 1" in str(error.value)
     assert "on peer-0:\nTraceback" in str(error.value)
     assert "ValueError: 0" in str(error.value)
@@ -196,12 +203,21 @@ def test_an_app_that_fails_on_all_peers_ends_it_after_that_round(
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "tracebacks"), [(["complete", "void"], 5), (["void", "complete"], 4)]
+    ("outcomes", "tracebacks", "why"),
+    [
+        (["complete", "void"], 5, FAILED_ON_ALL),
+        (["void", "complete"], 4, FAILED_ON_ALL),
+        (["void", "complete"], 5, WHY),  # the tracebacks are of something else
+    ],
 )
 def test_where_some_train_or_did_before_it_goes_on(
-    outcomes: list[str], tracebacks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    outcomes: list[str],
+    tracebacks: int,
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ran(tmp_path, monkeypatch, outcomes, COMPLETED, tracebacks=tracebacks)
+    ran(tmp_path, monkeypatch, outcomes, COMPLETED, tracebacks=tracebacks, why=why)
     assert reported(tmp_path)["modes"]["seeded"]["outcome"] == outcomes
 
 

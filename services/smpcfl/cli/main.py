@@ -31,7 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"smpcfl {options.command}: {error}", file=sys.stderr)
     except OSError as error:
         print(f"smpcfl {options.command}: {_explain(error)}", file=sys.stderr)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if error.args:  # by another signal than Ctrl-C, of which the user knows
+            print(f"smpcfl {options.command}: {error}", file=sys.stderr)
         return EXIT_INTERRUPTED
     return EXIT_ERROR
 

@@ -15,7 +15,7 @@ from ..aggregator import rounds_service as kept
 from ..aggregator import submission
 from ..aggregator.flower_runs import COLOUR, Runs
 from ..daemons.bundled import BUNDLED
-from ..protocol.errors import LocalError
+from ..protocol.errors import LocalError, Reason
 from ..reports.record import RoundRecord, line
 from ..runs import current_run
 from ..runs.current_run import COMPLETED, CurrentRun
@@ -129,7 +129,9 @@ class OneRun:
         """LocalError if it failed on every peer, whose logs are all here, and no round was complete."""
         if any(item.outcome == "complete" for item in self._records):
             return
-        if with_traceback(self._folder) == self._wanted.peers:
+        # A traceback alone may be one of Flower's, of a connection that was lost.
+        failed = record.reason.startswith(Reason.TOO_FEW_CONTRIBUTORS)
+        if failed and with_traceback(self._folder) == self._wanted.peers:
             raise LocalError(
                 f"training failed on all {self._wanted.peers} peers in round {record.round}, so no round"
                 " can complete; the first traceback:"

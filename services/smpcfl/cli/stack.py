@@ -252,7 +252,7 @@ def _signals_held() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
 
 
 def free_ports(count: int) -> list[int]:

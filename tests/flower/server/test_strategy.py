@@ -524,7 +524,7 @@ def test_in_normal_a_round_without_any_reply_is_void(five: FlowerPeers) -> None:
     five.altered = dict.fromkeys(FIVE, refusing("no data"))
     run = Run(five, mode=NORMAL, rounds=2)
     assert run.outcomes == ["void", "complete"]
-    assert run.reasons == ["all 5 peers failed, one of them: no data", ""]
+    assert run.reasons == ["too_few_contributors: all 5 peers failed, one of them: no data", ""]
     assert run.steps() == [0.0, STEP]
 
 

@@ -78,7 +78,8 @@ class SecureGrid(GridAround):
         self._first: RecordDict | None = None  # the message of its first round
         self._trailer: Trailer | None = None  # of the last sum, until limits follow from it
         self._open: OpenRound | None = None
-        self._failed = 0  # rounds in a row, none before which was complete
+        self._trained = False  # whether a round was complete
+        self._failed = 0  # rounds in a row, before the first complete one
 
     # -- Flower's Grid --------------------------------------------------------------------------
 
@@ -143,10 +144,9 @@ class SecureGrid(GridAround):
 
     def _end_if_nothing_trains(self, outcome: Outcome) -> None:
         """LocalError once training failed on too many peers in the first rounds: it would in all others."""
-        if any(record.outcome == "complete" for record in self.records):
-            return
+        self._trained = self._trained or bool(outcome.replies)
         self._failed = self._failed + 1 if outcome.training_failed else 0
-        if self._failed == _FAILED_ROUNDS:
+        if self._failed == _FAILED_ROUNDS and not self._trained:
             self.flush()
             raise LocalError(
                 f"the first {_FAILED_ROUNDS} rounds are void, the last one: {outcome.reason}"
@@ -227,6 +227,7 @@ class SecureGrid(GridAround):
         """Goes on after round `done`, with `arrays` as the model, as a checkpoint has it."""
         self._as_they_came_in(to_numpy(initial))
         self.number, self.clipping, self.first_try = done, clipping, first_try
+        self._trained = first_try > 1
         for task, named in metrics.items():
             self.metrics[task] = MetricNames(tuple((name, length) for name, length in named))
         self._model = model_digest(self._as_they_came_in(to_numpy(arrays)))
@@ -312,7 +313,8 @@ class SecureGrid(GridAround):
             log.warning("a peer failed: %s", error.reason)
         failed = [error.code in _OF_THE_APP for error in errors] == [True] * len(messages)
         why = (
-            f"all {len(errors)} peers failed, one of them: {errors[0].reason}"
+            f"{Reason.TOO_FEW_CONTRIBUTORS}: all {len(errors)} peers failed, one of them:"
+            f" {errors[0].reason}"
             if failed
             else "no peer replied"
         )
