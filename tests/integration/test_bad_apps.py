@@ -13,13 +13,12 @@ from support.app_folder import write_app
 
 pytestmark = pytest.mark.processes
 PEERS, ROUNDS = 3, 6
-OURS = "smpcfl.protocol.errors.LocalError"
 APP = """\
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
-from flwr.serverapp.strategy import FedAvg, FedXgbBagging, Krum
+from flwr.serverapp.strategy import FedAvg, Krum
 
 import smpcfl.flower
 
@@ -71,42 +70,21 @@ def tried(
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "last"),
-    [
-        ("{}['num-patients']", "KeyError: 'num-patients'"),
-        (
-            "float('nan')",
-            f"{OURS}: the update is nan at entry 0 (8 such entries): training diverged",
-        ),
-    ],
-    ids=["raises", "NaN"],
-)
-def test_an_app_that_fails_on_every_peer_ends_the_demo_in_its_first_round(
-    value: str, last: str, folder: Path
-) -> None:
-    demo = tried(folder, "demo", value=value)
+def test_an_app_that_fails_on_every_peer_ends_the_demo_in_its_first_round(folder: Path) -> None:
+    demo = tried(folder, "demo", value="{}['num-patients']")
     assert demo.returncode == 1, demo.stdout + demo.stderr
     assert f"smpcfl demo: training failed on all {PEERS} peers in round 1," in demo.stderr
     assert demo.stderr.count("Traceback (most recent call last):") == 1, demo.stderr
-    assert demo.stderr.splitlines().count(last) == 1, demo.stderr
+    assert demo.stderr.splitlines().count("KeyError: 'num-patients'") == 1, demo.stderr
     assert f"round 1/{ROUNDS}  seeded    void: " in demo.stdout
     assert f"round 2/{ROUNDS}" not in demo.stdout
 
 
-@pytest.mark.parametrize(
-    ("strategy", "why"),
-    [
-        ("Krum", "Krum looks at single updates, which nobody sees here"),
-        ("FedXgbBagging", "FedXgbBagging does not take means of numbers"),
-    ],
-)
-def test_a_strategy_that_cannot_work_is_refused_before_anything_is_trained(
-    strategy: str, why: str, folder: Path
-) -> None:
-    compare = tried(folder, "compare", "--modes", "normal,seeded", strategy=strategy)
+def test_a_strategy_that_cannot_work_is_refused_before_anything_is_trained(folder: Path) -> None:
+    compare = tried(folder, "compare", "--modes", "normal,seeded", strategy="Krum")
     assert compare.returncode == 1, compare.stdout + compare.stderr
     first, *rest = compare.stderr.splitlines()
+    why = "Krum looks at single updates, which nobody sees here"
     assert first.startswith(f"smpcfl compare: the run failed after 0 of {ROUNDS} rounds: {why}")
     assert "use a strategy that averages, such as FedAvg" in first
     assert [line.partition(":")[0] for line in rest] == ["all logs"], (

@@ -7,6 +7,7 @@ through one run of mode `normal`, which is plain Flower, and one of `seeded`.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -27,7 +28,13 @@ PEERS = 3  # the fewest: a round starts a process on each
 # What rounding in a ring of 32 bits leaves, and metrics in 64 bits; Adam's division makes most of it.
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(
+        os.environ.get("EXAMPLES") != "1", reason="EXAMPLES=1 tries all strategies: ten minutes"
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +46,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*command, "--modes", "normal,seeded", "--report", str(folder)],
         capture_output=True,
         text=True,
-        timeout=880,
+        timeout=3500,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
