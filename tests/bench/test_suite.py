@@ -170,16 +170,6 @@ def test_the_bytes_of_a_seeded_round_are_those_of_its_messages_on_the_wire() -> 
     assert figures.unmask_in * n == unmask_in
 
 
-# Between peers, for each neighbour, before failed trainings were counted (the same figure, then).
-BEFORE_FAILURES = {5: 705.4, 8: 870.4, 32: 1979.6}
-
-
-@pytest.mark.parametrize("peers", BEFORE_FAILURES)
-def test_counting_failed_trainings_costs_a_neighbour_less_than_thirty_bytes(peers: int) -> None:
-    each = play(SEEDED, peers, 100).sent["p2p"] / (peers - 1)
-    assert BEFORE_FAILURES[peers] < each < BEFORE_FAILURES[peers] + 30
-
-
 def dealt(round_: PeerRound, index: int) -> Any:
     assert round_._secrets is not None
     return round_._secrets.dealt[index]

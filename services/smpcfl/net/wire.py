@@ -10,6 +10,7 @@ from smpc.v1 import messages_pb2 as pb
 from ..protocol.announcement import Announcement, Dealt
 from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.keystream import Secret
+from ..protocol.merkle import NODE_BYTES
 from ..protocol.messages import (
     Acknowledge,
     Agreement,
@@ -111,7 +112,7 @@ def exchange_to_proto(item: Exchange) -> pb.Exchange:
         dealt=pb.Dealt(
             self_share=item.dealt.self_share,
             pair_share=item.dealt.pair_share,
-            path=item.dealt.path,
+            path=b"".join(item.dealt.path),
             failure_share=item.dealt.failure_share,
         ),
         confirmation=item.confirmation,
@@ -122,7 +123,7 @@ def exchange_from_proto(message: pb.Exchange) -> Exchange:
     dealt = Dealt(
         Secret(message.dealt.self_share),
         Secret(message.dealt.pair_share),
-        tuple(message.dealt.path),
+        _nodes(message.dealt.path),
         message.dealt.failure_share,
     )
     return Exchange(announcement_from_proto(message.announcement), dealt, message.confirmation)
@@ -306,7 +307,9 @@ def answer_to_proto(item: Answer) -> pb.Answer:
 def answer_from_proto(message: pb.Answer) -> Answer:
     def shares(found: Any) -> tuple[ShownShare, ...]:
         _at_most(MAX_COHORT, "shares", found)
-        return tuple(ShownShare(s.dealer, Secret(s.share), s.sibling, tuple(s.path)) for s in found)
+        return tuple(
+            ShownShare(s.dealer, Secret(s.share), s.sibling, _nodes(s.path)) for s in found
+        )
 
     _at_most(MAX_COHORT, "announcements", message.announcements)
     return Answer(
@@ -335,9 +338,13 @@ def _at_most(bound: int, what: str, items: Sized) -> None:
 
 
 def _shown(share: ShownShare) -> pb.ShownShare:
-    return pb.ShownShare(
-        dealer=share.dealer, share=share.share, sibling=share.sibling, path=share.path
-    )
+    path = b"".join(share.path)
+    return pb.ShownShare(dealer=share.dealer, share=share.share, sibling=share.sibling, path=path)
+
+
+def _nodes(joined: bytes) -> tuple[bytes, ...]:
+    """Of a path; what is no whole number of nodes is refused with the last one's length."""
+    return tuple(joined[at : at + NODE_BYTES] for at in range(0, len(joined), NODE_BYTES))
 
 
 def _counting(hashes: dict[int, bytes]) -> list[pb.Counting]:
