@@ -36,7 +36,7 @@ def targets() -> list[Target]:
         return Target(f"wire.{kind}", share, run, seen[kind], fields=True)
 
     def announcement(message: pb.Announcement) -> None:
-        wire.announcement_from_proto(message).check(ticket, network.keyring)
+        wire.announcement_from_proto(message, ticket.digest).check(ticket, network.keyring)
 
     def signed_ticket(message: pb.SignedTicket) -> None:
         signed = wire.ticket_from_proto(message)

@@ -102,12 +102,26 @@ def announcement_to_proto(item: Announcement) -> pb.Announcement:
     return _to(pb.Announcement, item)
 
 
-def announcement_from_proto(message: pb.Announcement) -> Announcement:
-    return _from(Announcement, message)
+def announcement_from_proto(message: pb.Announcement, ticket_digest: bytes) -> Announcement:
+    return Announcement(
+        ticket_digest,
+        message.dealer,
+        message.public_key,
+        message.commitment,
+        message.shares_root,
+        message.signature,
+    )
+
+
+def _optional_announcement(message: Any, ticket_digest: bytes) -> Announcement | None:
+    if not message.HasField("announcement"):
+        return None
+    return announcement_from_proto(message.announcement, ticket_digest)
 
 
 def exchange_to_proto(item: Exchange) -> pb.Exchange:
     return pb.Exchange(
+        ticket=tag(item.ticket_digest),
         announcement=announcement_to_proto(item.announcement),
         dealt=pb.Dealt(
             self_share=item.dealt.self_share,
@@ -119,14 +133,17 @@ def exchange_to_proto(item: Exchange) -> pb.Exchange:
     )
 
 
-def exchange_from_proto(message: pb.Exchange) -> Exchange:
+def exchange_from_proto(message: pb.Exchange, ticket_digest: bytes) -> Exchange:
+    announcement = announcement_from_proto(
+        message.announcement, _whole(message.ticket, ticket_digest)
+    )
     dealt = Dealt(
         Secret(message.dealt.self_share),
         Secret(message.dealt.pair_share),
         _nodes(message.dealt.path),
         message.dealt.failure_share,
     )
-    return Exchange(announcement_from_proto(message.announcement), dealt, message.confirmation)
+    return Exchange(announcement, dealt, message.confirmation)
 
 
 def acknowledge_to_proto(item: Acknowledge) -> pb.Acknowledge:
@@ -162,12 +179,8 @@ def ready_from_proto(message: pb.Ready, ticket_digest: bytes) -> Ready:
         Confirmation(holder, joined[place * size : (place + 1) * size])
         for place, holder in enumerate(message.holders)
     )
-    announcement = (
-        announcement_from_proto(message.announcement) if message.HasField("announcement") else None
-    )
-    return Ready(
-        _whole(message.ticket, ticket_digest), confirmations, announcement, message.failure_share
-    )
+    announcement = _optional_announcement(message, _whole(message.ticket, ticket_digest))
+    return Ready(ticket_digest, confirmations, announcement, message.failure_share)
 
 
 def ready_reply_to_proto(item: ReadyReply) -> pb.ReadyReply:
@@ -234,10 +247,8 @@ def upload_meta_to_proto(header: Header, announcement: Announcement | None) -> p
 def upload_from(meta: bytes, vector: bytes) -> Upload:
     """An upload from a serialised UploadMeta and the vector's bytes; RemoteError(MALFORMED)."""
     message = parse(pb.UploadMeta, meta)
-    announcement = (
-        announcement_from_proto(message.announcement) if message.HasField("announcement") else None
-    )
-    return Upload(header_from_proto(message.header), announcement, vector)
+    header = header_from_proto(message.header)
+    return Upload(header, _optional_announcement(message, header.ticket_digest), vector)
 
 
 def survivors_to_proto(item: Survivors, ticket: Ticket) -> pb.Survivors:
@@ -317,7 +328,7 @@ def answer_from_proto(message: pb.Answer) -> Answer:
         message.holder,
         shares(message.self_shares),
         shares(message.pair_shares),
-        tuple(announcement_from_proto(a) for a in message.announcements),
+        tuple(announcement_from_proto(a, message.ticket_digest) for a in message.announcements),
     )
 
 
@@ -353,7 +364,3 @@ def _counting(hashes: dict[int, bytes]) -> list[pb.Counting]:
 
 def _to(kind: Any, item: object) -> Any:
     return kind(**{field.name: getattr(item, field.name) for field in kind.DESCRIPTOR.fields})
-
-
-def _from(kind: Callable[..., T], message: Any) -> T:
-    return kind(**{field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields})
