@@ -17,8 +17,8 @@ import time
 from smpcfl.bench.round_costs import PHASES, RoundFigures, play
 from smpcfl.protocol.ticket import SEEDED
 
-HEADS = ("parties", "survivors", "ticket", "peer to peer", "upload", "survivor set", "answer")
-HEADS += ("a peer, s", "aggregator, s")
+HEADS = ("parties", "survivors", "ticket", "peer to peer", "a neighbour, bytes", "upload")
+HEADS += ("survivor set", "answer", "verified", "a peer, s", "aggregator, s")
 
 
 def run(parties: int, entries: int, lost: float, *, seed: int = 0) -> RoundFigures:
@@ -37,11 +37,13 @@ def table(rounds: list[RoundFigures]) -> str:
 
 def _row(figures: RoundFigures) -> tuple[str, ...]:
     sent = figures.sent
-    sizes = (figures.ticket_in, sent["p2p"], sent["upload"], figures.unmask_in, sent["unmask"])
     return (
         f"{len(figures.ticket.cohort):,}",
         f"{figures.survivors:,}",
-        *(f"{size / 1000:.1f}" for size in sizes),
+        *(f"{size / 1000:.1f}" for size in (figures.ticket_in, sent["p2p"])),
+        f"{figures.neighbour_bytes:.0f}",
+        *(f"{size / 1000:.1f}" for size in (sent["upload"], figures.unmask_in, sent["unmask"])),
+        f"{figures.verified:,}",
         f"{sum(figures.peer_s.values()):.3f}",
         f"{sum(figures.aggregator_s.values()):.2f}",
     )

@@ -67,7 +67,7 @@ class Liar:
         """An exchange as it should be; the confirmation is kept."""
         found = await self.exchange(to, dealt(dealer, to))
         if not isinstance(found, Reason):
-            confirmation = wire.exchange_from_proto(found).confirmation
+            confirmation = wire.exchange_from_proto(found, dealer.ticket.digest).confirmation
             dealer._take_confirmation(to, confirmation)
         return found
 

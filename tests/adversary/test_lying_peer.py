@@ -200,7 +200,7 @@ def test_two_public_keys_end_in_a_wrong_sum_where_nothing_looks_for_them() -> No
         patch.setattr(peer_module, "check_ready", lambda *_: None)
         patch.setattr(survivors_module, "_conflicts", lambda headers: [])
         with removed(
-            check(survivors_module, "_check_header", Reason.BAD_HEADER),
+            check(survivors_module, "_check_announcements", Reason.BAD_HEADER),
             check(AggregatorRound, "_pair_masks", Reason.BAD_COMMITMENT),
             check(AggregatorRound, "answer", Reason.BAD_SHARE),
         ):

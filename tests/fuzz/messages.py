@@ -36,7 +36,7 @@ def targets() -> list[Target]:
         return Target(f"wire.{kind}", share, run, seen[kind], fields=True)
 
     def announcement(message: pb.Announcement) -> None:
-        wire.announcement_from_proto(message).check(ticket, network.keyring)
+        wire.announcement_from_proto(message, ticket.digest).check(ticket, network.keyring)
 
     def signed_ticket(message: pb.SignedTicket) -> None:
         signed = wire.ticket_from_proto(message)
@@ -71,7 +71,7 @@ def targets() -> list[Target]:
         *(_ring(width) for width in (16, 32, 64)),
         Target("trailer", 30, _trailer, [np.arange(8, dtype=WIDE).tobytes()]),
         Target("bitmap", 30, _bitmap, [pack_bitmap((0, 3, 12), BITS)]),
-        Target("merkle", 20, _path, [bytes(32 * 4)]),
+        Target("merkle", 20, _path, [bytes(16 * 4)]),
         Target("shamir", 20, _combine, [b"".join(shamir.split(bytes(32), 3, 4, bytes))]),
     ]
 
@@ -95,8 +95,9 @@ def _bitmap(data: bytes) -> None:
 
 
 def _path(data: bytes) -> None:
-    pieces = [data[place : place + 32] for place in range(0, len(data), 32)]
-    assert len(merkle.root_from(bytes(32), len(data), pieces)) == 32
+    size = merkle.NODE_BYTES
+    pieces = [data[place : place + size] for place in range(0, len(data), size)]
+    assert len(merkle.root_from(bytes(size), len(data), pieces)) == size
 
 
 def _combine(data: bytes) -> None:

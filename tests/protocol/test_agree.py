@@ -297,6 +297,17 @@ def test_a_forged_agreement_is_refused(network: Network, signer: str) -> None:
     assert peer.answer(network.now) is None
 
 
+def test_only_a_relayed_agreement_needs_its_signature(network: Network) -> None:
+    message, peer = survivors(network, EVERYONE), round_of(network, 0)
+    unsigned = replace(agreement(network, 1, message), signature=bytes(64))
+    for relay in (PEERS[2], "aggregator", ""):
+        with pytest.raises(RemoteError) as error:
+            peer.agreement(unsigned, relay)
+        assert error.value.reason is Reason.BAD_SIGNATURE
+    network.handle(PEERS[0], PEERS[1], unsigned)
+    assert peer._of[1].agreement == unsigned
+
+
 def test_ones_own_agreement_does_not_count(network: Network) -> None:
     with pytest.raises(RemoteError) as error:
         agree(network, 0, survivors(network, EVERYONE), [0])

@@ -117,9 +117,9 @@ WRONG_SHARES: dict[str, Callable[[Dealt, Dealt], Dealt]] = {
     "swapped": lambda mine, other: replace(
         mine, self_share=mine.pair_share, pair_share=mine.self_share
     ),
-    "path": lambda mine, other: replace(mine, path=(bytes(32), *mine.path[1:])),
+    "path": lambda mine, other: replace(mine, path=(bytes(16), *mine.path[1:])),
     "short path": lambda mine, other: replace(mine, path=mine.path[:-1]),
-    "long path": lambda mine, other: replace(mine, path=(*mine.path, bytes(32))),
+    "long path": lambda mine, other: replace(mine, path=(*mine.path, bytes(16))),
     "no path": lambda mine, other: replace(mine, path=()),
     "another holder's": lambda mine, other: other,
 }

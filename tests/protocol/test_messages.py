@@ -25,16 +25,16 @@ from smpcfl.protocol.messages import (
 )
 from support.network import keyring_of, make_ticket, signer_of
 
-D, S, SHARE = bytes(32), bytes(64), Secret(bytes(33))
+D, S, SHARE, NODE = bytes(32), bytes(64), Secret(bytes(33)), bytes(16)
 
-ANNOUNCEMENT = Announcement(D, 0, D, D, D, S)
-DEALT = Dealt(SHARE, SHARE, (D,))
+ANNOUNCEMENT = Announcement(D, 0, D, D, NODE, S)
+DEALT = Dealt(SHARE, SHARE, (NODE,))
 EXCHANGE = Exchange(ANNOUNCEMENT, DEALT, S)
 READY = Ready(D, (Confirmation(1, S),), ANNOUNCEMENT)
 HEADER = Header(D, 0, D, ((1, D), (2, D)), S, 0)
 SURVIVORS = Survivors(D, (0, 1, 2), (HEADER, replace(HEADER, sender=1, counting=())), D, S)
 AGREEMENT = Agreement(D, D, 1, S)
-SHOWN = ShownShare(0, SHARE, D, (D,))
+SHOWN = ShownShare(0, SHARE, D, (NODE,))
 ANSWER = Answer(D, 0, (SHOWN,), (), ())
 
 MALFORMED: dict[str, Callable[[], object]] = {
@@ -43,15 +43,15 @@ MALFORMED: dict[str, Callable[[], object]] = {
             ANNOUNCEMENT, **{name: bytes(length)}
         )
         for name in ("ticket_digest", "public_key", "commitment", "shares_root")
-        for length in (0, 31, 33)
+        for length in (0, 15, 17, 31, 33)
     },
     "announcement signature": lambda: replace(ANNOUNCEMENT, signature=bytes(63)),
     "announcement dealer -1": lambda: replace(ANNOUNCEMENT, dealer=-1),
     "announcement dealer 65536": lambda: replace(ANNOUNCEMENT, dealer=2**16),
     "short self share": lambda: replace(DEALT, self_share=Secret(bytes(32))),
     "long pair share": lambda: replace(DEALT, pair_share=Secret(bytes(34))),
-    "endless path": lambda: replace(DEALT, path=(D,) * 17),
-    "path of short nodes": lambda: replace(DEALT, path=(D, bytes(31))),
+    "endless path": lambda: replace(DEALT, path=(NODE,) * 17),
+    "path of short nodes": lambda: replace(DEALT, path=(NODE, bytes(15))),
     "exchange confirmation": lambda: replace(EXCHANGE, confirmation=bytes(63)),
     "acknowledge ticket": lambda: Acknowledge(b"", S),
     "acknowledge nothing": lambda: Acknowledge(D, b""),
@@ -81,7 +81,7 @@ MALFORMED: dict[str, Callable[[], object]] = {
     "shown dealer": lambda: replace(SHOWN, dealer=-1),
     "shown share": lambda: replace(SHOWN, share=Secret(b"")),
     "shown sibling": lambda: replace(SHOWN, sibling=b""),
-    "shown path": lambda: replace(SHOWN, path=(D,) * 17),
+    "shown path": lambda: replace(SHOWN, path=(NODE,) * 17),
     "answer ticket": lambda: replace(ANSWER, ticket_digest=b""),
     "answer holder": lambda: replace(ANSWER, holder=2**16),
     "additive share ticket": lambda: AdditiveShare(b"", b""),
@@ -97,7 +97,7 @@ def test_a_malformed_message_cannot_be_built(build: Callable[[], object]) -> Non
 
 def test_the_edges_are_good() -> None:
     assert replace(ANNOUNCEMENT, dealer=2**16 - 1).dealer == 2**16 - 1
-    assert len(replace(DEALT, path=(D,) * 16).path) == 16
+    assert len(replace(DEALT, path=(NODE,) * 16).path) == 16
 
 
 def test_an_announcement_from_beyond_the_cohort_is_refused() -> None:
@@ -117,9 +117,8 @@ def test_a_header_from_beyond_the_cohort_is_refused() -> None:
 
 
 def test_an_announcements_hash_binds_all_but_the_signature() -> None:
-    other = b"\x01" * 32
     changed = [
-        replace(ANNOUNCEMENT, **{name: other})
+        replace(ANNOUNCEMENT, **{name: b"\x01" * len(getattr(ANNOUNCEMENT, name))})
         for name in ("ticket_digest", "public_key", "commitment", "shares_root")
     ]
     hashes = {item.hash for item in [ANNOUNCEMENT, replace(ANNOUNCEMENT, dealer=1), *changed]}

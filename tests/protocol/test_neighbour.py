@@ -12,7 +12,7 @@ from smpcfl.protocol.neighbour import Neighbours, failure_sums
 from smpcfl.protocol.shamir import SHARE_BYTES
 
 SELF, PAIR = Secret(b"s" * SHARE_BYTES), Secret(b"p" * SHARE_BYTES)
-PATH = (bytes(32),)
+PATH = (bytes(16),)
 
 
 def agreement(peer: int, survivors: bytes, failure_sum: int | None = None) -> Agreement:

@@ -189,7 +189,7 @@ def merkle_() -> Json:
         )
     )
     for count in (1, 2, 3, 4, 5, 8):
-        leaves = [some(f"leaf {place}", 32) for place in range(count)]
+        leaves = [some(f"leaf {place}", 16) for place in range(count)]
         root, paths = merkle.root_and_paths(leaves)
         vectors.append(
             case(
@@ -199,7 +199,7 @@ def merkle_() -> Json:
                 {"root": root.hex(), "paths": [hexes(path) for path in paths]},
             )
         )
-    leaves = [some(f"leaf {place}", 32) for place in range(5)]
+    leaves = [some(f"leaf {place}", 16) for place in range(5)]
     root, paths = merkle.root_and_paths(leaves)
     right = {
         "leaf": leaves[3].hex(),

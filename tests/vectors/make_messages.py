@@ -31,7 +31,7 @@ from vectors.make_survivors import HASHES, TICKET, survivors_of
 
 
 def _announcement() -> Announcement:
-    parts = [some(part, 32) for part in ("public key", "commitment", "root")]
+    parts = some("public key", 32), some("commitment", 32), some("root", 16)
     return Announcement(TICKET.digest, 2, *parts, some("announcement signature", 64))
 
 
@@ -42,7 +42,7 @@ def _header() -> Header:
 
 
 def _shown(dealer: int) -> ShownShare:
-    path = (some("path 0", 32), some("path 1", 32))
+    path = (some("path 0", 16), some("path 1", 16))
     return ShownShare(dealer, Secret(some(f"shown {dealer}", 33)), some("sibling", 32), path)
 
 
@@ -52,7 +52,7 @@ def _messages() -> list[tuple[str, Any, Any]]:
     dealt = Dealt(
         Secret(some("self share", 33)),
         Secret(some("pair share", 33)),
-        (some("path 0", 32), some("path 1", 32)),
+        (some("path 0", 16), some("path 1", 16)),
         2**60 + 1,
     )
     confirmation = some("confirmation", 64)
@@ -182,7 +182,10 @@ def _bad_wires() -> list[Json]:
     lonely.ClearField("others")
     shown = by_name["an answer"].self_shares
     long_path = pb.ShownShare(
-        dealer=0, share=shown[0].share, sibling=shown[0].sibling, path=[bytes(32)] * 17
+        dealer=0, share=shown[0].share, sibling=shown[0].sibling, path=bytes(16 * 17)
+    )
+    half_path = pb.ShownShare(
+        dealer=0, share=shown[0].share, sibling=shown[0].sibling, path=bytes(24)
     )
     header, agreement = "a header", "an agreement"
     cases = [
@@ -259,9 +262,15 @@ def _bad_wires() -> list[Json]:
             "unknown_ticket",
         ),
         (
-            "a path of 17 hashes",
+            "a path of 17 nodes",
             "Answer",
             changed("an answer", self_shares=[long_path]),
+            "malformed",
+        ),
+        (
+            "a path of a node and a half",
+            "Answer",
+            changed("an answer", self_shares=[half_path]),
             "malformed",
         ),
         ("a holder of 2^16", "Answer", changed("an answer", holder=2**16), "malformed"),

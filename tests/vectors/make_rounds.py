@@ -241,7 +241,7 @@ def _bad_answers(driven: Driven) -> list[Json]:
             "bad_share",
         ),
         "another announcement of the dropped": (
-            {"announcements": [dropped[0] | {"shares_root": "00" * 32}]},
+            {"announcements": [dropped[0] | {"shares_root": "00" * 16}]},
             "bad_share",
         ),
         "the dropped peer's announcement with another signature": (

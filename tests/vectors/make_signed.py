@@ -258,7 +258,7 @@ def announcement() -> Json:
         ),
         ("of nobody in the cohort", _signed_again(found, "charlie", dealer=5), "not_in_cohort"),
         ("signed by another", _signed_again(found, "delta"), "bad_signature"),
-        ("changed after it was signed", replace(found, shares_root=other), "bad_signature"),
+        ("changed after it was signed", replace(found, shares_root=other[:16]), "bad_signature"),
     ]
     ticket_ = {"ticket": "five peers"}
     bad = [
@@ -310,7 +310,7 @@ def _bad_shares(announcement_: Json, right: Json) -> list[Json]:
         "a path too long": ({"path": [*path, path[0]]}, 0, "bad_share"),
         "another holder's": ({}, 1, "bad_share"),
         "a share of 32 bytes": ({"self_share": right["self_share"][2:]}, 0, "malformed"),
-        "a path of 17 hashes": ({"path": path[:1] * 17}, 0, "malformed"),
+        "a path of 17 nodes": ({"path": path[:1] * 17}, 0, "malformed"),
         "a failure share of 2^61 - 1": ({"failure_share": number(2**61 - 1)}, 0, "malformed"),
     }
     return [

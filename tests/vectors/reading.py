@@ -234,12 +234,12 @@ KINDS: dict[str, Wire] = {
     "Announcement": (
         announcement,
         wire.announcement_to_proto,
-        lambda data, _: wire.announcement_from_proto(wire.parse(pb.Announcement, data)),
+        lambda data, t: wire.announcement_from_proto(wire.parse(pb.Announcement, data), t.digest),
     ),
     "Exchange": (
         exchange,
         wire.exchange_to_proto,
-        lambda data, _: wire.exchange_from_proto(wire.parse(pb.Exchange, data)),
+        lambda data, t: wire.exchange_from_proto(wire.parse(pb.Exchange, data), t.digest),
     ),
     "Acknowledge": (
         acknowledge,

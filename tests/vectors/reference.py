@@ -137,7 +137,7 @@ def share_hash(kind: str, holder: int, share: bytes) -> bytes:
 
 
 def leaf(self_hash: bytes, pair_hash: bytes) -> bytes:
-    return digest("merkle leaf", self_hash, pair_hash)
+    return digest("merkle leaf", self_hash, pair_hash)[:16]
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
@@ -145,16 +145,16 @@ def root(leaves: Sequence[bytes]) -> bytes:
     size = 1
     while size < len(leaves):
         size *= 2
-    padded = list(leaves) + [digest("merkle empty")] * (size - len(leaves))
+    padded = list(leaves) + [digest("merkle empty")[:16]] * (size - len(leaves))
     if size == 1:
         return padded[0]
-    return digest("merkle node", root(padded[: size // 2]), root(padded[size // 2 :]))
+    return digest("merkle node", root(padded[: size // 2]), root(padded[size // 2 :]))[:16]
 
 
 def climb(node: bytes, index: int, path: Sequence[bytes]) -> bytes:
     for height, sibling in enumerate(path):
         pair = (sibling, node) if index >> height & 1 else (node, sibling)
-        node = digest("merkle node", *pair)
+        node = digest("merkle node", *pair)[:16]
     return node
 
 

@@ -107,6 +107,8 @@ def whole_round(mode: str, peers: int, parameters: int, seconds: float) -> dict[
         "peer": _medians([run.peer_s for run in runs]),
         "aggregator": _medians([run.aggregator_s for run in runs]),
         "bytes": {**sent, "unmask_in": runs[0].unmask_in},
+        "neighbour_bytes": runs[0].neighbour_bytes,
+        "verified": runs[0].verified,
         "plain_bytes": plain,
         "upload_ratio": sent["upload"] / plain,
         "sent_ratio": sum(sent.values()) / plain,
@@ -177,7 +179,7 @@ def _round_table(figures: Figures) -> Table:
     table = _table(
         f"Whole round in memory, {first['parameters']:,} parameters, {first['width']} bits",
         *("mode", "peers", "peer", "aggregator", "runs", "upload", "p2p", "unmask"),
-        *("up/plain", "all/plain"),
+        *("a neighbour", "verified", "up/plain", "all/plain"),
     )
     for row in figures:
         table.add_row(
@@ -187,11 +189,14 @@ def _round_table(figures: Figures) -> Table:
             _seconds(row["aggregator"]["total_s"]),
             f"{row['runs']}",
             *(byte_size(row["bytes"][channel]) for channel in ("upload", "p2p", "unmask")),
+            byte_size(row["neighbour_bytes"]),
+            f"{row['verified']}",
             f"{row['upload_ratio']:.2f}",
             f"{row['sent_ratio']:.2f}",
         )
     table.caption = (
-        "time of one peer, and of the aggregator; bytes that a peer sends in a round, and their ratio to a"
+        "time of one peer, and of the aggregator; bytes that a peer sends in a round, to other peers also for"
+        " each neighbour; signatures that it verifies; and the ratio of the bytes to a"
         f" plain float32 update ({byte_size(first['plain_bytes'])})"
     )
     return table

@@ -18,7 +18,7 @@ from . import rpc, wire
 class Codec:
     """Between a message of the core and its protobuf type.
 
-    `read` also takes the digest of the round's ticket, of which most messages carry no more than a tag.
+    `read` also takes the digest of the round's ticket, of which messages carry no more than a tag.
     It raises RemoteError for values out of range, or of another ticket.
     """
 
@@ -38,17 +38,10 @@ def _share_of(chunks: Iterable[peer_pb2.ShareChunk], ticket_digest: bytes) -> Ad
     return AdditiveShare(ticket_digest, b"".join(chunk.data for chunk in chunks))
 
 
-def _exchange_ticket(message: pb.Exchange) -> bytes:
-    # Read first: what is malformed is refused as such, whatever its ticket.
-    return wire.exchange_from_proto(message).ticket_digest
-
-
 _TICKET = Codec(
     pb.SignedTicket, wire.ticket_to_proto, lambda message, _: wire.ticket_from_proto(message)
 )
-_EXCHANGE = Codec(
-    pb.Exchange, wire.exchange_to_proto, lambda message, _: wire.exchange_from_proto(message)
-)
+_EXCHANGE = Codec(pb.Exchange, wire.exchange_to_proto, wire.exchange_from_proto)
 _ACKNOWLEDGE = Codec(pb.Acknowledge, wire.acknowledge_to_proto, wire.acknowledge_from_proto)
 _READY = Codec(pb.Ready, wire.ready_to_proto, wire.ready_from_proto)
 _READY_REPLY = Codec(pb.ReadyReply, wire.ready_reply_to_proto, wire.ready_reply_from_proto)
@@ -85,7 +78,7 @@ class Kind:
 
 KINDS: dict[type, Kind] = {
     SignedTicket: Kind("Offer", _TICKET),
-    Exchange: Kind("Exchange", _EXCHANGE, _EXCHANGE, ticket=_exchange_ticket),
+    Exchange: Kind("Exchange", _EXCHANGE, _EXCHANGE),
     Acknowledge: Kind("Acknowledge", _ACKNOWLEDGE),
     Ready: Kind("Ready", _READY, _READY_REPLY),
     Agreement: Kind("Agree", _AGREEMENT, relayed=True),

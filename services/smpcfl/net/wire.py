@@ -10,6 +10,7 @@ from smpc.v1 import messages_pb2 as pb
 from ..protocol.announcement import Announcement, Dealt
 from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.keystream import Secret
+from ..protocol.merkle import NODE_BYTES
 from ..protocol.messages import (
     Acknowledge,
     Agreement,
@@ -101,31 +102,48 @@ def announcement_to_proto(item: Announcement) -> pb.Announcement:
     return _to(pb.Announcement, item)
 
 
-def announcement_from_proto(message: pb.Announcement) -> Announcement:
-    return _from(Announcement, message)
+def announcement_from_proto(message: pb.Announcement, ticket_digest: bytes) -> Announcement:
+    return Announcement(
+        ticket_digest,
+        message.dealer,
+        message.public_key,
+        message.commitment,
+        message.shares_root,
+        message.signature,
+    )
+
+
+def _optional_announcement(message: Any, ticket_digest: bytes) -> Announcement | None:
+    if not message.HasField("announcement"):
+        return None
+    return announcement_from_proto(message.announcement, ticket_digest)
 
 
 def exchange_to_proto(item: Exchange) -> pb.Exchange:
     return pb.Exchange(
+        ticket=tag(item.ticket_digest),
         announcement=announcement_to_proto(item.announcement),
         dealt=pb.Dealt(
             self_share=item.dealt.self_share,
             pair_share=item.dealt.pair_share,
-            path=item.dealt.path,
+            path=b"".join(item.dealt.path),
             failure_share=item.dealt.failure_share,
         ),
         confirmation=item.confirmation,
     )
 
 
-def exchange_from_proto(message: pb.Exchange) -> Exchange:
+def exchange_from_proto(message: pb.Exchange, ticket_digest: bytes) -> Exchange:
+    announcement = announcement_from_proto(
+        message.announcement, _whole(message.ticket, ticket_digest)
+    )
     dealt = Dealt(
         Secret(message.dealt.self_share),
         Secret(message.dealt.pair_share),
-        tuple(message.dealt.path),
+        _nodes(message.dealt.path),
         message.dealt.failure_share,
     )
-    return Exchange(announcement_from_proto(message.announcement), dealt, message.confirmation)
+    return Exchange(announcement, dealt, message.confirmation)
 
 
 def acknowledge_to_proto(item: Acknowledge) -> pb.Acknowledge:
@@ -161,12 +179,8 @@ def ready_from_proto(message: pb.Ready, ticket_digest: bytes) -> Ready:
         Confirmation(holder, joined[place * size : (place + 1) * size])
         for place, holder in enumerate(message.holders)
     )
-    announcement = (
-        announcement_from_proto(message.announcement) if message.HasField("announcement") else None
-    )
-    return Ready(
-        _whole(message.ticket, ticket_digest), confirmations, announcement, message.failure_share
-    )
+    announcement = _optional_announcement(message, _whole(message.ticket, ticket_digest))
+    return Ready(ticket_digest, confirmations, announcement, message.failure_share)
 
 
 def ready_reply_to_proto(item: ReadyReply) -> pb.ReadyReply:
@@ -233,10 +247,8 @@ def upload_meta_to_proto(header: Header, announcement: Announcement | None) -> p
 def upload_from(meta: bytes, vector: bytes) -> Upload:
     """An upload from a serialised UploadMeta and the vector's bytes; RemoteError(MALFORMED)."""
     message = parse(pb.UploadMeta, meta)
-    announcement = (
-        announcement_from_proto(message.announcement) if message.HasField("announcement") else None
-    )
-    return Upload(header_from_proto(message.header), announcement, vector)
+    header = header_from_proto(message.header)
+    return Upload(header, _optional_announcement(message, header.ticket_digest), vector)
 
 
 def survivors_to_proto(item: Survivors, ticket: Ticket) -> pb.Survivors:
@@ -306,7 +318,9 @@ def answer_to_proto(item: Answer) -> pb.Answer:
 def answer_from_proto(message: pb.Answer) -> Answer:
     def shares(found: Any) -> tuple[ShownShare, ...]:
         _at_most(MAX_COHORT, "shares", found)
-        return tuple(ShownShare(s.dealer, Secret(s.share), s.sibling, tuple(s.path)) for s in found)
+        return tuple(
+            ShownShare(s.dealer, Secret(s.share), s.sibling, _nodes(s.path)) for s in found
+        )
 
     _at_most(MAX_COHORT, "announcements", message.announcements)
     return Answer(
@@ -314,7 +328,7 @@ def answer_from_proto(message: pb.Answer) -> Answer:
         message.holder,
         shares(message.self_shares),
         shares(message.pair_shares),
-        tuple(announcement_from_proto(a) for a in message.announcements),
+        tuple(announcement_from_proto(a, message.ticket_digest) for a in message.announcements),
     )
 
 
@@ -335,9 +349,13 @@ def _at_most(bound: int, what: str, items: Sized) -> None:
 
 
 def _shown(share: ShownShare) -> pb.ShownShare:
-    return pb.ShownShare(
-        dealer=share.dealer, share=share.share, sibling=share.sibling, path=share.path
-    )
+    path = b"".join(share.path)
+    return pb.ShownShare(dealer=share.dealer, share=share.share, sibling=share.sibling, path=path)
+
+
+def _nodes(joined: bytes) -> tuple[bytes, ...]:
+    """Of a path; what is no whole number of nodes is refused with the last one's length."""
+    return tuple(joined[at : at + NODE_BYTES] for at in range(0, len(joined), NODE_BYTES))
 
 
 def _counting(hashes: dict[int, bytes]) -> list[pb.Counting]:
@@ -346,7 +364,3 @@ def _counting(hashes: dict[int, bytes]) -> list[pb.Counting]:
 
 def _to(kind: Any, item: object) -> Any:
     return kind(**{field.name: getattr(item, field.name) for field in kind.DESCRIPTOR.fields})
-
-
-def _from(kind: Callable[..., T], message: Any) -> T:
-    return kind(**{field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields})

@@ -27,8 +27,9 @@ class Announcement:
     signature: bytes
 
     def __post_init__(self) -> None:
-        for name in ("ticket_digest", "public_key", "commitment", "shares_root"):
+        for name in ("ticket_digest", "public_key", "commitment"):
             check_length(getattr(self, name), 32, name)
+        check_length(self.shares_root, merkle.NODE_BYTES, "shares_root")
         check_length(self.signature, SIGNATURE_BYTES, "signature")
         check_index(self.dealer, "dealer")
 

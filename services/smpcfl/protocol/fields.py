@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from . import failures
 from .errors import Reason, RemoteError
-from .ticket import DIGEST_BYTES
+from .merkle import NODE_BYTES
 
 MAX_PATH = 16
 
@@ -25,7 +25,7 @@ def check_path(value: Sequence[bytes]) -> None:
     if len(value) > MAX_PATH:
         raise RemoteError(Reason.MALFORMED, "path", expected=f"<= {MAX_PATH}", found=len(value))
     for node in value:
-        check_length(node, DIGEST_BYTES, "path")
+        check_length(node, NODE_BYTES, "path")
 
 
 def check_element(value: int, name: str) -> None:

@@ -2,6 +2,8 @@
 
 Leaf h stands for holder h's two shares; it is the hash of the two share hashes, so that one share can
 be shown against the root without the other (RFC 6962, section 2.1, has the same leaf/node separation).
+Nodes are 16 bytes: a second share under an honest dealer's root takes 2^128 hashes, and two shares under
+a root of one's own, 2^64, get their dealer no more than shares of another secret, which name it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,14 @@ from collections.abc import Sequence
 
 from .encoding import digest
 
-_EMPTY = digest("merkle empty")
+NODE_BYTES = 16
+
+
+def _node(domain: str, *items: bytes) -> bytes:
+    return digest(domain, *items)[:NODE_BYTES]
+
+
+_EMPTY = _node("merkle empty")
 
 
 def share_hash(kind: str, holder: int, share: bytes) -> bytes:
@@ -19,7 +28,7 @@ def share_hash(kind: str, holder: int, share: bytes) -> bytes:
 
 
 def leaf(self_hash: bytes, pair_hash: bytes) -> bytes:
-    return digest("merkle leaf", self_hash, pair_hash)
+    return _node("merkle leaf", self_hash, pair_hash)
 
 
 def depth(leaves: int) -> int:
@@ -35,7 +44,7 @@ def root_and_paths(leaves: Sequence[bytes]) -> tuple[bytes, list[tuple[bytes, ..
     while len(level) > 1:
         for index, path in enumerate(paths):
             path.append(level[(index >> height) ^ 1])
-        level = [digest("merkle node", level[i], level[i + 1]) for i in range(0, len(level), 2)]
+        level = [_node("merkle node", level[i], level[i + 1]) for i in range(0, len(level), 2)]
         height += 1
     return level[0], [tuple(path) for path in paths]
 
@@ -43,6 +52,6 @@ def root_and_paths(leaves: Sequence[bytes]) -> tuple[bytes, list[tuple[bytes, ..
 def root_from(node: bytes, index: int, path: Sequence[bytes]) -> bytes:
     """The root that `node` at `index` (from 0) leads to along `path`."""
     for sibling in path:
-        node = digest("merkle node", *((sibling, node) if index & 1 else (node, sibling)))
+        node = _node("merkle node", *((sibling, node) if index & 1 else (node, sibling)))
         index >>= 1
     return node

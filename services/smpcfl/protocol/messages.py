@@ -230,6 +230,12 @@ class Agreement:
         if self.earlier:
             check_length(self.earlier, DIGEST_BYTES, "earlier")
 
+    @property
+    def signed_bytes(self) -> bytes:
+        return agreement_bytes(
+            self.ticket_digest, self.survivors_digest, self.peer, self.failure_sum, self.earlier
+        )
+
     def says_the_same(self, other: Agreement) -> bool:
         mine = (self.survivors_digest, self.failure_sum, self.earlier)
         return mine == (other.survivors_digest, other.failure_sum, other.earlier)

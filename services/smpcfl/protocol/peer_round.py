@@ -83,7 +83,7 @@ class PeerRound(BaseRound):
             Exchange: self.exchange,
             Acknowledge: self.acknowledge,
             Ready: self.ready,
-            Agreement: lambda sender, message, now: self.agreement(message),
+            Agreement: lambda sender, message, now: self.agreement(message, sender),
         }
 
     # -- exchange -------------------------------------------------------------------------------
@@ -232,7 +232,9 @@ class PeerRound(BaseRound):
         self._before(now, self.ticket.deadlines.agree)
         known = {index: item.hash for index, item in self._of.announcements.items()}
         known[self.me] = self.announcement.hash
-        found = check_survivors(self.ticket, self._policy, self._keyring, message, known)
+        found = check_survivors(
+            self.ticket, self._policy, self._keyring, message, known, self.header
+        )
         if self.me in message.survivors and self._frozen is None:
             raise RemoteError(Reason.WRONG_PHASE, "counted as a survivor without an upload")
         phase = step(self.phase, Event.SURVIVORS)
@@ -248,8 +250,11 @@ class PeerRound(BaseRound):
         """Of the shares of r_i over the survivors; None where one is missing."""
         return self._of.failure_sum(survivors, {self.me: self._open_secrets().failure_share})
 
-    def agreement(self, message: Agreement) -> None:
-        """A neighbour's agreement, from whoever relays it; kept also when it comes early."""
+    def agreement(self, message: Agreement, sender: str = "") -> None:
+        """A neighbour's agreement; kept also when it comes early.
+
+        `sender`: who sent it, over mutual TLS. From whoever relays it, it needs its signature.
+        """
         if message.ticket_digest != self.ticket.digest:
             raise RemoteError(Reason.UNKNOWN_TICKET, "agreement")
         if self.phase is Phase.CLOSED:
@@ -257,14 +262,10 @@ class PeerRound(BaseRound):
         if message.peer not in self.neighbours:
             raise RemoteError(Reason.NOT_A_NEIGHBOUR, "agreement", found=message.peer)
         peer = self._id(message.peer)
-        signed = agreement_bytes(
-            self.ticket.digest,
-            message.survivors_digest,
-            message.peer,
-            message.failure_sum,
-            message.earlier,
-        )
-        check_signature(self._keyring, peer, signed, message.signature, "agreement")
+        if sender != peer:
+            check_signature(
+                self._keyring, peer, message.signed_bytes, message.signature, "agreement"
+            )
         first = self._of[message.peer].agreement
         if first is None:
             self._of[message.peer].agreement = message

@@ -116,10 +116,12 @@ def check_survivors(
     keyring: Keyring,
     message: Survivors,
     known: Mapping[int, bytes],
+    own: Header | None = None,
 ) -> bytes:
     """`survivors_digest` if a peer may agree to this set, RemoteError with the reason if not.
 
-    `known`: hashes of the announcements that this peer holds, its own included.
+    `known`: hashes of the announcements that this peer holds, its own included. `own`: its own header, whose
+    signature it knows.
     """
     if message.ticket_digest != ticket.digest:
         raise RemoteError(Reason.UNKNOWN_TICKET, "survivors")
@@ -134,7 +136,9 @@ def check_survivors(
     headers = {header.sender: header for header in message.headers}
     _check_complete(ticket, message, headers)
     for header in message.headers:
-        _check_header(ticket, keyring, header, known)
+        if header != own:
+            header.check(ticket, keyring)
+        _check_announcements(ticket, header, known)
     for i, header in headers.items():
         for j in header.counts:
             if j in headers and one_sided(header, headers[j]):
@@ -193,10 +197,7 @@ def _check_complete(ticket: Ticket, message: Survivors, headers: Mapping[int, He
         raise RemoteError(Reason.BAD_HEADER, "header missing", peer=ticket.cohort[min(missing)])
 
 
-def _check_header(
-    ticket: Ticket, keyring: Keyring, header: Header, known: Mapping[int, bytes]
-) -> None:
-    header.check(ticket, keyring)
+def _check_announcements(ticket: Ticket, header: Header, known: Mapping[int, bytes]) -> None:
     peer = ticket.cohort[header.sender]
     for index, announcement_hash in ((header.sender, header.announcement_hash), *header.counting):
         if known.get(index, announcement_hash) != announcement_hash:
