@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -77,10 +77,12 @@ async def bad_calls(
     seeds: Mapping[str, list[bytes]],
     contexts: Sequence[Context],
     suited: Mapping[str, Sequence[Context]] | None = None,
+    only: Collection[str] = (),
 ) -> int:
     """Calls `count` times; returns that. What is no message is refused before: here it only counts.
 
-    Three of four callers are such that the method is meant for them, where `suited` says which.
+    Three of four callers are such that the method is meant for them, where `suited` says which; of the
+    methods in `only` all are.
     """
     names = list(methods)
     for number in range(count):
@@ -95,7 +97,8 @@ async def bad_calls(
             continue
         request = streamed(*requests) if method in STREAMED else requests[0]
         what = f"input {number}, {method} of {[chunk.hex() for chunk in chunks]}"
-        among = suited[method] if suited is not None and rng.random() < 0.75 else contexts
+        fits = suited is not None and (method in only or rng.random() < 0.75)
+        among = suited[method] if suited is not None and fits else contexts
         await call(getattr(rng.choice(services), method), request, rng.choice(among), what)
     return count
 
@@ -112,11 +115,21 @@ def anybody(live: Live) -> list[Context]:
 
 
 async def attack(
-    live: Live, rng: random.Random, count: int, contexts: Sequence[Context] | None = None
+    live: Live,
+    rng: random.Random,
+    count: int,
+    contexts: Sequence[Context] | None = None,
+    *,
+    own: Collection[str] = (),
 ) -> int:
-    """By those with `contexts` alone, or by anybody."""
+    """By those with `contexts` alone, or by anybody.
+
+    `own`: calls in which a peer's word for itself counts. They come from others than peers, as not all peers
+    can lie and a round complete.
+    """
     peers = [peer_context(peer) for peer in live.peers]
     suited = dict.fromkeys(REQUESTS, peers) | {"Unmask": [aggregator_context()]}
+    suited |= {method: [aggregator_context(), Context(OUTSIDER)] for method in own}
     seeds = {
         method: kept + live.seen.get(method, [])[-6:]
         for method, kept in of_corpus(REQUESTS, live.ticket.digest).items()
@@ -124,4 +137,4 @@ async def attack(
     services = list(live.services.values())
     if contexts is not None:
         return await bad_calls(rng, count, services, REQUESTS, seeds, contexts)
-    return await bad_calls(rng, count, services, REQUESTS, seeds, anybody(live), suited)
+    return await bad_calls(rng, count, services, REQUESTS, seeds, anybody(live), suited, own)

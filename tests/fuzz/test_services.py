@@ -57,23 +57,23 @@ def _quiet() -> Iterator[None]:
 async def test_a_seeded_round_survives_any_call(tmp_path: Path) -> None:
     live, rng, count = Live(tmp_path, 4), rng_of("seeded"), inputs(SEEDED_ROUND / PHASES)
 
-    async def onslaught() -> None:
-        await attack(live, rng, count)
+    async def onslaught(*own: str) -> None:
+        await attack(live, rng, count, own=own)
 
-    await onslaught()
+    await onslaught("Agree")
     live.start()
-    await onslaught()
+    await onslaught("Agree")
     live.let("Offer", "Exchange")
     await live.until(lambda round_: len(round_._of.announcements) == 3)
-    await onslaught()
+    await onslaught("Agree")
     live.let("Acknowledge", "Ready")
     await live.until(lambda round_: round_.phase is Phase.READY and round_.all_count)
-    await onslaught()
+    await onslaught("Agree")
     await live.upload()
-    await onslaught()
+    await onslaught("Agree")
     asked = live.unmask()
     await live.until(lambda round_: round_.phase is Phase.AGREED)
-    await onslaught()
+    await onslaught("Agree")
     live.let("Agree")
     await asyncio.wait_for(asyncio.gather(*asked), 30)
     await onslaught()
