@@ -25,7 +25,7 @@ _ACTIVE = ("pending", "starting", "running")
 _UNAVAILABLE = "Connection to the SuperLink is unavailable"
 _RAISED = "ServerApp failed with exception"
 _OURS = f"\n{LocalError.__module__}.{LocalError.__name__}: "
-_TRACEBACK = "Traceback (most recent call last):"
+TRACEBACK = "Traceback (most recent call last):"
 _EXIT = re.compile(r"^.*Exit Code: ", re.MULTILINE)  # and some advice of Flower's
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HEAD = re.compile(r"(?:Starting|Printing) logstream for run_id[^\n]*\n")
@@ -65,7 +65,7 @@ def why_raised(details: str, words: str) -> str:
     if _OURS in words:
         return text
     words = COLOUR.sub("", words)
-    start = max(words.rfind(_TRACEBACK), 0)
+    start = max(words.rfind(TRACEBACK), 0)
     end = _EXIT.search(words, start)
     return f"{text}\n{words[start : end.start() if end else None].rstrip()}"
 

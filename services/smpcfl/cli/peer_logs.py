@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-_START = "Traceback (most recent call last):"
+from ..aggregator.flower_runs import TRACEBACK
 
 
 def first_traceback(folder: Path) -> str:
@@ -22,7 +22,7 @@ def _tracebacks(folder: Path) -> Iterator[str]:
     """Of each peer that has one, the first."""
     for path in sorted(folder.glob("peer-*/log/supernode.log")):
         lines = path.read_text(errors="replace").splitlines()
-        starts = (number for number, line in enumerate(lines) if line.strip() == _START)
+        starts = (number for number, line in enumerate(lines) if line.strip() == TRACEBACK)
         if (start := next(starts, None)) is not None:
             end = start + 1
             while end < len(lines) - 1 and lines[end].startswith(" "):
