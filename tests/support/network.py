@@ -200,7 +200,10 @@ class Network:
             peers = sorted(self.alive & self.rounds.keys())
             self.order.shuffle(peers)
             for peer in peers:
-                for call in reversed(self.rounds[peer].calls(self.now)):
+                due = self.rounds[peer].calls(self.now)
+                found = [(peer, error) for error in self.rounds[peer].proven()]
+                self.errors += found
+                for call in reversed(due):
                     held = only is not None and not isinstance(call.message, only)
                     if held:
                         self.rounds[peer].failed(call, self.now)

@@ -154,6 +154,7 @@ class ExchangeRound(BaseRound):
                 neighbour.failure_share = message.failure_share
         if message.receipt is not None:
             self._receipts.take(index, message.receipt)
+        neighbour.heard = True
         neighbour.says = neighbour.says or message.counts
 
     def _take_proof(self, index: int, proof: Equivocation) -> None:
@@ -170,7 +171,8 @@ class ExchangeRound(BaseRound):
     def _reply_to(self, index: int, message: Ready) -> ReadyReply:
         neighbour, own = self._of[index], self._receipts.own
         counts = self._says(index)
-        neighbour.replies += counts and message.counts
+        neighbour.calls += message.counts
+        neighbour.replied = neighbour.replied or (counts and message.counts)
         self._retries.forget((Ready, index))  # the reply says it all
         if own is not None and own.number > message.has:
             neighbour.delivered = own.number  # if the reply is lost the call comes again
@@ -191,6 +193,8 @@ class ExchangeRound(BaseRound):
         """Whether the pair counts for this peer, as far as receipts go; final once masks are given out."""
         if self._is_fixed():
             return index in self._counting
+        if self._receipts.own is None or not self._of[index].heard:
+            return False
         return self._receipts.is_ready(self.me) and self._receipts.is_ready(index)
 
     def _counted(self) -> tuple[int, ...]:
