@@ -232,8 +232,8 @@ def draw_edge(seed: int, *, heals_s: float) -> Schedule:
 
     Mostly one makes two announcements; up to 3 % of the links are down; and as many peers vanish as may be
     lost beside these, before they upload: the aggregator then knows it. So of everyone else there are as
-    many holders as are needed. What heals costs nothing: links that come up within `heals_s`, messages between
-    peers that get lost once or are late.
+    many holders as are needed. What heals costs nothing: links that come up within `heals_s`, messages
+    between peers that get lost once or are late.
     """
     rng = random.Random(seed)
     n = rng.randint(5, 13)
