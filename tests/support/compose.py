@@ -50,7 +50,9 @@ class Compose:
         assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
         return done.stdout
 
-    def wait_for_log(self, text: str, count: int = 1, seconds: float = 300) -> str:
+    def wait_for_log(self, text: str, count: int = 1, seconds: float = 900) -> str:
+        """The aggregator's log with the text in it. As long as the slowest machine may need for that."""
+
         def found() -> bool:
             return self("logs", "--no-color", "aggregator").count(text) >= count
 
