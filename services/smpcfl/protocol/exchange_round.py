@@ -49,8 +49,8 @@ class ExchangeRound(BaseRound):
         self._secrets: Secrets | None = self._deal(entropy)
         self._receipts = Receipts(self.ticket, self.me, keyring, signer, self.announcement)
         self._counting: tuple[int, ...] = ()
-        self._questions = set[int]()  # whom one is in flight to
-        self._reported = set[int]()  # dealers whose second announcement was
+        self._questions = set[int]()  # to whom a question about a list is in flight
+        self._reported = set[int]()  # the dealers of whose second announcement somebody was told
         deadlines = self.ticket.deadlines
         exchange_s, ready_s = deadlines.exchange / 1000, deadlines.ready / 1000
         self._signing_s = (exchange_s, (exchange_s + ready_s) / 2, ready_s)
@@ -98,11 +98,10 @@ class ExchangeRound(BaseRound):
             raise RemoteError(Reason.MALFORMED, "another's announcement", peer=self._id(index))
         known = self._receipts.announcements
         first = known.first.get(index, announcement)
-        if (
-            index not in known.equivocations
-        ):  # one proof is enough, and nobody is to fill the memory
+        if index not in known.equivocations:  # else a third one would fill the memory
             self._receipts.learn(announcement)
         if first.hash != announcement.hash:
+            self._reported.add(index)
             raise RemoteError(Reason.EQUIVOCATION, "two announcements", peer=self._id(index))
 
     def _confirmed(self, now: float) -> bool:
@@ -227,8 +226,11 @@ class ExchangeRound(BaseRound):
     # -- the clock and the network ----------------------------------------------------------------
 
     def _moments(self, now: float) -> list[float]:
-        next_wave = self._lacking_s + self._wave(now) * LONGEST_S
-        return [*super()._moments(now), self._signing_s[1], next_wave]
+        moments = super()._moments(now)
+        if self.phase is Phase.READY:
+            next_wave = self._lacking_s + self._wave(now) * LONGEST_S
+            moments += [*self._signing_s, next_wave]
+        return moments
 
     def _wave(self, now: float) -> int:
         """How many times it was time to ask for receipts, if any are lacking."""
@@ -254,14 +256,19 @@ class ExchangeRound(BaseRound):
                     yield Call(to, self.signed_ticket)
             elif index > self.me and self._of[index].dealt is None and is_due(Exchange, index):
                 yield Call(to, Exchange(self.announcement, secrets.dealt[index]))
-            if self._wants_ready(index, wave, now) and is_due(Ready, index):
-                yield Call(to, self._ready_for(index, wave))
+            if self._wants_ready(index, wave):
+                if index < self.me and not self._of[index].says:
+                    # Else both would call, and say the same.
+                    self._retries.defer((Ready, index), now + YIELD_S)
+                if is_due(Ready, index):
+                    yield Call(to, self._ready_for(index, wave))
         for index, receipt in self._receipts.doubted(late=now >= self._lacking_s):
             if len(self._questions) < MOST_QUESTIONS and is_due(ListRequest, index):
                 self._questions.add(index)
                 yield Call(self._id(index), self._receipts.question(receipt))
 
-    def _wants_ready(self, index: int, wave: int, now: float) -> bool:
+    def _wants_ready(self, index: int, wave: int) -> bool:
+        """Whether there is something to say to this neighbour, or to ask of it in this `wave`."""
         if self.phase is not Phase.READY:
             return False
         neighbour, proofs = self._of[index], self._receipts.announcements.equivocations
@@ -271,12 +278,9 @@ class ExchangeRound(BaseRound):
             return False
         if proofs and proofs.keys() - neighbour.warned:
             return True
-        news = self._receipts.number(self.me) > neighbour.delivered
-        wanted = news or (not neighbour.knows and self._says(index))
-        if wanted and index < self.me and not neighbour.says:
-            # Else both would call, and say the same.
-            self._retries.defer((Ready, index), now + YIELD_S)
-        return wanted
+        if self._receipts.number(self.me) > neighbour.delivered:
+            return True
+        return not neighbour.knows and self._says(index)
 
     def _ready_for(self, index: int, wave: int) -> Ready:
         neighbour, own = self._of[index], self._receipts.own
