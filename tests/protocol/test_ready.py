@@ -282,26 +282,20 @@ def proof_against(network: Network, index: int) -> Equivocation:
     return Equivocation(round_of(network, index).announcement, second_announcement(network, index))
 
 
-def test_a_proof_goes_to_all_who_do_not_have_it(exchanged: Network) -> None:
-    peer, now, proof = (
-        round_of(exchanged, 3),
-        exchanged.now + LONGEST_S,
-        proof_against(exchanged, 6),
-    )
-    peer.ready(PEERS[1], Ready(exchanged.ticket.digest, proofs=(proof,)), now)
-    shown = {c.to: c.message.proofs for c in peer.calls(now) if isinstance(c.message, Ready)}
-    assert shown == {
-        peer_id: () if peer_id == PEERS[1] else (proof,)
-        for peer_id in (c for c in PEERS if c != PEERS[3])
-        if peer_id in shown
-    }
-    assert {peer_id for peer_id, proofs in shown.items() if proofs} == {*PEERS} - {
-        PEERS[1],
-        PEERS[3],
-    }
+def test_a_proof_goes_to_all_who_do_not_have_it(ready: Network) -> None:
+    peer, now, proof = round_of(ready, 3), ready.now + LONGEST_S, proof_against(ready, 6)
+    peer.ready(PEERS[1], Ready(ready.ticket.digest, proofs=(proof,), has=1), now)
     (found,) = peer.proven()
     assert (found.reason, found.peer) == (Reason.EQUIVOCATION, PEERS[6])
     assert peer.proven() == []
+    calls = [*peer.calls(now), *peer.calls(now + YIELD_S)]  # a higher id lets lower ones call first
+    made = [call for call in calls if isinstance(call.message, Ready)]
+    assert {call.to for call in made} == {*PEERS} - {PEERS[1], PEERS[3]}
+    for call in made:
+        assert isinstance(call.message, Ready)
+        assert call.message.proofs == (proof,)
+        peer.answered(call, ReadyReply(), now)
+    assert not peer.calls(now + 9)
 
 
 def test_who_made_two_announcements_is_not_waited_for(ready: Network) -> None:
@@ -334,6 +328,7 @@ def test_a_second_announcement_in_an_exchange_or_a_ready_is_a_proof(exchanged: N
         peer.exchange(PEERS[0], sent(other, Exchange, 5, 0.0), exchanged.now)
     assert refused(error, Reason.EQUIVOCATION, PEERS[0])
     assert [item.dealer for item in peer._receipts.announcements.equivocations.values()] == [0]
+    assert peer.proven() == [], "it was raised"
 
 
 def test_one_proof_is_enough_and_no_third_announcement_is_kept(exchanged: Network) -> None:

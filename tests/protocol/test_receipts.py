@@ -334,6 +334,15 @@ def test_an_answer_that_comes_too_late_changes_nothing() -> None:
     assert receipts.number(1) == 2
 
 
+def test_a_newer_receipt_is_still_asked_about_when_an_older_one_was_verified() -> None:
+    receipts = view(known=ANNOUNCED[:DEALER])
+    receipts.take(1, receipt(1, [2, DEALER], number=2))
+    receipts.take(5, receipt(1, [2]))
+    assert receipts.number(1) == 1
+    sender, question = only_question(receipts, late=True)
+    assert (sender, question.number) == (1, 2)
+
+
 def test_more_of_a_hash_is_known_than_a_dealer_can_find_twice() -> None:
     assert KNOWN_BYTES == 16
 

@@ -145,9 +145,8 @@ class Receipts:
 
     def hashes(self) -> dict[int, bytes]:
         """By dealer: of the announcement that t receipts cover, else of the first one that came."""
-        return {
-            dealer: item.hash for dealer, item in self.announcements.first.items()
-        } | self._covered
+        first = {dealer: item.hash for dealer, item in self.announcements.first.items()}
+        return first | self._covered
 
     def may_lack(self) -> bool:
         """Whether somebody may hold a receipt that would make a dealer ready."""
