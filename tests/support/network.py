@@ -16,7 +16,6 @@ from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.errors import ProtocolError, RemoteError
 from smpcfl.protocol.messages import (
-    Acknowledge,
     AdditiveShare,
     Agreement,
     Answer,
@@ -201,7 +200,10 @@ class Network:
             peers = sorted(self.alive & self.rounds.keys())
             self.order.shuffle(peers)
             for peer in peers:
-                for call in reversed(self.rounds[peer].calls(self.now)):
+                due = self.rounds[peer].calls(self.now)
+                found = [(peer, error) for error in self.rounds[peer].proven()]
+                self.errors += found
+                for call in reversed(due):
                     held = only is not None and not isinstance(call.message, only)
                     if held:
                         self.rounds[peer].failed(call, self.now)
@@ -240,7 +242,7 @@ class Network:
 
     def exchange(self) -> None:
         self._lose("exchange")
-        self.pump((Exchange, Acknowledge, AdditiveShare))
+        self.pump((Exchange, AdditiveShare))
 
     def ready(self) -> None:
         """Ready, with the exchange and ready deadlines passing where someone is missing."""
