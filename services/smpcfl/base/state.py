@@ -44,6 +44,11 @@ class State:
         return self.path / "ledger.sqlite"
 
     @property
+    def draw(self) -> Path:
+        """The newest draw: all of it at the registry and the aggregator, its own group at a peer."""
+        return self.path / "draw.bin"
+
+    @property
     def flower(self) -> Path:
         """Home of the Flower process that runs as a child."""
         return self.path / "flower"
@@ -141,6 +146,11 @@ class State:
     def join_folder_closed(self) -> Path:
         """While it is there, the join folder gets no token for any number of peers."""
         return self.path / "join-folder-closed"
+
+    @property
+    def draw_wanted(self) -> Path:
+        """While it is there, the operator wants a draw."""
+        return self.path / "draw-wanted"
 
     @property
     def claims(self) -> Path:
