@@ -48,6 +48,14 @@ class State:
         """The newest draw: all of it at the registry and the aggregator, its own group at a peer."""
         return self.path / "draw.bin"
 
+    def ledgers(self, draw: int) -> Path:
+        """The aggregator's, of each group in that draw."""
+        return self.path / "ledgers" / str(draw)
+
+    @property
+    def suspects(self) -> Path:
+        return self.path / "suspects.json"
+
     @property
     def flower(self) -> Path:
         """Home of the Flower process that runs as a child."""

@@ -159,7 +159,7 @@ class Ledger:
         if seen.cohorts and ticket.draw != seen.draw:
             raise RemoteError(
                 Reason.SECOND_DRAW,
-                "a sum over this model was agreed to in the groups of another draw",
+                "a sum over this model was agreed to in the groups of another draw: start from another model",
                 expected=f"draw {seen.draw}",
                 found=ticket.draw,
             )
