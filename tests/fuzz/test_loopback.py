@@ -64,7 +64,13 @@ async def _call(channel: grpc.aio.Channel, method: str, data: bytes, seconds: fl
         async def stream() -> AsyncIterator[bytes]:
             yield data
 
-        await channel.stream_unary(path)(stream(), timeout=seconds)
+        try:
+            await channel.stream_unary(path)(stream(), timeout=seconds)
+        except asyncio.CancelledError:
+            # gRPC cancels a stream of its own accord if the call ends while it is still being written.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
     else:
         await channel.unary_unary(path)(data, timeout=seconds)
 
