@@ -64,7 +64,10 @@ class _Seen:
 
 
 class Suspects:
-    """Kept in `path`, or in memory alone without one; a file that cannot be read is begun anew, as nothing depends on it."""
+    """Kept in `path`, or in memory alone without one.
+
+    A file that cannot be read is begun anew, as nothing depends on it.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
