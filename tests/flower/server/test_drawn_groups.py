@@ -144,7 +144,7 @@ def test_after_a_day_without_a_new_draw_it_waits_or_does_without(
 ) -> None:
     world.make_draw()
     (first, _) = world.groups.now()
-    monkeypatch.setattr(drawn_groups.time, "time", lambda: first.expires)
+    monkeypatch.setattr(drawn_groups.time, "time", lambda: first.expires + 3_600)
     world.peers = 7
     assert world.groups.now() == ()
     world.peers = 12
