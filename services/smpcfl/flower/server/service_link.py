@@ -19,12 +19,14 @@ from ...base.ledger_file import open_ledger
 from ...base.state import State
 from ...net import certificates, rpc
 from ...net.certificates import Identity
+from ...protocol.draw import Group
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.ledger import Ledger
 from ...protocol.ticket import MODES
 from ...reports.record import RoundRecord, line
 from ...runs.run_events import encodable, record_to_proto
 from . import probe
+from .drawn_groups import DrawnGroups
 from .progress import Progress
 
 STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"
@@ -45,6 +47,7 @@ class Server:
     run: int = 0
     progress: Progress | None = None
     rounds: int | None = None
+    drawn: DrawnGroups | None = None
 
     @classmethod
     def load(cls, mode: str, flower_run: str) -> Server:
@@ -70,7 +73,8 @@ class Server:
         # A plain `flwr run` goes by Flower's number, unless its app starts more than one training.
         run = int(flower_run) if int(flower_run) not in _carried else secrets.randbits(63)
         _carried.add(int(flower_run))
-        server = cls(state, own, registry, ledger, run)
+        drawn = None if own is None else DrawnGroups(own, registry, state)
+        server = cls(state, own, registry, ledger, run, drawn=drawn)
         own_log = logging.getLogger("smpcfl")
         own_log.setLevel(logging.INFO)
         if not any(isinstance(handler, _Forward) for handler in own_log.handlers):
@@ -91,6 +95,15 @@ class Server:
     def refused(self, error: RemoteError) -> None:
         """Has the service count it: this process has no metrics."""
         self.report(pb.RunEvent(refusal=pb.Refusal(reason=error.reason.value)))
+
+    def groups(self) -> tuple[Group, ...]:
+        """Of the newest draw; none where the deployment is too small for groups. Waits for the first draw."""
+        return self.drawn.now() if self.drawn is not None else ()
+
+    def ledger_of(self, group: Group) -> Ledger:
+        """What was done in this group."""
+        assert self.drawn is not None
+        return self.drawn.ledger(group)
 
     def probe(self, peers: Iterable[str]) -> dict[str, bytes]:
         """Of these peers, those whose agent answers, each with its instance."""
