@@ -188,9 +188,11 @@ class Network:
         signer = self.signer_of(peer)
         if self.ticket.mode == ADDITIVE:
             return self.additive_class(self.signed, peer, signer, entropy, **options)
-        return self.round_class(
-            self.signed, peer, self.policy, signer, self.keyring, entropy, **options
-        )
+        kind = self._class_of(peer)
+        return kind(self.signed, peer, self.policy, signer, self.keyring, entropy, **options)
+
+    def _class_of(self, peer: str) -> type[PeerRound]:
+        return self.round_class
 
     def pump(self, only: tuple[type, ...] | None = None) -> None:
         """Delivers calls until none is due; `only` holds all other kinds of message back."""
