@@ -68,7 +68,7 @@ class SaysOtherwise(PeerRound):
 
 @contextmanager
 def nobody_asks_for_lists() -> Iterator[None]:
-    with patch.object(Receipts, "questions", lambda self, *, late: ()):
+    with patch.object(Receipts, "doubted", lambda self, *, late: ()):
         yield
 
 

@@ -66,8 +66,8 @@ def receipt(
 
 
 def only_question(receipts: Receipts, *, late: bool = False) -> tuple[int, ListRequest]:
-    (found,) = receipts.questions(late=late)
-    return found
+    ((sender, found),) = receipts.doubted(late=late)
+    return sender, receipts.question(found)
 
 
 # -- what makes a dealer ready ------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_who_cannot_show_what_it_sent_is_named_and_not_asked_again(name: str) ->
         receipts.take_list(5, question, ListReply(()))
     assert (error.value.reason, error.value.peer) == (Reason.BAD_RECEIPT, TICKET.cohort[5])
     receipts.take(5, forged)
-    assert not list(receipts.questions(late=True))
+    assert not list(receipts.doubted(late=True))
     assert receipts.number(1) == 0
     receipts.take(1, receipt(1, [2]))
     assert receipts.number(1) == 1, "the true one still counts"
@@ -227,12 +227,12 @@ def test_a_receipt_of_another_ticket_counts_as_none() -> None:
 def test_an_announcement_that_is_missing_is_waited_for_and_then_asked_for() -> None:
     receipts = view(known=ANNOUNCED[:DEALER])
     receipts.take(1, receipt(1, [2, DEALER]))
-    assert not list(receipts.questions(late=False))
+    assert not list(receipts.doubted(late=False))
     sender, question = only_question(receipts, late=True)
     assert sender == 1
     assert question.known == tuple((i, HASHES[i][:KNOWN_BYTES]) for i in (1, 2))
     receipts.learn(ANNOUNCED[DEALER])
-    assert not list(receipts.questions(late=True)), "it came from its dealer"
+    assert not list(receipts.doubted(late=True)), "it came from its dealer"
     assert receipts.confirms(1, DEALER)
 
 
@@ -253,10 +253,11 @@ def test_one_answer_is_the_answer_to_all_receipts_that_wait_for_the_same() -> No
     receipts = view(known=ANNOUNCED[:DEALER])
     for holder in range(1, 4):
         receipts.take(holder, receipt(holder, [DEALER]))
-    sender, question = next(receipts.questions(late=True))
+    sender, found = next(receipts.doubted(late=True))
+    question = receipts.question(found)
     receipts.take_list(sender, question, ListReply((ANNOUNCED[DEALER],)))
     assert [receipts.number(holder) for holder in range(1, 4)] == [1, 1, 1]
-    assert not list(receipts.questions(late=True))
+    assert not list(receipts.doubted(late=True))
 
 
 def test_of_two_announcements_each_half_is_shown_the_others_and_has_the_proof() -> None:

@@ -227,24 +227,27 @@ def draw_confined(seed: int, *, horizon_s: float) -> tuple[Schedule, set[int]]:
 
 
 def draw_edge(seed: int, *, horizon_s: float) -> Schedule:
-    """A random schedule of 5 to 16 peers that loses as much as such a round tolerates, and no more.
+    """A random schedule of 5 to 13 peers that loses as much as such a round tolerates, and no more.
 
-    One makes two announcements, of the links 3 % are down, and the rest of what may be lost are peers that
-    vanish: of everyone else there are as many holders as are needed. Some messages between peers get lost
-    too, or are late, which costs a retry and no peer.
+    Mostly one makes two announcements; up to 3 % of the links are down; and as many peers vanish as may be
+    lost beside these, before they upload: the aggregator then knows it. So of everyone else there are as
+    many holders as are needed. Some messages between peers get lost too, or are late, which costs a retry.
     """
     rng = random.Random(seed)
-    n = rng.randint(5, 16)
+    n = rng.randint(5, 13)
     tolerated = n - 1 - default_threshold(n - 1)
+    liars = 1 if rng.random() < 0.7 else 0
     pairs = [(one, other) for other in range(n) for one in range(other)]
-    links = rng.sample(pairs, min(max(1, round(0.03 * len(pairs))), tolerated - 1))
-    liar, *lost = rng.sample(range(n), tolerated - len(links))
-    faults: list[Fault] = [TwoFaces(liar)]
+    most = min(max(1, round(0.03 * len(pairs))), tolerated - liars)
+    links = rng.sample(pairs, rng.randint(0, most))
+    gone = rng.sample(range(n), tolerated - len(links))
+    faults: list[Fault] = [TwoFaces(peer) for peer in gone[:liars]]
+    lost = gone[liars:]
     for one, other in links:
         faults += [Cut(one, other), Cut(other, one)]
     for peer in lost:
         once = rng.random() < 0.5
-        act = rng.choice(("ticket", "train", "upload") if once else ("exchange", "ready"))
+        act = rng.choice(("ticket", "train") if once else ("exchange", "ready"))
         faults.append(Crash(peer, act, 0 if once else rng.randrange(n - 1), rng.random() < 0.5))
     for _ in range(rng.randint(0, 6)):
         sender, to = rng.sample(range(n), 2)

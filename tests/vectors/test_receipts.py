@@ -36,15 +36,15 @@ def test_who_is_ready(given: Json, found: Json) -> None:
     receipts = view(given)
     for item in given["receipts"]:
         receipts.take(item["from"], reading.receipt(item["receipt"]))
-    assert not list(receipts.questions(late=True))
+    assert not list(receipts.doubted(late=True))
     assert [dealer for dealer in range(5) if receipts.is_ready(dealer)] == found["ready"]
 
 
 def asked(given: Json, receipts: Receipts) -> ListRequest:
     receipts.take(given["from"], reading.receipt(given["receipt"]))
-    ((sender, question),) = receipts.questions(late=True)
+    ((sender, receipt),) = receipts.doubted(late=True)
     assert sender == given["from"]
-    return question
+    return receipts.question(receipt)
 
 
 @pytest.mark.parametrize(("given", "found"), good("receipts", "list"))
