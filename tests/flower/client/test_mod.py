@@ -63,7 +63,9 @@ class Agent:
         self.unreported: list[str] = []  # why there are no metrics
         self.vectors: list[bytes] = []
 
-    def __call__(self) -> Agent:
+    simulated = False
+
+    def of(self, context: Context) -> Agent:
         return self
 
     def __enter__(self) -> Agent:

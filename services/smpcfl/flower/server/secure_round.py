@@ -17,7 +17,6 @@ import numpy.typing as npt
 from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 
-from ...base.state import State
 from ...net import wire
 from ...protocol.aggregator_round import AggregatorRound
 from ...protocol.digests import config_digest
@@ -38,8 +37,7 @@ from ...protocol.ticket import (
 from ...protocol.trailer import LENGTH, Trailer
 from ..shared.records import RECORD, message_bytes, upload_of
 from .clipping import Clipping
-from .next_serial import next_serial
-from .replies import Lost, ask_all
+from .replies import Lost
 from .service_link import Server
 from .unmasking import Unmasking
 
@@ -103,9 +101,7 @@ class SecureRound:
         weighted_by: str,
         within: Collection[str] | None = None,
     ) -> None:
-        assert server.own is not None
         self._server = server
-        self._own = server.own
         self._peers = peers
         self._summed = summed
         degree = len(cohort) - 1
@@ -115,7 +111,7 @@ class SecureRound:
         ticket = Ticket(
             run=server.run,
             round=number,
-            serial=next_serial(State(server.state).serial),
+            serial=server.next_serial(),
             nonce=secrets.token_bytes(32),
             mode=mode,
             cohort=cohort,
@@ -138,7 +134,7 @@ class SecureRound:
         if task == EVALUATE:
             server.ledger.check_evaluation(ticket, now_ms)
         server.ledger.accept(ticket, now_ms)
-        self.signed = SignedTicket(ticket, self._own.signer(ticket.signed_bytes))
+        self.signed = SignedTicket(ticket, server.signer(ticket.signed_bytes))
         self.silent: set[int] = set()  # nodes that did not reply
         self._refusals: dict[str, str] = {}
         self._outcome = Outcome(cohort=len(cohort), withstood=withstands(ticket))
@@ -171,20 +167,19 @@ class SecureRound:
         outcome, ticket = self._outcome, self.signed.ticket
         outcome.bytes_down = sum(message_bytes(message) for message in messages)
         server = self._server
-        unmasking = Unmasking(self._own, server.registry, server.state, server.refused)
-        async with unmasking:
+        async with server.unmasking() as unmasking:
             # Before as well as after: a peer that uploads and then vanishes leaves the roster. And
             # beside the training: a registry that is down costs the round no time.
             before = asyncio.create_task(unmasking.refresh())
             began = time.monotonic()
             replies = await asyncio.to_thread(
-                ask_all, grid, messages, ticket.deadlines.upload / 1000, grace_s, lost
+                server.ask, grid, messages, ticket.deadlines.upload / 1000, grace_s, lost
             )
             self.silent = {m.metadata.dst_node_id for m in messages} - replies.keys()
             outcome.phase_seconds[ticket.task] = time.monotonic() - began
             if await before:
                 await unmasking.refresh()
-            state = AggregatorRound(self.signed, self._own.signer, unmasking.directory.members)
+            state = AggregatorRound(self.signed, server.signer, unmasking.directory.members)
             return await self._finish(state, unmasking, replies)
 
     def _attach(self, messages: list[Message], seed: int | None) -> None:
@@ -200,6 +195,7 @@ class SecureRound:
         outcome = self._outcome
         for node, reply in replies.items():
             self._take(state, self._peers[node], reply)
+        self._say_who_refused()
         survivors = state.fix_survivors(self._within)
         if state.ticket.recovers:
             indices = [state.ticket.index(peer) for peer in survivors]
@@ -228,12 +224,18 @@ class SecureRound:
         outcome.phase_seconds["sum"] = time.monotonic() - began
         return outcome
 
+    def _say_who_refused(self) -> None:
+        """One line for each reason: they may be many."""
+        for text, count in Counter(self._refusals.values()).items():
+            peers = [peer for peer, other in self._refusals.items() if other == text]
+            who = peers[0] if count == 1 else f"{count} peers, {peers[0]} among them,"
+            log.warning("%s did not upload: %s", who, text)
+
     def _take(self, state: AggregatorRound, peer: str, reply: Message) -> None:
         """One peer's reply; a bad one is logged and left out."""
         self._outcome.bytes_up += message_bytes(reply)
         if reply.has_error():
             text = self._refusals[peer] = clean(str(reply.error.reason))
-            log.warning("%s did not upload: %s", peer, text)
             if match := _WAIT.match(text):
                 self._outcome.wait_s = max(
                     self._outcome.wait_s, min(int(match[1]), _LONGEST_WAIT_S)
