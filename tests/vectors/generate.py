@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from vectors import (
+    make_draw,
     make_hashes,
     make_messages,
     make_metrics,
@@ -27,6 +28,7 @@ TOPICS: dict[str, Callable[[], Json]] = {
     **make_messages.TOPICS,
     **make_survivors.TOPICS,
     **make_policy.TOPICS,
+    **make_draw.TOPICS,
     **make_rounds.TOPICS,
 }
 

@@ -106,6 +106,20 @@ def _token(options: argparse.Namespace) -> int:
     return 0
 
 
+def _draw(options: argparse.Namespace) -> int:
+    from ..registry.authority import registry_state
+    from ..registry.draws import draw_by_hand
+
+    state = registry_state(config.load(os.environ, {"state": options.state}).state)
+    made = draw_by_hand(state)
+    sizes = [len(group.members) for group in made.groups]
+    print(
+        f"draw {made.draw}: {sum(sizes)} peers in {len(sizes)} groups of {min(sizes)} to {max(sizes)},"
+        f" {made.groups[0].left_out} left out"
+    )
+    return 0
+
+
 def _revoke(options: argparse.Namespace) -> int:
     from ..registry.authority import registry_state, revoke
 
@@ -163,6 +177,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "stop": _stop,
     "status": _status,
     "token": _token,
+    "draw": _draw,
     "revoke": _revoke,
     "bench": _bench,
 }

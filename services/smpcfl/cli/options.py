@@ -149,6 +149,14 @@ def _add_membership(commands: Any) -> None:
     )
     token.add_argument("--hours", type=_hours, default=24.0, help="life of the token [24]")
     token.add_argument("--state", default=None, help="the registry's state folder")
+    draw = commands.add_parser(
+        "draw",
+        help="on the registry: cut the deployment into groups anew, now",
+        description="From twice SMPCFL_GROUP_SIZE peers on, the registry draws once a day by itself. Draw by"
+        " hand after many peers came or went: those that came after a draw wait for the next one. The next"
+        " round goes by the new groups.",
+    )
+    draw.add_argument("--state", default=None, help="the registry's state folder")
     revoke = commands.add_parser(
         "revoke",
         help="on the registry: exclude a peer, at once and for good",

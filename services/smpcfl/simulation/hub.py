@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ..protocol.digests import config_digest
+from ..protocol.draw import GROUP_SIZE, Group, make_groups, may_be_cut
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.masks import AdditiveMasks, SeededMasks
 from ..protocol.messages import Answer, Header, Survivors
@@ -21,14 +23,25 @@ from .costs import Costs, RoundCosts
 from .virtual_cohort import LOST_AT, VirtualCohort
 from .virtual_peer import PublicKeys, Round, VirtualPeer
 
+_NO_CA = bytes(32)
+
 
 class Hub:
     """`app`: SHA-256 of the app's bundle, as Flower's run has it; `lost`: the share of peers lost each round.
 
-    `seed` chooses who is lost, and when. The methods may be called from any thread.
+    `seed` chooses who is lost, and when; from twice `group_size` peers on there are groups. The methods may
+    be called from any thread.
     """
 
-    def __init__(self, mode: str, app: bytes, *, lost: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        mode: str,
+        app: bytes,
+        *,
+        lost: float = 0.0,
+        seed: int = 0,
+        group_size: int = GROUP_SIZE,
+    ) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         self.signer = signer(key)
         self.keys = PublicKeys({AGGREGATOR: key.public_key()})
@@ -38,6 +51,8 @@ class Hub:
         self._app = app
         self._lost = lost
         self._seed = seed
+        self._group_size = group_size
+        self._groups: tuple[Group, ...] = ()
         self._by_node: dict[int, VirtualPeer] = {}
         self._by_name: dict[str, VirtualPeer] = {}
         self._cohorts: dict[bytes, VirtualCohort] = {}
@@ -50,9 +65,12 @@ class Hub:
         with self.lock:
             for node in sorted(set(nodes) - self._by_node.keys()):
                 name = f"peer-{len(self._by_node):05d}"
-                peer = VirtualPeer(node, name, self.policy, self.keys)
+                peer = VirtualPeer(node, name, self.policy, self.keys, self._needs_groups)
                 self._by_node[node] = self._by_name[name] = peer
             return {node: self._by_node[node].name for node in nodes}
+
+    def _needs_groups(self) -> bool:
+        return may_be_cut(len(self._by_name), self._group_size)
 
     def peer(self, node: int) -> VirtualPeer:
         """RemoteError if no agent of this node was ever asked for."""
@@ -60,6 +78,34 @@ class Hub:
         if found is None:
             raise RemoteError(Reason.NOT_IN_COHORT, "no virtual peer on this node", found=node)
         return found
+
+    def groups(self) -> tuple[Group, ...]:
+        """Those of the newest draw, which is made anew where a peer is in none, or after its time.
+
+        None where there are too few peers for two groups. What the registry does in a deployment, and tells
+        each peer of its own group, is done here.
+        """
+        with self.lock:
+            if not may_be_cut(len(self._by_name), self._group_size):
+                return ()
+            now = int(time.time())
+            last = self._groups[0] if self._groups else None
+            if last is None or now >= last.expires or last.drawn < len(self._by_name):
+                enrolled = {name: peer.fingerprint for name, peer in self._by_name.items()}
+                groups = make_groups(
+                    enrolled,
+                    enrolled,
+                    ca=_NO_CA,
+                    draw=last.draw + 1 if last is not None else 1,
+                    issued=now,
+                    group_size=self._group_size,
+                    entropy=os.urandom,
+                )
+                for group in groups:
+                    for name in group.cohort:
+                        self._by_name[name].learn(group)
+                self._groups = tuple(groups)
+            return self._groups
 
     # -- for ClientApps ---------------------------------------------------------------------------
 

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ..net.certificates import fingerprint
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.admission import Admission
+from ..protocol.draw import Group
+from ..protocol.grouping import Drawn, Grouping
 from ..protocol.ledger import Ledger
 from ..protocol.peer_round import PeerRound
 from ..protocol.policy import Policy
@@ -30,6 +33,7 @@ class PublicKeys:
 
     keys: dict[str, ec.EllipticCurvePublicKey] = field(default_factory=dict)
     _known: dict[tuple[str, bytes, bytes], bool] = field(default_factory=dict, repr=False)
+    _fingerprints: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     def verify(self, name: str, message: bytes, signature: bytes) -> bool:
         what = (name, hashlib.sha256(message).digest(), signature)
@@ -37,6 +41,12 @@ class PublicKeys:
             key = self.keys.get(name)
             self._known[what] = key is not None and verify(key, message, signature)
         return self._known[what]
+
+    def fingerprint(self, name: str) -> bytes | None:
+        """SHA-256 of this peer's key; None if there is no such peer."""
+        if name not in self._fingerprints and name in self.keys:
+            self._fingerprints[name] = bytes.fromhex(fingerprint(self.keys[name]))
+        return self._fingerprints.get(name)
 
     def forget(self) -> None:
         """No signature made so far will be verified again."""
@@ -46,10 +56,18 @@ class PublicKeys:
 class VirtualPeer:
     """Its round is driven by a `VirtualCohort`. `node`: Flower's number of it.
 
-    `policy`: its limits; `keys`: everybody's, to which its own is added.
+    `policy`: its limits; `keys`: everybody's, to which its own is added; `needs_groups`: whether the
+    deployment is large enough for groups.
     """
 
-    def __init__(self, node: int, name: str, policy: Policy, keys: PublicKeys) -> None:
+    def __init__(
+        self,
+        node: int,
+        name: str,
+        policy: Policy,
+        keys: PublicKeys,
+        needs_groups: Callable[[], bool],
+    ) -> None:
         self.node = node
         self.name = name
         self.policy = policy
@@ -58,11 +76,24 @@ class VirtualPeer:
         self.round_bytes = 0  # of `costs.p2p_bytes`, those of the open round
         self._keys = keys
         self._ledger = Ledger()
-        self._admission = Admission(name, policy, self, self._ledger)
+        self._drawn = Drawn()
+        grouping = Grouping(name, self._drawn, needs_groups, keys.fingerprint)
+        self._admission = Admission(name, policy, self, self._ledger, grouping)
         self._highest = 0
         key = ec.generate_private_key(ec.SECP256R1())
         keys.keys[name] = key.public_key()
         self._sign: Signer = signer(key)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Of its key, as in a draw."""
+        found = self._keys.fingerprint(self.name)
+        assert found is not None
+        return found
+
+    def learn(self, group: Group) -> None:
+        """Its own group, of the newest draw."""
+        self._drawn.number, self._drawn.groups = group.draw, (group,)
 
     def verify(self, name: str, message: bytes, signature: bytes) -> bool:
         """As this peer's keyring."""

@@ -21,6 +21,7 @@ from ...base.ledger_file import open_ledger
 from ...base.state import State
 from ...net import certificates, rpc
 from ...net.certificates import Identity
+from ...protocol.draw import Group
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.ledger import Ledger
 from ...protocol.signing import Signer
@@ -28,6 +29,7 @@ from ...protocol.ticket import MODES
 from ...reports.record import RoundRecord, line
 from ...runs.run_events import encodable, record_to_proto
 from . import probe
+from .drawn_groups import DrawnGroups
 from .next_serial import next_serial
 from .nodes import PeerNodes
 from .progress import Progress
@@ -52,6 +54,7 @@ class Server:
     run: int = 0
     progress: Progress | None = None
     rounds: int | None = None
+    drawn: DrawnGroups | None = None
 
     @classmethod
     def load(cls, mode: str, flower_run: str) -> Server:
@@ -77,7 +80,8 @@ class Server:
         # A plain `flwr run` goes by Flower's number, unless its app starts more than one training.
         run = int(flower_run) if int(flower_run) not in _carried else secrets.randbits(63)
         _carried.add(int(flower_run))
-        server = cls(state, own, registry, ledger, run)
+        drawn = None if own is None else DrawnGroups(own, registry, state)
+        server = cls(state, own, registry, ledger, run, drawn=drawn)
         server.forward_log()
         progress = Progress.of(state, flower_run)
         return replace(server, run=progress.run, progress=progress) if progress else server
@@ -136,6 +140,15 @@ class Server:
     def refused(self, error: RemoteError) -> None:
         """Has the service count it: this process has no metrics."""
         self.report(pb.RunEvent(refusal=pb.Refusal(reason=error.reason.value)))
+
+    def groups(self) -> tuple[Group, ...]:
+        """Of the newest draw; none where the deployment is too small for groups. Waits for the first draw."""
+        return self.drawn.now() if self.drawn is not None else ()
+
+    def ledger_of(self, group: Group) -> Ledger:
+        """What was done in this group."""
+        assert self.drawn is not None
+        return self.drawn.ledger(group)
 
     def probe(self, peers: Iterable[str]) -> dict[str, bytes]:
         """Of these peers, those whose agent answers, each with its instance."""

@@ -7,12 +7,12 @@ after another in a few actors.
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from atexit import register as at_exit
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace, TracebackType
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from smpc.v1 import peer_pb2
 
 from ...net import hub_socket, rpc, wire
 from ...protocol.aggregator_round import AggregatorRound
+from ...protocol.draw import Group
 from ...protocol.errors import Reason, RemoteError
 from ...protocol.ledger import Ledger
 from ...protocol.signing import Signer
@@ -59,20 +60,22 @@ def _is_simulated(grid: Any) -> bool:
 
 @dataclass
 class SimulatedServer(Server):
-    """Nothing is kept on disk, but what `smpcfl simulate` shows."""
+    """Nothing is kept on disk that outlives the run, but what `smpcfl simulate` shows."""
 
     hub: Hub = None  # type: ignore[assignment]
     serial: int = 0
+    ledgers: dict[tuple[int, int], Ledger] = field(default_factory=dict)
 
     @classmethod
     def start(cls, grid: Grid, mode: str) -> SimulatedServer:
         """Starts the hub of this run, and says what it is."""
         run = grid.run
         hub = Hub(mode, bytes.fromhex(run.fab_hash), lost=run_folder.lost())
-        server = cls(Path(), None, "", Ledger(), run.run_id, hub=hub)
+        socket = hub_socket.make(run.run_id)
+        server = cls(hub_socket.folder_of(run.run_id), None, "", Ledger(), run.run_id, hub=hub)
         server.forward_log()
         print(run_folder.SAID, flush=True)
-        service = serve(hub, hub_socket.make(run.run_id))
+        service = serve(hub, socket)
         at_exit(_remove, run.run_id, service)
         return server
 
@@ -88,6 +91,12 @@ class SimulatedServer(Server):
     def next_serial(self) -> int:
         self.serial = max(self.serial + 1, int(time.time() * 1000))
         return self.serial
+
+    def groups(self) -> tuple[Group, ...]:
+        return self.hub.groups()
+
+    def ledger_of(self, group: Group) -> Ledger:
+        return self.ledgers.setdefault((group.draw, group.group), Ledger())
 
     def unmasking(self) -> Unmasking:
         return cast(Unmasking, _HubUnmasking(self))
@@ -135,10 +144,7 @@ class SimulatedServer(Server):
 
 def _remove(flower_run: int, service: Any) -> None:
     service.stop(0)
-    folder = hub_socket.folder_of(flower_run)
-    for path in (*folder.glob("run/*"), folder / "run"):
-        path.unlink() if not path.is_dir() else path.rmdir()
-    folder.rmdir()
+    shutil.rmtree(hub_socket.folder_of(flower_run), ignore_errors=True)
 
 
 class _VirtualNodes:
@@ -166,8 +172,8 @@ class _HubUnmasking:
     """In place of Unmasking: asks all peers of a round at once, and takes as many answers as it needs."""
 
     def __init__(self, server: SimulatedServer) -> None:
+        self._server = server
         self._hub = server.hub
-        self._refused = server.refused
         self.bytes_in = 0
         self.bytes_out = 0
         self.p2p_bytes: dict[str, int] = {}
@@ -184,6 +190,9 @@ class _HubUnmasking:
         trace: TracebackType | None,
     ) -> None:
         pass
+
+    def another(self) -> _HubUnmasking:
+        return _HubUnmasking(self._server)
 
     async def refresh(self) -> bool:
         return True
@@ -209,6 +218,6 @@ class _HubUnmasking:
                 state.answer(peer, answer)
             except RemoteError as error:
                 log.warning("the answer of %s is left out: %s", peer, error)
-                self._refused(error)
+                self._server.refused(error)
             if state.enough():
                 return
