@@ -20,7 +20,6 @@ HUB = -1
 ACTS = (
     "ticket",
     "exchange",
-    "acknowledge",
     "ready",
     "train",
     "upload",

@@ -16,7 +16,6 @@ from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.errors import ProtocolError, RemoteError
 from smpcfl.protocol.messages import (
-    Acknowledge,
     AdditiveShare,
     Agreement,
     Answer,
@@ -240,7 +239,7 @@ class Network:
 
     def exchange(self) -> None:
         self._lose("exchange")
-        self.pump((Exchange, Acknowledge, AdditiveShare))
+        self.pump((Exchange, AdditiveShare))
 
     def ready(self) -> None:
         """Ready, with the exchange and ready deadlines passing where someone is missing."""

@@ -9,9 +9,10 @@ from typing import Any
 from smpc.v1 import messages_pb2 as pb
 from smpc.v1 import peer_pb2
 
-from ..protocol.messages import Acknowledge, AdditiveShare, Agreement, Exchange, Ready
+from ..protocol.messages import AdditiveShare, Agreement, Exchange, Ready
+from ..protocol.receipts import ListRequest
 from ..protocol.ticket import SignedTicket
-from . import rpc, wire
+from . import ready_wire, rpc, wire
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,12 @@ _TICKET = Codec(
     pb.SignedTicket, wire.ticket_to_proto, lambda message, _: wire.ticket_from_proto(message)
 )
 _EXCHANGE = Codec(pb.Exchange, wire.exchange_to_proto, wire.exchange_from_proto)
-_ACKNOWLEDGE = Codec(pb.Acknowledge, wire.acknowledge_to_proto, wire.acknowledge_from_proto)
-_READY = Codec(pb.Ready, wire.ready_to_proto, wire.ready_from_proto)
-_READY_REPLY = Codec(pb.ReadyReply, wire.ready_reply_to_proto, wire.ready_reply_from_proto)
+_READY = Codec(pb.Ready, ready_wire.ready_to_proto, ready_wire.ready_from_proto)
+_READY_REPLY = Codec(
+    pb.ReadyReply, ready_wire.ready_reply_to_proto, ready_wire.ready_reply_from_proto
+)
+_LIST = Codec(pb.ListRequest, ready_wire.list_request_to_proto, ready_wire.list_request_from_proto)
+_LIST_REPLY = Codec(pb.ListReply, ready_wire.list_reply_to_proto, ready_wire.list_reply_from_proto)
 _AGREEMENT = Codec(pb.Agreement, wire.agreement_to_proto, wire.agreement_from_proto)
 _SHARE = Codec(peer_pb2.ShareChunk, _share_chunks, _share_of)
 _NOTHING = Codec(peer_pb2.Empty, lambda _: peer_pb2.Empty(), lambda *_: None)
@@ -79,8 +83,8 @@ class Kind:
 KINDS: dict[type, Kind] = {
     SignedTicket: Kind("Offer", _TICKET),
     Exchange: Kind("Exchange", _EXCHANGE, _EXCHANGE),
-    Acknowledge: Kind("Acknowledge", _ACKNOWLEDGE),
     Ready: Kind("Ready", _READY, _READY_REPLY),
+    ListRequest: Kind("List", _LIST, _LIST_REPLY),
     Agreement: Kind("Agree", _AGREEMENT, relayed=True),
     AdditiveShare: Kind("Share", _SHARE, ticket=lambda chunk: chunk.ticket_digest, streams=True),
 }

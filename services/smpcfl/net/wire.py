@@ -12,19 +12,14 @@ from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.keystream import Secret
 from ..protocol.merkle import NODE_BYTES
 from ..protocol.messages import (
-    Acknowledge,
     Agreement,
     Answer,
-    Confirmation,
     Exchange,
     Header,
-    Ready,
-    ReadyReply,
     ShownShare,
     Survivors,
     Upload,
 )
-from ..protocol.signing import SIGNATURE_BYTES
 from ..protocol.summed_metrics import MOST_NUMBERS, MetricNames
 from ..protocol.ticket import (
     MAX_ARRAYS,
@@ -45,7 +40,8 @@ def tag(ticket_digest: bytes) -> bytes:
     return ticket_digest[:TAG_BYTES]
 
 
-def _whole(found: bytes, ticket_digest: bytes) -> bytes:
+def whole(found: bytes, ticket_digest: bytes) -> bytes:
+    """The digest that `found` is the tag of; RemoteError(UNKNOWN_TICKET) if it is another's."""
     if found != tag(ticket_digest):
         raise RemoteError(Reason.UNKNOWN_TICKET)
     return ticket_digest
@@ -82,11 +78,11 @@ def ticket_from_proto(message: pb.SignedTicket) -> SignedTicket:
     values: dict[str, Any] = {
         field.name: getattr(source, field.name) for field in pb.Ticket.DESCRIPTOR.fields
     }
-    _at_most(MAX_COHORT, "cohort", source.cohort)
+    at_most(MAX_COHORT, "cohort", source.cohort)
     values["cohort"] = tuple(source.cohort)
-    _at_most(MAX_ARRAYS, "arrays", source.arrays)
+    at_most(MAX_ARRAYS, "arrays", source.arrays)
     values["arrays"] = tuple(source.arrays)
-    _at_most(MOST_NUMBERS, "metrics", source.metrics.named)
+    at_most(MOST_NUMBERS, "metrics", source.metrics.named)
     named = tuple((item.name, item.length) for item in source.metrics.named)
     values["metrics"] = MetricNames(named, source.metrics.open)
     try:
@@ -113,7 +109,8 @@ def announcement_from_proto(message: pb.Announcement, ticket_digest: bytes) -> A
     )
 
 
-def _optional_announcement(message: Any, ticket_digest: bytes) -> Announcement | None:
+def optional_announcement(message: Any, ticket_digest: bytes) -> Announcement | None:
+    """Of a message that may have one; None if it has not."""
     if not message.HasField("announcement"):
         return None
     return announcement_from_proto(message.announcement, ticket_digest)
@@ -129,13 +126,12 @@ def exchange_to_proto(item: Exchange) -> pb.Exchange:
             path=b"".join(item.dealt.path),
             failure_share=item.dealt.failure_share,
         ),
-        confirmation=item.confirmation,
     )
 
 
 def exchange_from_proto(message: pb.Exchange, ticket_digest: bytes) -> Exchange:
     announcement = announcement_from_proto(
-        message.announcement, _whole(message.ticket, ticket_digest)
+        message.announcement, whole(message.ticket, ticket_digest)
     )
     dealt = Dealt(
         Secret(message.dealt.self_share),
@@ -143,54 +139,7 @@ def exchange_from_proto(message: pb.Exchange, ticket_digest: bytes) -> Exchange:
         _nodes(message.dealt.path),
         message.dealt.failure_share,
     )
-    return Exchange(announcement, dealt, message.confirmation)
-
-
-def acknowledge_to_proto(item: Acknowledge) -> pb.Acknowledge:
-    return pb.Acknowledge(ticket=tag(item.ticket_digest), confirmation=item.confirmation)
-
-
-def acknowledge_from_proto(message: pb.Acknowledge, ticket_digest: bytes) -> Acknowledge:
-    return Acknowledge(_whole(message.ticket, ticket_digest), message.confirmation)
-
-
-def ready_to_proto(item: Ready) -> pb.Ready:
-    return pb.Ready(
-        ticket=tag(item.ticket_digest),
-        holders=[c.holder for c in item.confirmations],
-        signatures=b"".join(c.signature for c in item.confirmations),
-        announcement=None
-        if item.announcement is None
-        else announcement_to_proto(item.announcement),
-        failure_share=item.failure_share,
-    )
-
-
-def ready_from_proto(message: pb.Ready, ticket_digest: bytes) -> Ready:
-    joined, size = message.signatures, SIGNATURE_BYTES
-    if len(joined) != size * len(message.holders):
-        raise RemoteError(
-            Reason.MALFORMED,
-            "signatures of a ready",
-            expected=f"{size * len(message.holders)} bytes",
-            found=len(joined),
-        )
-    confirmations = tuple(
-        Confirmation(holder, joined[place * size : (place + 1) * size])
-        for place, holder in enumerate(message.holders)
-    )
-    announcement = _optional_announcement(message, _whole(message.ticket, ticket_digest))
-    return Ready(ticket_digest, confirmations, announcement, message.failure_share)
-
-
-def ready_reply_to_proto(item: ReadyReply) -> pb.ReadyReply:
-    ready = None if item.ready is None else ready_to_proto(item.ready)
-    return pb.ReadyReply(counted=item.counted, ready=ready)
-
-
-def ready_reply_from_proto(message: pb.ReadyReply, ticket_digest: bytes) -> ReadyReply:
-    ready = ready_from_proto(message.ready, ticket_digest) if message.HasField("ready") else None
-    return ReadyReply(message.counted, ready)
+    return Exchange(announcement, dealt)
 
 
 def agreement_to_proto(item: Agreement) -> pb.Agreement:
@@ -206,7 +155,7 @@ def agreement_to_proto(item: Agreement) -> pb.Agreement:
 
 def agreement_from_proto(message: pb.Agreement, ticket_digest: bytes) -> Agreement:
     return Agreement(
-        _whole(message.ticket, ticket_digest),
+        whole(message.ticket, ticket_digest),
         message.survivors_digest,
         message.peer,
         message.signature,
@@ -248,7 +197,7 @@ def upload_from(meta: bytes, vector: bytes) -> Upload:
     """An upload from a serialised UploadMeta and the vector's bytes; RemoteError(MALFORMED)."""
     message = parse(pb.UploadMeta, meta)
     header = header_from_proto(message.header)
-    return Upload(header, _optional_announcement(message, header.ticket_digest), vector)
+    return Upload(header, optional_announcement(message, header.ticket_digest), vector)
 
 
 def survivors_to_proto(item: Survivors, ticket: Ticket) -> pb.Survivors:
@@ -277,8 +226,8 @@ def survivors_to_proto(item: Survivors, ticket: Ticket) -> pb.Survivors:
 
 def survivors_from_proto(message: pb.Survivors, ticket: Ticket) -> Survivors:
     size = len(ticket.cohort)
-    _at_most(size, "headers", message.headers)
-    _at_most(size, "announcement hashes", message.others)
+    at_most(size, "headers", message.headers)
+    at_most(size, "announcement hashes", message.others)
     hashes = {c.index: c.announcement_hash for c in message.others}
     hashes |= {header.sender: header.announcement_hash for header in message.headers}
     headers = []
@@ -317,12 +266,12 @@ def answer_to_proto(item: Answer) -> pb.Answer:
 
 def answer_from_proto(message: pb.Answer) -> Answer:
     def shares(found: Any) -> tuple[ShownShare, ...]:
-        _at_most(MAX_COHORT, "shares", found)
+        at_most(MAX_COHORT, "shares", found)
         return tuple(
             ShownShare(s.dealer, Secret(s.share), s.sibling, _nodes(s.path)) for s in found
         )
 
-    _at_most(MAX_COHORT, "announcements", message.announcements)
+    at_most(MAX_COHORT, "announcements", message.announcements)
     return Answer(
         message.ticket_digest,
         message.holder,
@@ -342,7 +291,7 @@ def parse(kind: Callable[[], T], raw: bytes) -> T:
     return message
 
 
-def _at_most(bound: int, what: str, items: Sized) -> None:
+def at_most(bound: int, what: str, items: Sized) -> None:
     """Before anything is made of them: an item takes more room in memory than on the wire."""
     if len(items) > bound:
         raise RemoteError(Reason.MALFORMED, what, expected=f"<= {bound}", found=len(items))

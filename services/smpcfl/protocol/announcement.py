@@ -1,4 +1,4 @@
-"""What a dealer announces in a round, the shares that it deals under that, and what a holder confirms."""
+"""What a dealer announces in a round, the shares that it deals under that, and all announcements known to a peer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import merkle
 from .encoding import canonical, digest
 from .errors import Reason, RemoteError
 from .fields import check_element, check_index, check_length, check_path
-from .keystream import Secret
+from .keystream import Secret, check_public_key
 from .shamir import SHARE_BYTES
 from .signing import SIGNATURE_BYTES, Keyring, Signer, check_signature
 from .ticket import Ticket
@@ -66,11 +66,6 @@ def sign_announcement(
     return Announcement(ticket.digest, dealer, public_key, commitment, root, signer(unsigned))
 
 
-def confirmation_bytes(announcement_hash: bytes, holder: int) -> bytes:
-    """What holder signs: that it has valid shares from this announcement's dealer."""
-    return canonical("confirmation", announcement_hash, holder)
-
-
 @dataclass(frozen=True)
 class Dealt:
     """One holder's shares, and the path of its leaf, which covers the first two, to the announced root.
@@ -94,3 +89,46 @@ class Dealt:
             merkle.share_hash("self", holder, self.self_share),
             merkle.share_hash("pair", holder, self.pair_share),
         )
+
+
+@dataclass(frozen=True)
+class Equivocation:
+    """Two announcements of one dealer for one ticket: with both signatures the proof against it."""
+
+    one: Announcement
+    other: Announcement
+
+    def __post_init__(self) -> None:
+        if self.one.dealer != self.other.dealer or self.one.hash == self.other.hash:
+            raise RemoteError(Reason.MALFORMED, "not two announcements of one dealer")
+
+    @property
+    def dealer(self) -> int:
+        return self.one.dealer
+
+
+class Announcements:
+    """All that one peer knows in a round, its `own` among them; each is checked once."""
+
+    def __init__(self, ticket: Ticket, keyring: Keyring, own: Announcement) -> None:
+        self._ticket = ticket
+        self._keyring = keyring
+        self._by_hash = {own.hash: own}
+        self.first = {own.dealer: own}
+        """Of each dealer the one that came first; no other one replaces it."""
+        self.equivocations: dict[int, Equivocation] = {}
+        """The proofs, by dealer."""
+
+    def learn(self, found: Announcement) -> None:
+        """Keeps it. RemoteError unless it is its dealer's, of this round, and of a public key that will do."""
+        if found.hash in self._by_hash:
+            return
+        found.check(self._ticket, self._keyring)
+        check_public_key(found.public_key, self._ticket.cohort[found.dealer])
+        self._by_hash[found.hash] = found
+        first = self.first.setdefault(found.dealer, found)
+        if first is not found and found.dealer not in self.equivocations:
+            self.equivocations[found.dealer] = Equivocation(first, found)
+
+    def __getitem__(self, announcement_hash: bytes) -> Announcement:
+        return self._by_hash[announcement_hash]

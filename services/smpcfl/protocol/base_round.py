@@ -182,11 +182,19 @@ class BaseRound:
         """When `calls` has to be asked again even if nothing happens; None once the round is over."""
         if self.phase is Phase.CLOSED:
             return None
-        times = [at / 1000 for at in self.ticket.deadlines.in_order if at / 1000 > now]
+        times = [at for at in self._moments(now) if at > now]
         due = self._retries.next_due(now)
         if due is not None:
             times.append(due)
         return min(times, default=now)
+
+    def _moments(self, now: float) -> list[float]:
+        """At which something is due even if nothing happens, in seconds; those that are past do not matter."""
+        return [at / 1000 for at in self.ticket.deadlines.in_order]
+
+    def proven(self) -> list[RemoteError]:
+        """What was proven against other peers since this was last asked, beside what was raised."""
+        return []
 
     def close(self) -> None:
         """Drops the round's secrets; every later message is refused."""

@@ -1,19 +1,18 @@
-"""One dealer's secrets of a round, how holders check their shares of them, and who has confirmed."""
+"""One dealer's secrets of a round, and how holders check their shares of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from . import failures, merkle
-from .announcement import Announcement, Dealt, confirmation_bytes, sign_announcement
+from .announcement import Announcement, Dealt, sign_announcement
 from .errors import Reason, RemoteError
 from .keystream import Secret, commitment
-from .messages import Confirmation, Ready
 from .shamir import split
-from .signing import Keyring, Signer
+from .signing import Signer
 from .ticket import Ticket
 
 
@@ -74,53 +73,3 @@ def check_dealt(ticket: Ticket, holder: int, announcement: Announcement, dealt: 
     root = merkle.root_from(node, place, dealt.path)
     if root != announcement.shares_root or len(dealt.path) != merkle.depth(len(holders)):
         raise RemoteError(Reason.BAD_SHARE, "not what was announced", peer=ticket.cohort[dealer])
-
-
-def make_ready(
-    ticket: Ticket,
-    announcement: Announcement,
-    confirmations: Mapping[int, bytes],
-    to: int,
-    failure_share: int,
-) -> Ready:
-    """With t confirmations. The receiver's own is counted without being sent; where it has not
-
-    confirmed it may not have the announcement either, which then comes along, with its failure share."""
-    others = [index for index in sorted(confirmations) if index != to]
-    confirmed = to in confirmations
-    chosen = others[: ticket.threshold - confirmed]
-    return Ready(
-        ticket.digest,
-        tuple(Confirmation(index, confirmations[index]) for index in chosen),
-        None if confirmed else announcement,
-        0 if confirmed else failure_share,
-    )
-
-
-def check_ready(
-    ticket: Ticket,
-    keyring: Keyring,
-    announcement: Announcement,
-    me: int,
-    held: bool,
-    message: Ready,
-) -> None:
-    """RemoteError unless t of the dealer's neighbours confirmed this announcement.
-
-    `held`: whether this peer, `me`, has confirmed it and so counts as one of them.
-    """
-    peer = ticket.cohort[announcement.dealer]
-    holders = {item.holder for item in message.confirmations}
-    if not holders <= set(ticket.neighbours[announcement.dealer]):
-        raise RemoteError(Reason.BAD_CONFIRMATION, "not from neighbours", peer=peer)
-    found = len(holders | {me} if held else holders)
-    if found < ticket.threshold or len(holders) != len(message.confirmations):
-        raise RemoteError(
-            Reason.TOO_FEW_CONFIRMATIONS, peer=peer, expected=ticket.threshold, found=found
-        )
-    for item in message.confirmations:
-        signed = confirmation_bytes(announcement.hash, item.holder)
-        if not keyring.verify(ticket.cohort[item.holder], signed, item.signature):
-            raise RemoteError(
-                Reason.BAD_CONFIRMATION, f"of {ticket.cohort[item.holder]}", peer=peer
-            )

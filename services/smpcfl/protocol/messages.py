@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
 
-from .announcement import Announcement, Dealt
+from .announcement import Announcement, Dealt, Equivocation
 from .encoding import Item, canonical, digest
 from .errors import Reason, RemoteError
 from .fields import check_element, check_index, check_length, check_path
 from .keystream import Secret
+from .receipts import ListReply, ListRequest, Receipt
 from .shamir import SHARE_BYTES
 from .signing import SIGNATURE_BYTES, Keyring, check_signature
 from .ticket import DIGEST_BYTES, SignedTicket, Ticket, pack_bitmap
@@ -22,53 +23,31 @@ from .ticket import DIGEST_BYTES, SignedTicket, Ticket, pack_bitmap
 
 @dataclass(frozen=True)
 class Exchange:
-    """Lower id to higher id. `confirmation` is empty in the request, and the holder's in the reply."""
+    """Lower id to higher id, and the reply: the sender's announcement, and the receiver's shares."""
 
     announcement: Announcement
     dealt: Dealt
-    confirmation: bytes = b""
 
     @property
     def ticket_digest(self) -> bytes:
         return self.announcement.ticket_digest
 
-    def __post_init__(self) -> None:
-        if self.confirmation:
-            check_length(self.confirmation, SIGNATURE_BYTES, "confirmation")
-
-
-@dataclass(frozen=True)
-class Acknowledge:
-    """The confirmation that the lower id owes the higher one."""
-
-    ticket_digest: bytes
-    confirmation: bytes
-
-    def __post_init__(self) -> None:
-        check_length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
-        check_length(self.confirmation, SIGNATURE_BYTES, "confirmation")
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    holder: int
-    signature: bytes
-
-    def __post_init__(self) -> None:
-        check_index(self.holder, "holder")
-        check_length(self.signature, SIGNATURE_BYTES, "confirmation")
-
 
 @dataclass(frozen=True)
 class Ready:
-    """t confirmations of the sender's announcement, which itself comes only where it may be unknown.
+    """The sender's newest receipt, where the receiver may lack it, and whether the pair counts for it.
 
-    The receiver's own confirmation is not among them: it knows whether it confirmed. With the announcement
-    comes its share of r_i, so that whoever counts a peer can count its failure.
+    `has`: the number of the receiver's receipt that the sender holds, 0 for none. `have`: of which holders it
+    holds which, given only by who lacks some. `announcement`, with the receiver's share of r_i, comes where
+    the receiver may not have the sender's shares, so that whoever counts a peer can count its failure.
     """
 
     ticket_digest: bytes
-    confirmations: tuple[Confirmation, ...]
+    receipt: Receipt | None = None
+    counts: bool = False
+    has: int = 0
+    have: tuple[tuple[int, int], ...] | None = None
+    proofs: tuple[Equivocation, ...] = ()
     announcement: Announcement | None = None
     failure_share: int = field(default=0, repr=False)
 
@@ -79,10 +58,17 @@ class Ready:
 
 @dataclass(frozen=True)
 class ReadyReply:
-    """The other's own ready, if it is ready; `counted` once it will count the caller."""
+    """The same of the other side. `closed`: whom it counts is final. `relays`: what the caller lacks."""
 
-    counted: bool
-    ready: Ready | None = None
+    receipt: Receipt | None = None
+    counts: bool = False
+    closed: bool = False
+    relays: tuple[Receipt, ...] = ()
+    announcement: Announcement | None = None
+    failure_share: int = field(default=0, repr=False)
+
+    def __post_init__(self) -> None:
+        check_element(self.failure_share, "failure_share")
 
 
 @dataclass(frozen=True)
@@ -283,8 +269,8 @@ class AdditiveShare:
         check_length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
 
 
-PeerRequest: TypeAlias = SignedTicket | Exchange | Acknowledge | Ready | Agreement | AdditiveShare
-PeerMessage: TypeAlias = PeerRequest | ReadyReply
+PeerRequest: TypeAlias = SignedTicket | Exchange | Ready | ListRequest | Agreement | AdditiveShare
+PeerMessage: TypeAlias = PeerRequest | ReadyReply | ListReply
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from . import failures
-from .announcement import Announcement, Dealt
+from .announcement import Dealt
 from .messages import Agreement, ShownShare
 
 
@@ -15,26 +15,34 @@ from .messages import Agreement, ShownShare
 class Neighbour:
     """From nothing known to all agreed. None and False: not yet."""
 
-    announcement: Announcement | None = None
-    """Its own; the first one, which no other replaces."""
     dealt: Dealt | None = None
-    """Its shares for this peer, checked against the announcement."""
+    """Its shares for this peer, checked against its announcement, the first one that came."""
     failure_share: int | None = field(default=None, repr=False)
     """Of its r_i (`failures`): came with the shares, or with its ready."""
-    confirmation: bytes | None = None
-    """Its signature over this peer's announcement."""
-    owed: bool = False
-    """This peer's confirmation of its announcement is still to be sent."""
-    ready: bool = False
-    """It showed that it is ready."""
-    ready_sent: bool = False
-    """This peer's ready went to it, in a reply or in a call that it took. If `ready` too, the pair counts."""
-    took_ready: bool = False
-    """It has this peer's ready: it need not be sent again in a reply."""
+    delivered: int = 0
+    """Number of this peer's newest receipt that went to it, in a reply or in a call that it answered."""
+    says: bool = False
+    """It said that the pair counts for it."""
+    told: bool = False
+    """It answered a call in which this peer said so."""
+    replies: int = 0
+    """In which this peer said so to whoever had said so. One that is heard ends the matter: a second one means
+    that the first was lost, as this one may be, so that only a call that is answered will do."""
+    closed: bool = False
+    """Whom it counts is final."""
+    warned: set[int] = field(default_factory=set)
+    """The dealers of whose second announcement it has the proof."""
+    asked: int = 0
+    """In how many waves it was asked for receipts that this peer lacks."""
     agreement: Agreement | None = None
     """The first one that came, whoever relayed it, perhaps before this peer agreed itself."""
     agreed_to: bool = False
     """It has this peer's agreement."""
+
+    @property
+    def knows(self) -> bool:
+        """It heard that the pair counts for this peer, as far as that can be known."""
+        return self.told or self.replies == 1
 
     def shown(self, kind: str, dealer: int, holder: int) -> ShownShare:
         """The "self" or the "pair" share that it dealt. `holder`: whose share it is, counted from 1."""
@@ -50,17 +58,6 @@ class Neighbours(defaultdict[int, Neighbour]):
 
     def __init__(self) -> None:
         super().__init__(Neighbour)
-
-    @property
-    def announcements(self) -> dict[int, Announcement]:
-        found = {index: item.announcement for index, item in self.items()}
-        return {index: item for index, item in found.items() if item is not None}
-
-    @property
-    def confirmations(self) -> dict[int, bytes]:
-        """Of this peer's announcement, by who confirmed it."""
-        found = {index: item.confirmation for index, item in self.items()}
-        return {index: item for index, item in found.items() if item is not None}
 
     @property
     def held(self) -> dict[int, Dealt]:

@@ -33,6 +33,11 @@ class Retries:
         """Not before `until`, unless it was tried already."""
         self._due.setdefault(key, until)
 
+    def forget(self, key: Hashable) -> None:
+        """It is deferred no more, if it was: what it was wanted for is done."""
+        if key not in self._flying and key not in self._wait:
+            self._due.pop(key, None)
+
     def succeeded(self, key: Hashable) -> None:
         self._flying.discard(key)
         self._wait.pop(key, None)
