@@ -21,20 +21,20 @@ test: $(STAMP)
 	$(BIN)/pytest
 
 # What CI runs, to the letter. Of the tests all schedules of faults in the simulated network, a few minutes, and a
-# million bad inputs to parsers and services, two minutes. What opens no socket runs on all cores; the rest has
-# deadlines, ports and mDNS of its own, and runs one by one.
+# million bad inputs to parsers and services, two minutes. What starts services as processes or containers is too
+# much for a small machine twice at once, and runs one by one.
 ci: check older-flower
-	SCHEDULES=20000 FUZZ=1000000 $(BIN)/pytest -n auto --dist worksteal -m "$(UNIT)"
-	FUZZ=1000000 $(BIN)/pytest -m "not ($(UNIT))"
+	SCHEDULES=20000 FUZZ=1000000 $(BIN)/pytest -n auto --dist worksteal -m "$(FAST)"
+	$(BIN)/pytest -m "not ($(FAST))"
 
 # Without the tests that open sockets or start processes or containers; tests/conftest.py holds them to that.
-UNIT := not sockets and not commands and not processes and not containers
 unit: $(STAMP)
-	$(BIN)/pytest -n auto --dist worksteal -m "$(UNIT)"
+	$(BIN)/pytest -n auto --dist worksteal -m "not sockets and not commands and not processes and not containers"
 
 # Without the tests that start services as processes or containers.
+FAST := not processes and not containers
 fast: $(STAMP)
-	$(BIN)/pytest -m "not processes and not containers"
+	$(BIN)/pytest -n auto --dist worksteal -m "$(FAST)"
 
 # The fast tests of what touches Flower, with the oldest Flower that pyproject.toml allows. It lies over the
 # environment's own, and takes its dependencies from there.
@@ -43,7 +43,7 @@ older-flower: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/older-flower \
 	  "flwr==$(OLDER_FLOWER)"
 	folder="$(CURDIR)/$(VENV)/older-flower"; PYTHONPATH="$$folder" OLDER_FLOWER_IN="$$folder" \
-	  $(BIN)/pytest -m "not processes and not containers" \
+	  $(BIN)/pytest -n auto --dist worksteal -m "$(FAST)" \
 	  tests/repository/test_flower_versions.py tests/flower tests/daemons tests/aggregator
 
 # Small faults planted in the core, one at a time: which of them does no test notice? Half an hour for a hundred.

@@ -53,11 +53,16 @@ class Compose:
     def wait_for_log(self, text: str, count: int = 1, seconds: float = 900) -> str:
         """The aggregator's log with the text in it. As long as the slowest machine may need for that."""
 
+        log = ""
+
         def found() -> bool:
-            return self("logs", "--no-color", "aggregator").count(text) >= count
+            nonlocal log
+            log = self("logs", "--no-color", "aggregator")
+            assert " failed; start the aggregator again" not in log, log[-6000:]
+            return log.count(text) >= count
 
         wait(found, seconds, lambda: self("logs", "--no-color", "--tail", "40"))
-        return self("logs", "--no-color", "aggregator")
+        return log
 
     def records(self) -> list[dict[str, Any]]:
         text = self("exec", "-T", "aggregator", "cat", "/var/lib/smpcfl/records.jsonl")
