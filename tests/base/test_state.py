@@ -14,6 +14,7 @@ NAMES = {
     "serial": "serial",
     "ledger": "ledger.sqlite",
     "draw": "draw.bin",
+    "suspects": "suspects.json",
     "floors": "floors.json",
     "flower": "flower",
     "peer_id": "peer-id",

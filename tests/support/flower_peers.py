@@ -227,7 +227,7 @@ class FlowerPeers(Grid):
         return self._sent(replies)
 
     def _sent(self, replies: dict[str, Message]) -> dict[str, Message]:
-        for peer in self.altered.keys() & replies.keys():
+        for peer in [peer for peer in self.altered if peer in replies]:
             replies[peer] = self.altered.pop(peer)(replies[peer])
         return replies
 

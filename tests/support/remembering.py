@@ -20,6 +20,7 @@ class Refusing(Network):
     """A peer to whom making its round is refused takes no part."""
 
     def start(self) -> None:
+        self._lose("ticket")
         for peer in sorted(self.alive):
             try:
                 self.rounds[peer] = self._round(peer)
