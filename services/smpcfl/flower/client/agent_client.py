@@ -34,6 +34,7 @@ class AgentClient:
 
     simulated = False
     metadata: tuple[tuple[str, str], ...] = ()
+    _call_s, _upload_s = _CALL_S, _UPLOAD_S
 
     def __init__(self, socket: str | None = None) -> None:
         socket = socket or os.environ.get(VARIABLE)
@@ -54,6 +55,8 @@ class AgentClient:
             return cls()
         client = cls(str(hub))
         client.simulated = True
+        # A call may have to wait until a whole round of others has taken place.
+        client._call_s = client._upload_s = _MASKS_S
         partition = context.node_config.get("partition-id", "")
         client.metadata = (
             (hub_socket.NODE, str(context.node_id)),
@@ -86,7 +89,7 @@ class AgentClient:
         With its signature that Flower's `node` is this peer.
         """
         return self._stub.Identity(
-            pb.IdentityRequest(node=node), timeout=_CALL_S, metadata=self.metadata
+            pb.IdentityRequest(node=node), timeout=self._call_s, metadata=self.metadata
         )
 
     def begin(
@@ -103,12 +106,12 @@ class AgentClient:
             content_digest=content_digest,
             flower_run=flower_run,
         )
-        return self._stub.Begin(request, timeout=_CALL_S, metadata=self.metadata)
+        return self._stub.Begin(request, timeout=self._call_s, metadata=self.metadata)
 
     def frozen(self, ticket_digest: bytes) -> tuple[bytes, bytes]:
         """The frozen upload: serialised UploadMeta, and the vector."""
         request = pb.FrozenRequest(ticket_digest=ticket_digest)
-        chunks = list(self._stub.Frozen(request, timeout=_UPLOAD_S, metadata=self.metadata))
+        chunks = list(self._stub.Frozen(request, timeout=self._upload_s, metadata=self.metadata))
         return chunks[0].meta.SerializeToString(), b"".join(chunk.vector for chunk in chunks)
 
     def masks(
@@ -139,7 +142,9 @@ class AgentClient:
             pb.FreezeChunk(ticket_digest=ticket_digest, vector=piece)
             for piece in rpc.pieces(vector)
         )
-        return int(self._stub.Freeze(chunks, timeout=_UPLOAD_S, metadata=self.metadata).p2p_bytes)
+        return int(
+            self._stub.Freeze(chunks, timeout=self._upload_s, metadata=self.metadata).p2p_bytes
+        )
 
     def report(
         self,
@@ -152,7 +157,7 @@ class AgentClient:
         request = pb.ReportRequest(
             bytes_in=bytes_in, bytes_out=bytes_out, upload_seconds=upload_seconds
         )
-        self._stub.Report(request, timeout=_CALL_S, metadata=self.metadata)
+        self._stub.Report(request, timeout=self._call_s, metadata=self.metadata)
 
 
 class AgentRefusal(RemoteError):
