@@ -56,6 +56,7 @@ class Draws:
         self._go_by(read(self._paths.draw))
         self._seen: set[str] = set()
         self._last_came = clock()
+        self._said = ""  # why there is no draw
 
     @property
     def number(self) -> int:
@@ -87,8 +88,11 @@ class Draws:
         try:
             self._draw(living, enrolled(), int(now))
         except LocalError as error:
-            log.warning("no draw: %s", error)
+            if str(error) != self._said:
+                log.warning("no draw: %s", error)
+            self._said = str(error)
             return False
+        self._said = ""
         return True
 
     def _is_due(self, living: int, now: float) -> bool:

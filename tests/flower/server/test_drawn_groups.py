@@ -137,3 +137,16 @@ def test_each_group_has_a_ledger_that_is_kept_while_the_draw_is_the_newest(world
     new, _ = world.groups.now()
     assert not folder.exists()
     assert world.groups.ledger(new).again(model, one.cohort) is None
+
+
+def test_after_a_day_without_a_new_draw_it_waits_or_does_without(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.make_draw()
+    (first, _) = world.groups.now()
+    monkeypatch.setattr(drawn_groups.time, "time", lambda: first.expires + 3_600)
+    world.peers = 7
+    assert world.groups.now() == ()
+    world.peers = 12
+    with pytest.raises(AssertionError, match="nothing comes of this waiting"):
+        world.groups.now()

@@ -125,3 +125,26 @@ def test_a_disk_that_is_full_stops_no_round(
     (tmp_path / "file").write_bytes(b"")
     suspects.take(groups, 1, 1, outcomes(groups, []))
     assert "cannot write" in caplog.text
+
+
+def test_all_void_rounds_are_counted_and_the_last_ones_named(tmp_path: Path) -> None:
+    suspects, found = Suspects(tmp_path / "suspects.json"), {}
+    for number in (1, 2):
+        groups = draw(number)
+        own = group_of(CULPRIT, groups)
+        for round_ in range(30):
+            found = suspects.take(groups, number, round_, outcomes(groups, [own]))
+        for round_ in range(30, 55):
+            found = suspects.take(groups, number, round_, outcomes(groups, []))
+    assert found[CULPRIT] == tuple((run, r) for run in (1, 2) for r in range(10, 30))
+    for round_ in range(55, 60):  # as often complete as void, in the last draw
+        found = suspects.take(draw(2), 2, round_, outcomes(draw(2), []))
+    assert found == {}
+
+
+def test_without_a_file_it_remembers_as_long_as_it_lives() -> None:
+    suspects, found = Suspects(None), {}
+    for number in (1, 2):
+        groups = draw(number)
+        found = suspects.take(groups, 1, number, outcomes(groups, [group_of(CULPRIT, groups)]))
+    assert CULPRIT in found

@@ -77,7 +77,8 @@ class SecureGrid(GridAround):
         self.metrics = {kind: MetricNames(open=True) for kind in (TRAIN, EVALUATE)}
         self._lineup = Lineup(grid, self.server, settings.min_peers, recovers=settings.recovers)
         self._groups = GroupLineup(self._lineup, self.server, settings)
-        self._suspects = Suspects(State(self.server.state).suspects)
+        kept = State(self.server.state).suspects if self.server.own is not None else None
+        self._suspects = Suspects(kept)
         self._dtypes: dict[str, np.dtype[Any]] = {}  # of the first model
         self._model = b""  # digest of the one trained on last
         self._first: RecordDict | None = None  # the message of its first round

@@ -20,11 +20,12 @@ from ...reports.record import GroupRecord
 
 log = logging.getLogger("smpcfl.flower")
 _DRAWS = 16  # that are remembered
+_ROUNDS = 20  # of each group and draw that are named, the last ones; all are counted
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """`rounds`: those, as run and round, in which its group was void and another was not."""
+    """`rounds`: the last ones, as run and round, in which its group was void and another was not."""
 
     peer: str
     draws: int
@@ -33,30 +34,47 @@ class Suspect:
 
 @dataclass
 class _Seen:
-    """One draw: its groups, and of each the rounds that it took part in while some group completed."""
+    """One draw: its groups, and of each the rounds that it took part in while some group completed.
+
+    `rounds`: the last void ones of each group, as run and round.
+    """
 
     draw: int
     members: list[list[str]]
-    void: list[list[tuple[int, int]]] = field(default_factory=list)
+    void: list[int] = field(default_factory=list)
     complete: list[int] = field(default_factory=list)
+    rounds: list[list[tuple[int, int]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.void = [[(run, number) for run, number in rounds] for rounds in self.void]
-        self.void = self.void or [[] for _ in self.members]
+        self.void = self.void or [0] * len(self.members)
         self.complete = self.complete or [0] * len(self.members)
+        self.rounds = [[(run, number) for run, number in found] for found in self.rounds]
+        self.rounds = self.rounds or [[] for _ in self.members]
+
+    def add_void(self, index: int, run: int, number: int) -> None:
+        self.void[index] += 1
+        self.rounds[index] = [*self.rounds[index], (run, number)][-_ROUNDS:]
+
+    def took_part(self, index: int) -> bool:
+        return self.void[index] + self.complete[index] > 0
 
     def is_bad(self, index: int) -> bool:
         """Whether this group was void more often than not."""
-        return len(self.void[index]) > self.complete[index]
+        return self.void[index] > self.complete[index]
 
 
 class Suspects:
-    """Kept in `path`; a file that cannot be read is begun anew, as nothing depends on it."""
+    """Kept in `path`, or in memory alone without one.
 
-    def __init__(self, path: Path) -> None:
+    A file that cannot be read is begun anew, as nothing depends on it.
+    """
+
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._draws: list[_Seen] = []
         self._named: set[str] = set()
+        if path is None:
+            return
         try:
             self._draws = [_Seen(**item) for item in json.loads(path.read_bytes())]
         except FileNotFoundError:
@@ -78,7 +96,7 @@ class Suspects:
                 if record.outcome == "complete":
                     seen.complete[record.group - 1] += 1
                 else:
-                    seen.void[record.group - 1].append((run, number))
+                    seen.add_void(record.group - 1, run, number)
             self._keep()
         found = self.named()
         for suspect in found:
@@ -98,9 +116,11 @@ class Suspects:
         history: dict[str, list[tuple[bool, list[tuple[int, int]]]]] = {}
         for seen in self._draws:
             for index, members in enumerate(seen.members):
-                if seen.void[index] or seen.complete[index]:
+                if seen.took_part(index):
                     for peer in members:
-                        history.setdefault(peer, []).append((seen.is_bad(index), seen.void[index]))
+                        history.setdefault(peer, []).append(
+                            (seen.is_bad(index), seen.rounds[index])
+                        )
         found = []
         for peer, items in sorted(history.items()):
             bad = []
@@ -129,6 +149,8 @@ class Suspects:
         return self._draws[-1]
 
     def _keep(self) -> None:
+        if self._path is None:
+            return
         try:
             content = json.dumps([asdict(seen) for seen in self._draws])
             write_private(self._path, content.encode())
