@@ -13,6 +13,7 @@ import numpy as np
 
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.digests import config_digest
+from smpcfl.protocol.draw import GROUP_SIZE
 from smpcfl.protocol.errors import RemoteError
 from smpcfl.protocol.messages import Answer, Upload
 from smpcfl.protocol.peer_round import PeerRound
@@ -28,8 +29,16 @@ CONTENT = bytes(32)  # digest of what the ClientApps are given beside the model
 class Simulated:
     """`n` virtual peers on the nodes 1 to n. `addends` are the q_i, by peer id; `errors` what was refused."""
 
-    def __init__(self, n: int, *, mode: str = SEEDED, lost: float = 0.0, seed: int = 0) -> None:
-        self.hub = Hub(mode, APP, lost=lost, seed=seed)
+    def __init__(
+        self,
+        n: int,
+        *,
+        mode: str = SEEDED,
+        lost: float = 0.0,
+        seed: int = 0,
+        group_size: int = GROUP_SIZE,
+    ) -> None:
+        self.hub = Hub(mode, APP, lost=lost, seed=seed, group_size=group_size)
         self.names = self.hub.join(range(1, n + 1))
         self.errors: dict[str, RemoteError] = {}
         self.addends: dict[str, RingVector] = {}
@@ -41,7 +50,7 @@ class Simulated:
     def ticket(self, **changes: Any) -> SignedTicket:
         """A fresh one over a new model, of the aggregator; `changes` replace fields first."""
         self._serial = max(self._serial + 1, int(time.time() * 1000))
-        fields = {
+        fields: dict[str, Any] = {
             "serial": self._serial,
             "nonce": os.urandom(32),
             "cohort": tuple(sorted(self.names.values())),
@@ -49,7 +58,7 @@ class Simulated:
             "config_digest": config_digest(CONTENT, APP),
             **changes,
         }
-        ticket = replace(make_ticket(len(self.names), mode=self._mode).ticket, **fields)
+        ticket = replace(make_ticket(len(fields["cohort"]), mode=self._mode).ticket, **fields)
         return SignedTicket(ticket, self.hub.signer(ticket.signed_bytes))
 
     @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from smpcfl.net import hub_socket
 from smpcfl.protocol.errors import LocalError
 from smpcfl.reports.record import RoundRecord
 from smpcfl.simulation import run_folder
+from smpcfl.simulation.hub import Hub
 from support.engine import InMemoryGrid
 
 pytestmark = pytest.mark.sockets
@@ -120,6 +122,18 @@ def test_what_drop_outs_did_is_recorded(
         assert sum(item["costs"]["lost"].values()) == 2 * 2, "in the training and the evaluation"
     assert run_folder.progress(tmp_path) == (10, 10)
     assert "lost before" in capsys.readouterr().out
+
+
+def test_many_peers_are_cut_into_groups_whose_sums_are_added(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(simulated, "Hub", partial(Hub, group_size=5))
+    arrays, records = train(InMemoryGrid(app, 17), 2, evaluate=1.0)
+    both = expected(range(17)) + expected(range(17), cap=32)  # the cap rises after the first
+    np.testing.assert_allclose(arrays, both, rtol=1e-5)
+    assert [len(record.groups) for record in records] == [3, 3]
+    assert [record.survivors for record in records] == [17, 17]
+    assert all(record.loss is not None for record in records)
 
 
 def test_plain_flower_runs_there_as_well() -> None:
