@@ -9,9 +9,12 @@ import pytest
 
 from smpcfl.aggregator import rounds_service
 from smpcfl.cli.stack import Stack
+from smpcfl.daemons.allowed_apps import hash_of
+from support.light_app import light_app, running
 from support.processes import option, page
 
-PEERS, WARM, ROUNDS = 3, 3, 12
+PEERS, WARM, ROUNDS = 3, 3, 9
+SIZE = 500_000
 MEMORY_BYTES = 8 << 20  # what an allocator keeps varies; a leaked vector a round would be more
 
 
@@ -56,7 +59,9 @@ def size_of(stack: Stack, name: str) -> Size:
 @pytest.mark.timeout(900)
 def test_nothing_grows_from_round_to_round(tmp_path: Path) -> None:
     names = ["registry", "aggregator", *(f"peer-{number}" for number in range(PEERS))]
-    with Stack(tmp_path, "seeded", PEERS, ROUNDS, 1) as stack:
+    app = light_app(tmp_path / "app", ROUNDS, SIZE)
+    stack = Stack(tmp_path / "stack", "seeded", PEERS, 0, 1, hash_of(app))
+    with stack, running(stack, app):
         stack.wait(lambda: len(rounds_service.read(stack.records)) >= WARM, 280, "the first rounds")
         before = {name: size_of(stack, name) for name in names}
         stack.wait(lambda: len(rounds_service.read(stack.records)) >= ROUNDS, 500, "training")

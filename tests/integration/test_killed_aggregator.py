@@ -16,7 +16,7 @@ from smpcfl.cli.stack import Stack
 from smpcfl.reports.record import RoundRecord
 from smpcfl.runs.checkpoint import Checkpoint, Checkpoints
 
-PEERS, ROUNDS, SEED = 3, 4, 1
+PEERS, ROUNDS, SEED = 3, 3, 1
 
 
 def records(stack: Stack) -> list[RoundRecord]:

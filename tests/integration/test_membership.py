@@ -17,8 +17,10 @@ from smpcfl.aggregator import rounds_service
 from smpcfl.base import files
 from smpcfl.base.config import Settings
 from smpcfl.cli.stack import LOOPBACK, Stack
+from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.net import certificates, enrolment
 from smpcfl.net.certificates import IdentityError, Role
+from support.light_app import light_app, running
 from support.processes import option, page
 
 PEERS, ROUNDS = 5, 40  # of five, a round may lose one
@@ -72,7 +74,10 @@ def test_certificates_are_renewed_and_a_revoked_peer_is_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["aggregator", *(f"peer-{number}" for number in range(PEERS))]
-    with ShortLived(tmp_path, "seeded", PEERS, ROUNDS, 1) as stack:
+    app = light_app(tmp_path / "app", ROUNDS)
+    folder = tmp_path / "stack"
+    stack = ShortLived(folder, "seeded", PEERS, 0, 1, hash_of(app))
+    with stack, running(stack, app):
 
         def done() -> list[Any]:
             return rounds_service.read(stack.records)
@@ -90,11 +95,11 @@ def test_certificates_are_renewed_and_a_revoked_peer_is_out(
         assert [(r.outcome, r.survivors) for r in done()] == [("complete", PEERS)] * len(done())
         assert superlink_certificate(stack).not_valid_before_utc > first.not_valid_before_utc
 
-        for socket in tmp_path.glob("*/run/*.sock"):
+        for socket in folder.glob("*/run/*.sock"):
             assert (socket.stat().st_mode | socket.parent.stat().st_mode) & 0o077 == 0, socket
 
-        registry = str(tmp_path / "registry")
-        revoked = (tmp_path / "peer-3" / "peer-id").read_text()
+        registry = str(folder / "registry")
+        revoked = (folder / "peer-3" / "peer-id").read_text()
         stack.out = "peer-3"
         smpcfl("revoke", revoked, "--state", registry)
         so_far = len(done())
@@ -106,9 +111,9 @@ def test_certificates_are_renewed_and_a_revoked_peer_is_out(
         assert counted(stack, "registry", "revoked") > 0
 
         token = smpcfl("token", "--peer", "newcomer", "--state", registry)
-        enrol(stack, tmp_path / "newcomer", token, monkeypatch)
+        enrol(stack, folder / "newcomer", token, monkeypatch)
         with pytest.raises(IdentityError, match="this join token was used"):
-            enrol(stack, tmp_path / "another", token, monkeypatch)
+            enrol(stack, folder / "another", token, monkeypatch)
         assert counted(stack, "registry", "bad_token") == 1
 
 

@@ -12,10 +12,12 @@ import pytest
 import smpcfl
 from smpcfl.aggregator import rounds_service
 from smpcfl.cli.stack import Stack
+from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.daemons.supervisor import descendants
 from smpcfl.reports import comparison
 from support import recording
 from support.leaks import Leaks, of_key, of_process
+from support.light_app import light_app, running
 from support.processes import option, page
 
 KEPT = ("key.pem", "ca-key.pem", "token")  # the files that are meant to hold one
@@ -31,7 +33,9 @@ def test_no_secret_of_a_run_can_be_read(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.setenv("DEBUG", "1")
     folder, seen = tmp_path / "stack", dict[str, bytes]()
-    with Stack(folder, "seeded", PEERS, ROUNDS, 1) as stack:
+    app = light_app(tmp_path / "app", ROUNDS)
+    stack = Stack(folder, "seeded", PEERS, 0, 1, hash_of(app))
+    with stack, running(stack, app):
 
         def done() -> bool:
             for process in stack._processes.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 from flwr.app import Context, Message, RecordDict
@@ -25,6 +26,7 @@ class InMemoryGrid(Grid):
 
     def __init__(self, app: App, count: int) -> None:
         self._app = app
+        self.state = SimpleNamespace(store_message_ins=None, get_message_ins=None)
         self.nodes = [101 + index for index in range(count)]
         self.asked: list[Message] = []
         self._replies: dict[str, Message] = {}

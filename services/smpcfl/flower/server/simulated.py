@@ -34,28 +34,30 @@ from ...simulation.hub import Hub
 from ...simulation.hub_service import serve
 from .grid_around import GridAround
 from .nodes import PeerNodes, Probe
+from .quick_delivery import deliver_quickly
 from .replies import Lost
 from .service_link import Server
 from .unmasking import Unmasking
 
 log = logging.getLogger("smpcfl.flower")
 _POLL_S = 0.1
-# What the engine looks at, many times a second, grows with nodes times messages that are on their way.
-_ON_THEIR_WAY = 500
+_ON_THEIR_WAY = 100  # messages: for each that the engine delivers, it goes through all of them
 
 
 def server_of(grid: Grid, mode: str) -> Server:
     """What a ServerApp with this grid has in place of others. LocalError if it was not started by us."""
-    if _is_simulated(grid):
-        return SimulatedServer.start(grid, mode)
-    return Server.load(mode, str(grid.run.run_id))
+    inner = _innermost(grid)
+    # No deployment has a grid of this kind: it is the engine's own memory.
+    if type(inner).__name__ != "InMemoryGrid":
+        return Server.load(mode, str(grid.run.run_id))
+    deliver_quickly(inner.state, inner.get_node_ids())
+    return SimulatedServer.start(grid, mode)
 
 
-def _is_simulated(grid: Any) -> bool:
-    """No deployment has a grid of this kind: it is the engine's own memory."""
+def _innermost(grid: Any) -> Any:
     while isinstance(grid, GridAround):
         grid = grid._grid
-    return type(grid).__name__ == "InMemoryGrid"
+    return grid
 
 
 @dataclass
