@@ -11,7 +11,7 @@ import time
 from atexit import register as at_exit
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, cast
@@ -63,7 +63,7 @@ def _innermost(grid: Any) -> Any:
 class SimulatedServer(Server):
     """Nothing is kept on disk, but what `smpcfl simulate` shows."""
 
-    hub: Hub = None  # type: ignore[assignment]
+    hub: Hub = field(kw_only=True)
     serial: int = 0
 
     @classmethod
