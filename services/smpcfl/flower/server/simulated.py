@@ -64,7 +64,7 @@ def _innermost(grid: Any) -> Any:
 class SimulatedServer(Server):
     """Nothing is kept on disk that outlives the run, but what `smpcfl simulate` shows."""
 
-    hub: Hub = None  # type: ignore[assignment]
+    hub: Hub = field(kw_only=True)
     serial: int = 0
     ledgers: dict[tuple[int, int], Ledger] = field(default_factory=dict)
 
