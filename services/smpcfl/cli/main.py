@@ -152,6 +152,14 @@ def _train(modes: tuple[str, ...], repeat: int, options: argparse.Namespace) -> 
     return compare(modes, wanted, repeat, options.report)
 
 
+def _simulate(options: argparse.Namespace) -> int:
+    from .simulate import simulate
+    from .wanted import Wanted
+
+    wanted = Wanted(options.app, options.peers, options.rounds, options.seed)
+    return simulate(wanted, options.mode, options.lost, options.report)
+
+
 def _bench(options: argparse.Namespace) -> int:
     from ..bench.suite import bench
 
@@ -161,6 +169,7 @@ def _bench(options: argparse.Namespace) -> int:
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "compare": _compare,
+    "simulate": _simulate,
     **dict.fromkeys(SERVICES, _serve),
     "hash": _hash,
     "run": _run,

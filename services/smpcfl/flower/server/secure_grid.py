@@ -40,11 +40,10 @@ from .clipping import Clipping
 from .grid_around import GridAround
 from .lineup import Lineup
 from .lineup_groups import GroupLineup
-from .replies import ask_all
 from .round_record import OpenRound
 from .secure_options import Options
 from .secure_round import Outcome, Plan
-from .service_link import Server
+from .simulated import server_of
 from .summed_round import SummedRound
 from .suspects import Suspects
 
@@ -68,7 +67,7 @@ class SecureGrid(GridAround):
     def __init__(self, grid: Grid, settings: Options) -> None:
         super().__init__(grid)
         self.settings = settings
-        self.server = Server.load(settings.mode, str(grid.run.run_id))
+        self.server = server_of(grid, settings.mode)
         self.clipping = settings.clipping
         self.number = 0  # of the last round
         self.first_try = 1  # the round that first trained on the model as it stands
@@ -304,7 +303,7 @@ class SecureGrid(GridAround):
     def _in_the_clear(self, messages: list[Message], timeout: float | None) -> Outcome:
         """Plain Flower: every update arrives as it is."""
         down = sum(message_bytes(message) for message in messages)
-        replies = ask_all(self._grid, messages, timeout or math.inf, self.settings.grace_s)
+        replies = self.server.ask(self._grid, messages, timeout or math.inf, self.settings.grace_s)
         good = [reply for reply in replies.values() if not reply.has_error()]
         errors = [reply.error for reply in replies.values() if reply.has_error()]
         for error in errors:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy.typing as npt
 from flwr.app import ConfigRecord, Message
 
-from ...base.state import State
 from ...net import wire
 from ...protocol import trailer as trailers
 from ...protocol.aggregator_round import AggregatorRound
@@ -44,7 +43,6 @@ from ...reports.record import GroupRecord
 from ..shared.records import RECORD, message_bytes, upload_of
 from .clipping import Clipping
 from .lineup_groups import Part
-from .next_serial import next_serial
 from .service_link import Server
 from .unmasking import Unmasking
 
@@ -115,11 +113,9 @@ class SecureRound:
     """Builds the ticket of one cohort that takes part, and sees it through. Any RemoteError voids it."""
 
     def __init__(self, server: Server, plan: Plan, part: Part) -> None:
-        assert server.own is not None
         assert part.chosen is not None
         chosen, ledger, group = part.chosen, part.ledger, part.group
         self._server = server
-        self._own = server.own
         self.peers = chosen.peers
         self.group = group
         cohort = chosen.cohort
@@ -130,7 +126,7 @@ class SecureRound:
         ticket = Ticket(
             run=server.run,
             round=plan.number,
-            serial=next_serial(State(server.state).serial),
+            serial=server.next_serial(),
             nonce=secrets.token_bytes(32),
             mode=plan.mode,
             cohort=cohort,
@@ -155,7 +151,7 @@ class SecureRound:
         if plan.task == EVALUATE:
             ledger.check_evaluation(ticket, now_ms)
         ledger.accept(ticket, now_ms)
-        self.signed = SignedTicket(ticket, self._own.signer(ticket.signed_bytes))
+        self.signed = SignedTicket(ticket, server.signer(ticket.signed_bytes))
         self.silent: set[int] = set()  # nodes that did not reply
         self.total: RingVector | None = None
         self._refusals: dict[str, str] = {}
@@ -196,10 +192,11 @@ class SecureRound:
     def take(self, replies: Mapping[int, Message], keyring: Keyring) -> None:
         """All that came, by node; then the survivors are fixed."""
         self.silent = self.peers.keys() - replies.keys()
-        state = self._state = AggregatorRound(self.signed, self._own.signer, keyring)
+        state = self._state = AggregatorRound(self.signed, self._server.signer, keyring)
         for node, peer in self.peers.items():
             if node in replies:
                 self._take(state, peer, replies[node])
+        self._say_who_refused()
         survivors = state.fix_survivors(self._within)
         if self.ticket.recovers:
             indices = [self.ticket.index(peer) for peer in survivors]
@@ -227,12 +224,18 @@ class SecureRound:
         outcome.metrics = _metrics(self.ticket, total, outcome.trailer)
         self.total = total
 
+    def _say_who_refused(self) -> None:
+        """One line for each reason: they may be many."""
+        for text, count in Counter(self._refusals.values()).items():
+            peers = [peer for peer, other in self._refusals.items() if other == text]
+            who = peers[0] if count == 1 else f"{count} peers, {peers[0]} among them,"
+            log.warning("%s did not upload: %s", who, text)
+
     def _take(self, state: AggregatorRound, peer: str, reply: Message) -> None:
         """One peer's reply; a bad one is logged and left out."""
         self.outcome.bytes_up += message_bytes(reply)
         if reply.has_error():
             text = self._refusals[peer] = clean(str(reply.error.reason))
-            log.warning("%s did not upload: %s", peer, text)
             if match := _WAIT.match(text):
                 self.outcome.wait_s = max(self.outcome.wait_s, min(int(match[1]), _LONGEST_WAIT_S))
             return

@@ -15,14 +15,13 @@ from typing import Any
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from ...net.certificates import Identity
 from ...protocol.errors import LocalError, Reason, RemoteError
 from ...protocol.quantise import new_model
 from ...protocol.summed_metrics import Value
 from ...protocol.trailer import Trailer
 from ...reports.record import GroupRecord
 from .lineup_groups import Part
-from .replies import Lost, ask_all
+from .replies import Lost
 from .secure_round import Outcome, Plan, SecureRound
 from .service_link import Server
 from .unmasking import Unmasking
@@ -34,9 +33,7 @@ class SummedRound:
     """`rounds`: one for each cohort that takes part; `out`: those that do not, each with why."""
 
     def __init__(self, server: Server, plan: Plan, parts: Sequence[Part]) -> None:
-        assert server.own is not None
         self._server = server
-        self._own: Identity = server.own
         self._plan = plan
         self.rounds: list[SecureRound] = []
         self.out: list[tuple[Part, str]] = []
@@ -88,14 +85,13 @@ class SummedRound:
         """Seconds by phase."""
         server, plan = self._server, self._plan
         phases: dict[str, float] = {}
-        unmasking = Unmasking(self._own, server.registry, server.state, server.refused)
-        async with unmasking:
+        async with server.unmasking() as unmasking:
             # Before as well as after: a peer that uploads and then vanishes leaves the roster. And
             # beside the training: a registry that is down costs the round no time.
             before = asyncio.create_task(unmasking.refresh())
             began = time.monotonic()
             replies = await asyncio.to_thread(
-                ask_all, grid, messages, plan.deadlines.upload / 1000, grace_s, lost
+                server.ask, grid, messages, plan.deadlines.upload / 1000, grace_s, lost
             )
             phases[plan.task] = time.monotonic() - began
             if await before:
