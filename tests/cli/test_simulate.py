@@ -160,8 +160,11 @@ def test_ctrl_c_ends_the_engine_and_leaves_nothing(
         "import time; time.sleep(600)",
     ]
 
+    pressed: list[bool] = []
+
     def interrupted(seconds: float) -> None:
-        if pid.exists() and pid.read_text():
+        if not pressed and pid.exists() and pid.read_text():
+            pressed.append(True)  # once: whoever waits for a process sleeps as well
             raise KeyboardInterrupt
 
     monkeypatch.setattr(simulate_module.time, "sleep", interrupted)
