@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 
+from smpcfl.protocol import exchange_round as exchange_module
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED, Deadlines
@@ -92,6 +94,21 @@ def test_a_cut_that_heals_before_the_exchange_deadline_costs_nobody_the_round(
     network, outcome = played(*faults)
     assert outcome == "complete"
     assert members(network) == BY_ALL
+
+
+def mends_late() -> tuple[Timed, str]:
+    """Two are lost, so that all others need one another; a link comes up just after the exchange deadline."""
+    lost = [Crash(peer, "ticket") for peer in (6, 7)]
+    late = SHORT.exchange / 1000 + 0.1
+    return played(*lost, Cut(0, 1, 0.0, late), Cut(1, 0, 0.0, late))
+
+
+def test_who_is_confirmed_after_the_exchange_deadline_is_in_the_next_receipt() -> None:
+    network, outcome = mends_late()
+    assert outcome == "complete"
+    assert members(network) == BY_ALL[:6]
+    with patch.object(exchange_module, "MOST_RECEIPTS", 1):
+        assert mends_late()[1] == Reason.TOO_FEW_SURVIVORS
 
 
 # -- pairs, halves ------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.messages import Answer, Survivors
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.phases import Phase
+from smpcfl.protocol.receipts import Receipts
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED, default_threshold
 from support.faults import (
@@ -113,10 +114,17 @@ def test_two_announcements_links_down_and_peers_lost_void_no_round_within_tolera
     block: int,
 ) -> None:
     for seed in range(FIRST + block, FIRST + min(block + BLOCK, COUNT // 4)):
-        schedule = draw_edge(seed, horizon_s=SHORT.upload / 1000)
+        schedule = draw_edge(seed, heals_s=SHORT.exchange / 1000)
         if found := lost_too_many(schedule):
             least = shrink(schedule, lambda tried: bool(lost_too_many(tried)))
             pytest.fail(f"seed {seed}: {found}\nshrunk to {least!r}")
+
+
+def test_without_lists_such_rounds_are_void() -> None:
+    """So the search would find it: one dealer with two announcements makes half the receipts useless."""
+    with patch.object(Receipts, "doubted", lambda self, *, late: ()):
+        found = [lost_too_many(draw_edge(seed, heals_s=6.0)) for seed in range(1, 11)]
+    assert Reason.TOO_FEW_SURVIVORS in found
 
 
 # -- kept ---------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ ACTS = (
     "ticket",
     "exchange",
     "ready",
+    "list",
     "train",
     "upload",
     "survivors",
@@ -226,12 +227,13 @@ def draw_confined(seed: int, *, horizon_s: float) -> tuple[Schedule, set[int]]:
     return Schedule(seed, n, tuple(faults)), set(victims)
 
 
-def draw_edge(seed: int, *, horizon_s: float) -> Schedule:
+def draw_edge(seed: int, *, heals_s: float) -> Schedule:
     """A random schedule of 5 to 13 peers that loses as much as such a round tolerates, and no more.
 
     Mostly one makes two announcements; up to 3 % of the links are down; and as many peers vanish as may be
     lost beside these, before they upload: the aggregator then knows it. So of everyone else there are as
-    many holders as are needed. Some messages between peers get lost too, or are late, which costs a retry.
+    many holders as are needed. What heals costs nothing: links that come up within `heals_s`, messages
+    between peers that get lost once or are late.
     """
     rng = random.Random(seed)
     n = rng.randint(5, 13)
@@ -245,13 +247,16 @@ def draw_edge(seed: int, *, horizon_s: float) -> Schedule:
     lost = gone[liars:]
     for one, other in links:
         faults += [Cut(one, other), Cut(other, one)]
+    for one, other in rng.sample(pairs, rng.randint(0, 2)):
+        seconds = round(rng.uniform(0, heals_s), 2)
+        faults += [Cut(one, other, 0.0, seconds), Cut(other, one, 0.0, seconds)]
     for peer in lost:
         once = rng.random() < 0.5
         act = rng.choice(("ticket", "train") if once else ("exchange", "ready"))
         faults.append(Crash(peer, act, 0 if once else rng.randrange(n - 1), rng.random() < 0.5))
     for _ in range(rng.randint(0, 6)):
         sender, to = rng.sample(range(n), 2)
-        number, seconds = rng.randrange(5), round(rng.uniform(0, horizon_s / 10), 2)
+        number, seconds = rng.randrange(5), round(rng.uniform(0, heals_s / 4), 2)
         kind = rng.choice((Drop, Delay, Twice))
         more = (rng.random() < 0.5,) if kind is Drop else (seconds,)
         faults.append(kind(sender, to, number, *more))
