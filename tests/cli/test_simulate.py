@@ -160,8 +160,12 @@ def test_ctrl_c_ends_the_engine_and_leaves_nothing(
         "import time; time.sleep(600)",
     ]
 
+    pause = simulate_module.time.sleep
+
     def interrupted(seconds: float) -> None:
+        pause(seconds)
         if pid.exists() and pid.read_text():
+            monkeypatch.setattr(simulate_module.time, "sleep", pause)  # once
             raise KeyboardInterrupt
 
     monkeypatch.setattr(simulate_module.time, "sleep", interrupted)
