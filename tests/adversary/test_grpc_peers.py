@@ -10,25 +10,21 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import grpc.aio
 import pytest
 
 from smpc.v1 import messages_pb2 as messages
 from smpc.v1 import peer_pb2 as pb
-from smpcfl.net import rpc, wire
+from smpcfl.net import ready_wire, rpc, wire
 from smpcfl.peer.peer_service import PeerService
-from smpcfl.protocol import peer_round as peer_module
-from smpcfl.protocol.announcement import Announcement, confirmation_bytes
+from smpcfl.protocol.announcement import Announcement
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.keystream import Secret
-from smpcfl.protocol.messages import (
-    Answer,
-    Confirmation,
-    Exchange,
-    Ready,
-)
+from smpcfl.protocol.messages import Answer, Exchange, Ready
 from smpcfl.protocol.peer_round import PeerRound
+from smpcfl.protocol.receipts import Receipt, Receipts
 from smpcfl.protocol.ticket import ADDITIVE
 from support.deployed import LONG_S, Deployed, outcome
 from support.forge import round_of, twin
@@ -64,15 +60,12 @@ class Liar:
         return await outcome(self.stubs[to].Exchange(request, timeout=LONG_S))
 
     async def deal(self, dealer: PeerRound, to: int) -> Any:
-        """An exchange as it should be; the confirmation is kept."""
-        found = await self.exchange(to, dealt(dealer, to))
-        if not isinstance(found, Reason):
-            confirmation = wire.exchange_from_proto(found, dealer.ticket.digest).confirmation
-            dealer._take_confirmation(to, confirmation)
-        return found
+        """An exchange as it should be."""
+        return await self.exchange(to, dealt(dealer, to))
 
     async def ready(self, to: int, message: Ready) -> Any:
-        return await outcome(self.stubs[to].Ready(wire.ready_to_proto(message), timeout=LONG_S))
+        request = ready_wire.ready_to_proto(message)
+        return await outcome(self.stubs[to].Ready(request, timeout=LONG_S))
 
 
 async def deployed(net: Deployed) -> Liar:
@@ -108,36 +101,34 @@ async def test_anothers_announcement_is_refused(tmp_path: Path) -> None:
 async def test_anothers_announcement_is_answered_where_nobody_looks_whose_it_is(
     tmp_path: Path,
 ) -> None:
-    with removed(check(PeerRound, "_know", Reason.MALFORMED)):
+    # It holds what it has no announcement of, and could not sign for that.
+    with removed(check(PeerRound, "_know", Reason.MALFORMED)), patch.object(Receipts, "sign"):
         async with Deployed(tmp_path, PEERS) as net:
             assert isinstance(await anothers_exchange(net), messages.Exchange)
 
 
-async def anothers_ready(net: Deployed) -> Any:
-    """The liar dealt to the victim alone, and shows the confirmations of another's announcement."""
+async def forged_receipts(net: Deployed) -> None:
+    """The liar dealt to the victim alone, and relays what others never signed: that they hold its shares."""
     liar = await deployed(net)
-    await liar.deal(liar.dealer("its own"), VICTIM)
-    other = round_of(net, ANOTHER)
-    await net.until(lambda: len(other._of.confirmations) >= 3)
-    return await liar.ready(VICTIM, replace(other._own_ready(VICTIM), announcement=None))
+    dealer = liar.dealer("its own")
+    await liar.deal(dealer, VICTIM)
+    for holder in (1, 2, 3):
+        receipt = Receipt(holder, 3, (LIAR, holder), bytes(64))
+        await liar.ready(VICTIM, Ready(net.ticket.digest, receipt))
 
 
-NOT_ITS_OWN = check(peer_module, "check_ready", Reason.BAD_CONFIRMATION)
-
-
-async def test_anothers_ready_is_refused(tmp_path: Path) -> None:
+async def test_receipts_that_others_did_not_sign_count_for_nobody(tmp_path: Path) -> None:
     async with Deployed(tmp_path, PEERS) as net:
-        assert await anothers_ready(net) is Reason.BAD_CONFIRMATION
-        assert net.peer(VICTIM).rejected(Reason.BAD_CONFIRMATION) == 1
+        await forged_receipts(net)
+        assert not round_of(net, VICTIM)._receipts.is_ready(LIAR)
         await rest_completes(net)
 
 
-async def test_anothers_ready_counts_where_nobody_checks_it(tmp_path: Path) -> None:
-    with removed(NOT_ITS_OWN):
+async def test_they_count_where_nobody_verifies_them(tmp_path: Path) -> None:
+    with patch.object(Receipts, "_is_signed", lambda *_: True):
         async with Deployed(tmp_path, PEERS) as net:
-            reply = await anothers_ready(net)
-            assert reply.counted
-            assert round_of(net, VICTIM)._of[LIAR].ready
+            await forged_receipts(net)
+            assert round_of(net, VICTIM)._receipts.is_ready(LIAR)
 
 
 # -- an earlier round ----------------------------------------------------------------------------------------
@@ -178,10 +169,6 @@ async def test_it_is_answered_where_announcements_are_not_checked(tmp_path: Path
 
 # -- two announcements ---------------------------------------------------------------------------------------
 
-CONFIRMED_BY_T = check(
-    peer_module, "check_ready", Reason.TOO_FEW_CONFIRMATIONS, Reason.BAD_CONFIRMATION
-)
-
 
 async def two_announcements(net: Deployed) -> tuple[Liar, dict[int, PeerRound]]:
     """Each half confirms its own."""
@@ -193,34 +180,25 @@ async def two_announcements(net: Deployed) -> tuple[Liar, dict[int, PeerRound]]:
     return liar, halves
 
 
-async def ready_to_each(liar: Liar, halves: dict[int, PeerRound]) -> list[Any]:
-    return [await liar.ready(to, dealer._own_ready(to)) for to, dealer in halves.items()]
-
-
 async def test_a_peer_with_two_announcements_is_ready_for_nobody(tmp_path: Path) -> None:
     async with Deployed(tmp_path, PEERS) as net:
         liar, halves = await two_announcements(net)
-        assert await ready_to_each(liar, halves) == [Reason.TOO_FEW_CONFIRMATIONS] * 4
-        assert net.rejected(Reason.TOO_FEW_CONFIRMATIONS) == 4
-        # It does not help to sign for somebody of the other half,
-        half = halves[1]
-        signature = half._signer(confirmation_bytes(half.announcement.hash, 3))
-        honest = half._own_ready(1)
-        forged = replace(honest, confirmations=(*honest.confirmations, Confirmation(3, signature)))
-        assert await liar.ready(1, forged) is Reason.BAD_CONFIRMATION
-        assert net.peer(1).rejected(Reason.BAD_CONFIRMATION) == 1
-        # nor to deal the one to the other half as well.
-        assert await liar.deal(half, 3) is Reason.EQUIVOCATION
-        assert net.peer(3).rejected(Reason.EQUIVOCATION) == 1
+        await net.until(lambda: net.rejected(Reason.EQUIVOCATION) == 4)
+        assert all(not round_of(net, to)._receipts.is_ready(LIAR) for to in OTHERS)
+        # It does not help to deal the one to the other half as well.
+        assert await liar.deal(halves[1], 3) is Reason.EQUIVOCATION
         await rest_completes(net)
 
 
-async def test_two_announcements_count_where_confirmations_do_not(tmp_path: Path) -> None:
-    with removed(CONFIRMED_BY_T):
+async def test_two_announcements_count_where_receipts_do_not(tmp_path: Path) -> None:
+    ready = patch.object(Receipts, "is_ready", lambda self, i: i in self.announcements.first)
+    with ready:
         async with Deployed(tmp_path, PEERS) as net:
-            replies = await ready_to_each(*await two_announcements(net))
-            assert all(reply.counted for reply in replies)
-            held = [round_of(net, to)._of.announcements[LIAR] for to in OTHERS]
+            liar, _ = await two_announcements(net)
+            await net.until(lambda: all(round_of(net, to)._receipts.own for to in OTHERS))
+            said = Ready(net.ticket.digest, counts=True)
+            assert all([(await liar.ready(to, said)).counts for to in OTHERS])
+            held = [round_of(net, to)._receipts.announcements.first[LIAR] for to in OTHERS]
             assert len({item.public_key for item in held}) == 2
 
 

@@ -17,10 +17,11 @@ import pytest
 from smpc.v1 import messages_pb2 as messages
 from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
-from smpcfl.net import certificates, rpc, wire
+from smpcfl.net import certificates, ready_wire, rpc, wire
 from smpcfl.net.certificates import Identity, Role
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.messages import Answer, Exchange
+from smpcfl.protocol.messages import Answer, Exchange, Ready
+from smpcfl.protocol.receipts import ListRequest
 from smpcfl.registry.authority import Authority
 from support.deployed import Deployed, outcome
 from support.enrolled import Deployment
@@ -72,15 +73,14 @@ async def exchange(net: Deployed, caller: Identity) -> Any:
     return await outcome(net.stub(caller, TO).Exchange(request, timeout=CALL_S))
 
 
-async def acknowledge(net: Deployed, caller: Identity) -> Any:
-    confirmation = round_of(net, TO)._of[0].confirmation
-    request = messages.Acknowledge(ticket=wire.tag(net.ticket.digest), confirmation=confirmation)
-    return await outcome(net.stub(caller, TO).Acknowledge(request, timeout=CALL_S))
-
-
 async def ready(net: Deployed, caller: Identity) -> Any:
-    request = wire.ready_to_proto(round_of(net, 0)._own_ready(TO))
+    request = ready_wire.ready_to_proto(Ready(net.ticket.digest))
     return await outcome(net.stub(caller, TO).Ready(request, timeout=CALL_S))
+
+
+async def ask_list(net: Deployed, caller: Identity) -> Any:
+    request = ready_wire.list_request_to_proto(ListRequest(net.ticket.digest, TO, 1, ()))
+    return await outcome(net.stub(caller, TO).List(request, timeout=CALL_S))
 
 
 async def agree(net: Deployed, caller: Identity) -> Any:
@@ -105,8 +105,8 @@ def of_peer(net: Deployed) -> Identity:
     ("who", "calls"),
     [
         (of_peer, [unmask]),
-        (of_aggregator, [offer, exchange, acknowledge, ready, share]),
-        (registry, [unmask, offer, exchange, acknowledge, ready, agree, share]),
+        (of_aggregator, [offer, exchange, ready, ask_list, share]),
+        (registry, [unmask, offer, exchange, ready, ask_list, agree, share]),
     ],
 )
 async def test_the_calls_of_another_role_are_refused(
@@ -236,8 +236,8 @@ async def revoked_calls(net: Deployed) -> tuple[Any, Any]:
     stub = net.stub(caller, TO)
     assert (await stub.Identify(pb.Empty(), timeout=CALL_S)).der
     net.peer(TO).members.revoked = frozenset({caller.name})
-    # The service alone stands in its way: that 0 is ready was checked before it was revoked.
-    again = wire.ready_to_proto(round_of(net, 0)._own_ready(TO))
+    # The service alone stands in its way: that they count one another was settled before it was revoked.
+    again = ready_wire.ready_to_proto(Ready(net.ticket.digest))
     return (
         await outcome(stub.Identify(pb.Empty(), timeout=CALL_S)),
         await outcome(stub.Ready(again, timeout=CALL_S)),
@@ -256,4 +256,4 @@ async def test_without_the_check_a_revoked_peer_goes_on(tmp_path: Path) -> None:
         async with Deployed(tmp_path, 5) as net:
             certificate, reply = await revoked_calls(net)
     assert certificate.der
-    assert reply.counted
+    assert reply.counts

@@ -125,7 +125,7 @@ async def isolating_attack(net: Deployed) -> tuple[Loot, list[Reason]]:
     await net.begin(net.make_ticket(min_survivors=3))
     rounds = [round_of(net, index) for index in EVERYONE]
     met = [3, 3, 4, 4, 4]
-    await net.until(lambda: [len(r._of.confirmations) for r in rounds] == met)
+    await net.until(lambda: [len(r._of.held) for r in rounds] == met)
     net.skip_to(net.ticket.deadlines.exchange)
     await net.until(lambda: [len(r._counted()) for r in rounds] == met)
     net.skip_to(net.ticket.deadlines.ready)

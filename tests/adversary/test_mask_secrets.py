@@ -25,6 +25,7 @@ from smpcfl.protocol.messages import (
     ReadyReply,
 )
 from smpcfl.protocol.peer_round import PeerRound
+from smpcfl.protocol.receipts import ListReply
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.shamir import combine
 from support.attacker import Loot, show
@@ -190,10 +191,10 @@ class Substituting(Network):
 def substituted(message: Any) -> Any:
     if isinstance(message, Exchange):
         return replace(message, announcement=with_key(message.announcement))
-    if isinstance(message, Ready) and message.announcement is not None:
+    if isinstance(message, Ready | ReadyReply) and message.announcement is not None:
         return replace(message, announcement=with_key(message.announcement))
-    if isinstance(message, ReadyReply) and message.ready is not None:
-        return replace(message, ready=substituted(message.ready))
+    if isinstance(message, ListReply):
+        return ListReply(tuple(with_key(item) for item in message.announcements))
     return message
 
 

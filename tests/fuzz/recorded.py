@@ -14,6 +14,8 @@ from smpcfl.net.kinds import KINDS
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.messages import Answer, Exchange, PeerMessage
 from support.network import Network, make_ticket
+from support.two_faced import TwoFaced
+from support.weakened import one_is
 
 CORPUS = Path(__file__).parent / "corpus"
 LOST = "peer-00004"
@@ -47,6 +49,28 @@ class Recording(Network):
         self.keep("Answer", wire.answer_to_proto(answer))
 
 
+class RecordingAll(Recording):
+    """Keeps all messages of each kind."""
+
+    def keep(self, kind: str, message: object) -> None:
+        self.seen.setdefault(kind, []).append(message.SerializeToString())  # type: ignore[attr-defined]
+
+
+def troubled() -> dict[str, list[bytes]]:
+    """The two longest messages of each kind of ready: with relays, proofs, announcements and lists.
+
+    Of eight peers of which two cannot reach each other, and one has two announcements.
+    """
+    pair = {("peer-00000", "peer-00001"), ("peer-00001", "peer-00000")}
+    network = RecordingAll(make_ticket(8), cut=pair, round_class=one_is(LOST, TwoFaced))
+    assert network.run() == network.expected()
+    kinds = ("Ready", "ReadyReply", "ListRequest", "ListReply")
+    return {
+        kind: sorted(set(network.seen[kind]), key=lambda raw: (len(raw), raw))[-2:]
+        for kind in kinds
+    }
+
+
 @cache
 def played() -> Recording:
     """A round of five peers of which one is lost after its ready, so that all kinds of share are shown."""
@@ -74,7 +98,13 @@ def found_before() -> dict[str, list[bytes]]:
     return {name: [bytes.fromhex(item) for item in items] for name, items in found.items()}
 
 
+def recorded() -> dict[str, list[bytes]]:
+    """What is to be in the corpus."""
+    seen, more = played().seen, troubled()
+    return {kind: seen.get(kind, []) + more.get(kind, []) for kind in sorted({*seen, *more})}
+
+
 if __name__ == "__main__":
     CORPUS.mkdir(exist_ok=True)
-    texts = {kind: [raw.hex() for raw in found] for kind, found in sorted(played().seen.items())}
+    texts = {kind: [raw.hex() for raw in kept] for kind, kept in recorded().items()}
     (CORPUS / "round.json").write_text(json.dumps(texts, indent=1) + "\n")

@@ -11,7 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from . import files, messages
 from .budget import SERVICES, TOTAL, Target, fuzz
-from .recorded import corpus, found_before, played
+from .recorded import corpus, found_before, recorded
 
 
 @pytest.fixture(autouse=True)
@@ -43,4 +43,4 @@ async def test_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_corpus_is_that_of_a_round() -> None:
-    assert corpus() == dict(sorted(played().seen.items()))
+    assert corpus() == dict(sorted(recorded().items()))

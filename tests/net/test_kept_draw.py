@@ -127,6 +127,7 @@ def test_a_damaged_file_is_no_empty_one(
 ) -> None:
     kept(deployment, tmp_path, clock).take(draw(draws))
     path = State(tmp_path).draw
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(StorageError, match="damaged"):
         kept(deployment, tmp_path, clock)

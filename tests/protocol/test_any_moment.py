@@ -19,7 +19,7 @@ MOMENTS = {
     "with the ticket": ("ticket", 0, True),
     "in the exchange, a message unhandled": ("exchange", 3, False),
     "in the exchange, a message handled": ("exchange", 3, True),
-    "between exchange and ready": ("acknowledge", 5, True),
+    "between exchange and ready": ("exchange", 5, True),
     "at its first ready": ("ready", 0, False),
     "amid ready, a message unhandled": ("ready", 3, False),
     "amid ready, a message handled": ("ready", 3, True),
@@ -36,9 +36,7 @@ MOMENTS = {
 }
 NAMES = list(MOMENTS)
 UPLOADED = NAMES.index("after its upload")
-IN_ADDITIVE = [
-    name for name in NAMES[: UPLOADED + 1] if MOMENTS[name][0] not in ("acknowledge", "ready")
-]
+IN_ADDITIVE = [name for name in NAMES[: UPLOADED + 1] if MOMENTS[name][0] not in ("ready",)]
 
 
 def crash(peer: int, moment: str, back_s: float | None = None) -> Crash:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.messages import Acknowledge, AdditiveShare, Agreement, Exchange, Ready
+from smpcfl.protocol.messages import AdditiveShare, Agreement, Exchange, Ready
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.phases import Phase
+from smpcfl.protocol.receipts import ListRequest
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED
 from support.forge import agreement, round_of, sent, survivors
 from support.invariants import secrets_in
@@ -86,18 +87,14 @@ def closed_calls(network: Network) -> dict[str, Callable[[PeerRound], Any]]:
     """Everything that can be asked of peer 5, right but for the round being closed."""
     other = Network(make_ticket(8)).until("start")
     exchange = sent(round_of(other, 0), Exchange, 5, 0.0)
-    call = next(c for c in round_of(other, 1).calls(0.0) if c.to == PEERS[5])
-    assert isinstance(call.message, Exchange)
-    reply = round_of(other, 5).exchange(PEERS[1], call.message, 0.0)
-    round_of(other, 1).answered(call, reply, 0.0)
-    acknowledge = sent(round_of(other, 1), Acknowledge, 5, 0.0)
-    ready = round_of(Network(make_ticket(8)).until("ready"), 2)._own_ready(5)
+    ready = round_of(Network(make_ticket(8)).until("ready"), 2)._ready_for(5, 0)
+    question = ListRequest(network.ticket.digest, 5, 1, ())
     message = survivors(network, range(8))
     now = network.now
     return {
         "exchange": lambda r: r.exchange(PEERS[0], exchange, now),
-        "acknowledge": lambda r: r.acknowledge(PEERS[1], acknowledge, now),
         "ready": lambda r: r.ready(PEERS[2], ready, now),
+        "question": lambda r: r.show_list(PEERS[2], question, now),
         "survivors": lambda r: r.survivors(message, now),
         "agreement": lambda r: r.agreement(agreement(network, 1, message)),
         "freeze": lambda r: r.freeze(bytes(84), now),
@@ -105,7 +102,7 @@ def closed_calls(network: Network) -> dict[str, Callable[[PeerRound], Any]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["exchange", "acknowledge", "ready", "survivors", "agreement", "freeze"]
+    "name", ["exchange", "ready", "question", "survivors", "agreement", "freeze"]
 )
 def test_a_closed_round_refuses(name: str) -> None:
     network = Network(make_ticket(8)).until("upload")

@@ -1,31 +1,22 @@
-"""Exchange, ready and the one upload, from one peer's side: what it takes, and what it refuses."""
+"""Exchange and the one upload, from one peer's side: what it takes, and what it refuses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from smpcfl.protocol.announcement import Dealt, sign_announcement
+from smpcfl.protocol.announcement import Dealt
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.masks import AdditiveMasks, SeededMasks
-from smpcfl.protocol.messages import (
-    Acknowledge,
-    Call,
-    Confirmation,
-    Exchange,
-    Header,
-    Ready,
-    ReadyReply,
-)
-from smpcfl.protocol.peer_round import YIELD_S
+from smpcfl.protocol.messages import Exchange, Header, ReadyReply
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ticket import ADDITIVE
-from support.forge import round_of, second_announcement, sent, twin
+from support.forge import round_of, sent, twin
 from support.network import Network, Round, make_ticket, peer_ids
+from support.weakened import ZeroKey, one_is
 
 PEERS = peer_ids(8)
 MODEL = CONFIG = bytes(32)
@@ -137,7 +128,9 @@ def test_a_share_that_was_not_announced_names_the_dealer(
     with pytest.raises(RemoteError) as error:
         receiver.exchange(PEERS[0], replace(good, dealt=wrong(good.dealt, other.dealt)), 5.0)
     assert refused(error, Reason.BAD_SHARE, PEERS[0])
-    assert receiver.exchange(PEERS[0], good, 5.0).confirmation  # the right ones still count
+    assert not receiver._of[0].dealt
+    receiver.exchange(PEERS[0], good, 5.0)
+    assert receiver._of[0].dealt == good.dealt  # the right ones are still taken
 
 
 def test_a_bad_share_in_a_reply_is_refused_and_asked_for_again(network: Network) -> None:
@@ -148,39 +141,18 @@ def test_a_bad_share_in_a_reply_is_refused_and_asked_for_again(network: Network)
     with pytest.raises(RemoteError) as error:
         caller.answered(call, replace(reply, dealt=call.message.dealt), 0.0)
     assert refused(error, Reason.BAD_SHARE, PEERS[5])
-    caller.failed(call, 1.0)
-    again = [c.message for c in caller.calls(5.0) if c.to == PEERS[5]]
-    assert not any(isinstance(message, Acknowledge) for message in again)
+    assert not caller._of[5].dealt
+    assert sent(caller, Exchange, 5, 5.0) == call.message
 
 
 def test_a_reply_of_another_kind_is_a_failed_call(network: Network) -> None:
     caller = round_of(network, 0)
     call = next(call for call in caller.calls(0.0) if call.to == PEERS[5])
-    for reply in (None, ReadyReply(counted=True)):
+    for reply in (None, ReadyReply()):
         with pytest.raises(RemoteError) as error:
             caller.answered(call, reply, 0.0)
         assert refused(error, Reason.MALFORMED, PEERS[5])
     assert isinstance(sent(caller, Exchange, 5, 9.0), Exchange)
-
-
-def test_a_forged_confirmation_is_refused(network: Network) -> None:
-    digest = network.ticket.digest
-    forged = Acknowledge(digest, network.signer_of(PEERS[1])(b"anything"))
-    with pytest.raises(RemoteError) as error:
-        round_of(network, 5).acknowledge(PEERS[1], forged, 0.0)
-    assert refused(error, Reason.BAD_SIGNATURE, PEERS[1])
-
-
-def test_a_confirmation_of_another_announcement_is_refused(network: Network) -> None:
-    other = twin(network, PEERS[5])
-    call = next(c for c in round_of(network, 1).calls(0.0) if c.to == PEERS[5])
-    assert isinstance(call.message, Exchange)
-    reply = other.exchange(PEERS[1], call.message, 0.0)
-    round_of(network, 1).answered(call, reply, 0.0)
-    confirmation = sent(round_of(network, 1), Acknowledge, 5, 0.0)
-    with pytest.raises(RemoteError) as error:
-        round_of(network, 5).acknowledge(PEERS[1], confirmation, 0.0)
-    assert refused(error, Reason.BAD_SIGNATURE)
 
 
 def test_exchange_is_taken_until_the_upload_deadline(network: Network) -> None:
@@ -192,14 +164,11 @@ def test_exchange_is_taken_until_the_upload_deadline(network: Network) -> None:
 
 
 def test_one_public_key_of_small_order_does_not_stop_an_honest_peer() -> None:
-    network = Network(make_ticket(8)).until("start")
-    liar = round_of(network, 7)
-    true = liar.announcement
-    liar.announcement = sign_announcement(
-        network.ticket, 7, bytes(32), true.commitment, true.shares_root, network.signer_of(PEERS[7])
-    )
-    network.exchange()
+    kind = one_is(PEERS[7], ZeroKey)
+    network = Network(make_ticket(8), round_class=kind).until("exchange")
     network.ready()
+    network.now = network.ticket.deadlines.exchange / 1000
+    network.pump()
     network.now = network.ticket.deadlines.ready / 1000
     network.pump()
     honest = round_of(network, 0)
@@ -246,158 +215,6 @@ def test_a_repeated_additive_share_counts_once() -> None:
     for step in (network.exchange, network.ready, network.upload):
         step()
     assert network.unmask() == network.expected()
-
-
-# -- ready ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def exchanged() -> Network:
-    return Network(make_ticket(8)).until("exchange")
-
-
-def ready_of(network: Network, index: int, to: int) -> Ready:
-    return sent(round_of(network, index), Ready, to, network.now + 9)
-
-
-def test_a_ready_is_answered_with_ones_own(exchanged: Network) -> None:
-    reply = round_of(exchanged, 5).ready(PEERS[0], ready_of(exchanged, 0, 5), exchanged.now)
-    assert reply.counted
-    assert reply.ready is not None
-    ready = round_of(exchanged, 0).ready(PEERS[5], reply.ready, exchanged.now)
-    assert ready.counted
-
-
-def test_a_repeated_ready_gives_the_same_answer(exchanged: Network) -> None:
-    message = ready_of(exchanged, 0, 5)
-    first = round_of(exchanged, 5).ready(PEERS[0], message, exchanged.now)
-    assert round_of(exchanged, 5).ready(PEERS[0], message, exchanged.now) == first
-
-
-def test_a_ready_carries_the_threshold_of_confirmations_less_the_receivers(
-    exchanged: Network,
-) -> None:
-    message = ready_of(exchanged, 0, 5)
-    holders = {item.holder for item in message.confirmations}
-    assert len(holders) == exchanged.ticket.threshold - 1
-    assert 5 not in holders
-
-
-def test_a_ready_to_whoever_has_not_confirmed_carries_the_whole_threshold(network: Network) -> None:
-    network.cut = {(PEERS[0], PEERS[5])}
-    network.exchange()
-    network.now = 20.0
-    assert len(ready_of(network, 0, 5).confirmations) == network.ticket.threshold
-
-
-def test_who_has_not_confirmed_does_not_count_as_one_of_the_threshold(network: Network) -> None:
-    network.cut = {(PEERS[0], PEERS[5])}
-    network.exchange()
-    network.now = 20.0
-    message = ready_of(network, 0, 5)
-    less = replace(message, confirmations=message.confirmations[1:])
-    with pytest.raises(RemoteError) as error:
-        round_of(network, 5).ready(PEERS[0], less, network.now)
-    assert refused(error, Reason.TOO_FEW_CONFIRMATIONS, PEERS[0])
-
-
-def test_a_higher_id_waits_a_moment_for_the_ready_of_a_lower_one(network: Network) -> None:
-    for peer in PEERS:
-        for call in network.rounds[peer].calls(network.now):
-            if isinstance(call.message, Exchange):
-                network._deliver(peer, call)
-    for peer in PEERS[:7]:
-        for call in network.rounds[peer].calls(network.now):
-            if isinstance(call.message, Acknowledge):
-                network._deliver(peer, call)
-    last = round_of(network, 7)
-    assert last.phase is Phase.READY
-    assert [c for c in last.calls(network.now) if isinstance(c.message, Ready)] == []
-    assert len([c for c in last.calls(network.now + YIELD_S) if isinstance(c.message, Ready)]) == 7
-
-
-def test_a_ready_without_an_exchange_counts_with_its_announcement(network: Network) -> None:
-    network.cut = {(PEERS[0], PEERS[5])}
-    network.exchange()
-    network.now = 20.0
-    message = ready_of(network, 0, 5)
-    assert message.announcement is not None
-    reply = round_of(network, 5).ready(PEERS[0], message, network.now)
-    assert reply.counted
-
-
-def test_a_ready_without_an_exchange_or_announcement_is_refused(network: Network) -> None:
-    network.cut = {(PEERS[0], PEERS[5])}
-    network.exchange()
-    network.now = 20.0
-    message = replace(ready_of(network, 0, 5), announcement=None)
-    with pytest.raises(RemoteError) as error:
-        round_of(network, 5).ready(PEERS[0], message, network.now)
-    assert refused(error, Reason.WRONG_PHASE, PEERS[0])
-
-
-def test_a_ready_under_another_announcement_is_equivocation(exchanged: Network) -> None:
-    forged = replace(ready_of(exchanged, 0, 5), announcement=second_announcement(exchanged, 0))
-    with pytest.raises(RemoteError) as error:
-        round_of(exchanged, 5).ready(PEERS[0], forged, exchanged.now)
-    assert refused(error, Reason.EQUIVOCATION, PEERS[0])
-
-
-def test_confirmations_of_one_announcement_do_not_serve_another(network: Network) -> None:
-    network.cut = {(PEERS[0], PEERS[5])}
-    network.exchange()
-    network.now = 20.0
-    other = second_announcement(network, 0)
-    message = replace(ready_of(network, 0, 5), announcement=other)
-    with pytest.raises(RemoteError) as error:
-        round_of(network, 5).ready(PEERS[0], message, network.now)
-    assert refused(error, Reason.BAD_CONFIRMATION, PEERS[0])
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda found: found[:-1], Reason.TOO_FEW_CONFIRMATIONS),
-        (lambda found: (), Reason.TOO_FEW_CONFIRMATIONS),
-        (lambda found: (*found[:-1], found[0]), Reason.TOO_FEW_CONFIRMATIONS),
-        (lambda found: (*found, found[0]), Reason.TOO_FEW_CONFIRMATIONS),
-        (lambda found: (*found[:-1], Confirmation(0, bytes(64))), Reason.BAD_CONFIRMATION),
-        (lambda found: (*found[:-1], Confirmation(99, bytes(64))), Reason.BAD_CONFIRMATION),
-        (lambda found: (*found[:-1], Confirmation(7, bytes(64))), Reason.BAD_CONFIRMATION),
-        (
-            lambda found: (*found[:-1], replace(found[-1], signature=found[0].signature)),
-            Reason.BAD_CONFIRMATION,
-        ),
-    ],
-    ids=["t-1", "none", "twice", "t and one twice", "own", "stranger", "garbage", "another's"],
-)
-def test_too_few_or_false_confirmations_are_no_ready(
-    exchanged: Network, change: Any, reason: Reason
-) -> None:
-    message = ready_of(exchanged, 0, 5)
-    forged = replace(message, confirmations=change(message.confirmations))
-    with pytest.raises(RemoteError) as error:
-        round_of(exchanged, 5).ready(PEERS[0], forged, exchanged.now)
-    assert refused(error, reason, PEERS[0])
-
-
-def test_nobody_is_ready_before_the_exchange_deadline_with_one_missing(network: Network) -> None:
-    network.lost = {PEERS[7]: "exchange"}
-    network.exchange()
-    peer = round_of(network, 0)
-    peer.calls(19.999)
-    assert peer.phase is Phase.EXCHANGE
-    peer.calls(20.0)
-    assert peer.phase is Phase.READY
-
-
-def test_a_reply_that_does_not_count_takes_the_pair_back(exchanged: Network) -> None:
-    caller = round_of(exchanged, 0)
-    call = Call(PEERS[5], ready_of(exchanged, 0, 5))
-    exchanged.ready()
-    assert caller.masks_available(exchanged.now)
-    caller.answered(call, ReadyReply(counted=False), exchanged.now)
-    assert not caller.masks_available(exchanged.now)
 
 
 # -- masks and the one upload -----------------------------------------------------------------------
@@ -532,15 +349,6 @@ def test_a_peer_with_too_few_that_count_abstains() -> None:
         peer.masks_available(120.0)
     assert refused(error, Reason.TOO_FEW_COUNTING)
     assert peer.phase is Phase.ABSTAINED
-
-
-def test_a_late_ready_is_told_that_it_does_not_count() -> None:
-    cut = {(PEERS[0], PEERS[5]), (PEERS[5], PEERS[0])}
-    network = Network(make_ticket(8), cut=cut).until("ready")
-    peer = round_of(network, 5)
-    masks_of(peer, network.now)
-    message = ready_of(network, 0, 5)
-    assert peer.ready(PEERS[0], message, network.now) == ReadyReply(counted=False)
 
 
 def test_training_begins_before_the_ready_deadline_or_not_at_all(network: Network) -> None:

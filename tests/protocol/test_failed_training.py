@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from smpc.v1 import messages_pb2
-from smpcfl.net import wire
+from smpcfl.net import ready_wire
 from smpcfl.protocol import failures, trailer
 from smpcfl.protocol.errors import Reason, RemoteError
-from smpcfl.protocol.messages import Acknowledge, Agreement, Exchange, Ready
+from smpcfl.protocol.messages import Agreement, Exchange, Ready
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED
-from support.forge import agreement, round_of, seeded, survivors
+from support.forge import agreement, round_of, seeded, sent, survivors
 from support.network import POLICY, Network, make_ticket, peer_ids
 
 PEERS = peer_ids(8)
@@ -167,13 +167,13 @@ def test_who_has_an_announcement_by_ready_alone_can_count_as_well() -> None:
     network = Network(signed, failing={PEERS[5]}, unheard=unheard).until("exchange")
     network.unheard.clear()
     network._lose("ready")
-    network.pump((Acknowledge, Ready))
-    network.now = signed.ticket.deadlines.ready / 1000
-    network.pump((Ready,))
+    for deadline in (signed.ticket.deadlines.exchange, signed.ticket.deadlines.ready):
+        network.now = deadline / 1000
+        network.pump((Ready,))
     network.upload()
     peer, message = round_of(network, 0), survivors(network, EVERYONE)
     assert 5 not in peer._of.held, "the reply to its exchange was lost"
-    assert 5 in peer._of.announcements
+    assert 5 in peer.header.counts  # type: ignore[union-attr]
     assert agreement(network, 0, message).failure_sum is not None
     assert network.unmask() == network.expected()
     found = [seeded(round_)._agreement for round_ in network.rounds.values()]
@@ -186,11 +186,12 @@ def test_who_has_an_announcement_by_ready_alone_can_count_as_well() -> None:
 
 def test_the_share_that_comes_with_a_ready_comes_over_the_wire() -> None:
     network = Network(make_ticket(8), unheard={(PEERS[0], PEERS[5])}).until("exchange")
-    message = round_of(network, 5)._own_ready(0)
+    network.now = network.ticket.deadlines.exchange / 1000
+    message = sent(round_of(network, 5), Ready, 0, network.now)
     assert message.announcement is not None
     assert message.failure_share
-    raw = wire.ready_to_proto(message).SerializeToString()
-    read = wire.ready_from_proto(messages_pb2.Ready.FromString(raw), network.ticket.digest)
+    raw = ready_wire.ready_to_proto(message).SerializeToString()
+    read = ready_wire.ready_from_proto(messages_pb2.Ready.FromString(raw), network.ticket.digest)
     assert read == message
 
 

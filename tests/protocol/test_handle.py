@@ -36,7 +36,7 @@ def test_a_message_of_another_mode_is_refused(mode: str, other: str) -> None:
 def test_neither_a_ticket_nor_a_reply_is_for_the_round(mode: str) -> None:
     network = started(mode)
     round_ = next(iter(network.rounds.values()))
-    for message in (network.signed, ReadyReply(True)):
+    for message in (network.signed, ReadyReply()):
         with pytest.raises(RemoteError) as error:
             round_.handle("peer-00001", message, NOW)  # type: ignore[arg-type]
         assert error.value.reason is Reason.POLICY_MODE

@@ -7,30 +7,31 @@ from dataclasses import replace
 
 import pytest
 
-from smpcfl.protocol.announcement import Announcement, Dealt
+from smpcfl.protocol.announcement import Announcement, Dealt, Equivocation
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.messages import (
-    Acknowledge,
     AdditiveShare,
     Agreement,
     Answer,
-    Confirmation,
-    Exchange,
     Header,
     Ready,
+    ReadyReply,
     ShownShare,
     Survivors,
     header_bytes,
 )
+from smpcfl.protocol.receipts import ListRequest, Receipt
 from support.network import keyring_of, make_ticket, signer_of
 
 D, S, SHARE, NODE = bytes(32), bytes(64), Secret(bytes(33)), bytes(16)
 
 ANNOUNCEMENT = Announcement(D, 0, D, D, NODE, S)
 DEALT = Dealt(SHARE, SHARE, (NODE,))
-EXCHANGE = Exchange(ANNOUNCEMENT, DEALT, S)
-READY = Ready(D, (Confirmation(1, S),), ANNOUNCEMENT)
+RECEIPT = Receipt(1, 1, (0, 1, 3), S)
+READY = Ready(D, RECEIPT)
+REPLY = ReadyReply(RECEIPT)
+QUESTION = ListRequest(D, 1, 1, ((0, NODE), (3, NODE)))
 HEADER = Header(D, 0, D, ((1, D), (2, D)), S, 0)
 SURVIVORS = Survivors(D, (0, 1, 2), (HEADER, replace(HEADER, sender=1, counting=())), D, S)
 AGREEMENT = Agreement(D, D, 1, S)
@@ -52,11 +53,26 @@ MALFORMED: dict[str, Callable[[], object]] = {
     "long pair share": lambda: replace(DEALT, pair_share=Secret(bytes(34))),
     "endless path": lambda: replace(DEALT, path=(NODE,) * 17),
     "path of short nodes": lambda: replace(DEALT, path=(NODE, bytes(15))),
-    "exchange confirmation": lambda: replace(EXCHANGE, confirmation=bytes(63)),
-    "acknowledge ticket": lambda: Acknowledge(b"", S),
-    "acknowledge nothing": lambda: Acknowledge(D, b""),
-    "confirmation holder": lambda: Confirmation(2**16, S),
-    "confirmation signature": lambda: Confirmation(1, b""),
+    "receipt holder": lambda: replace(RECEIPT, holder=2**16),
+    "receipt 0": lambda: replace(RECEIPT, number=0),
+    "receipt 4": lambda: replace(RECEIPT, number=4),
+    "receipt signature": lambda: replace(RECEIPT, signature=bytes(63)),
+    "receipt of dealers out of order": lambda: replace(RECEIPT, dealers=(1, 0)),
+    "receipt of a dealer twice": lambda: replace(RECEIPT, dealers=(0, 1, 1)),
+    "receipt of nobody known": lambda: replace(RECEIPT, dealers=(1, 2**16)),
+    "receipt without its holder": lambda: replace(RECEIPT, dealers=(0, 3)),
+    "receipt of nobody": lambda: replace(RECEIPT, dealers=()),
+    "two announcements that are one": lambda: Equivocation(ANNOUNCEMENT, ANNOUNCEMENT),
+    "two announcements that differ in their signatures": lambda: Equivocation(
+        ANNOUNCEMENT, replace(ANNOUNCEMENT, signature=bytes([1] * 64))
+    ),
+    "two announcements of two": lambda: Equivocation(ANNOUNCEMENT, replace(ANNOUNCEMENT, dealer=1)),
+    "question ticket": lambda: replace(QUESTION, ticket_digest=b""),
+    "question holder": lambda: replace(QUESTION, holder=-1),
+    "question with a short hash": lambda: replace(QUESTION, known=((0, bytes(8)),)),
+    "question out of order": lambda: replace(QUESTION, known=QUESTION.known[::-1]),
+    "ready failure share": lambda: replace(READY, failure_share=2**61 - 1),
+    "ready reply failure share": lambda: replace(REPLY, failure_share=2**61 - 1),
     "ready ticket": lambda: replace(READY, ticket_digest=b""),
     "header sender": lambda: replace(HEADER, sender=-1),
     "header hash": lambda: replace(HEADER, announcement_hash=bytes(31)),

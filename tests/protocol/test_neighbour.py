@@ -8,7 +8,7 @@ from smpcfl.protocol import failures
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.merkle import share_hash
 from smpcfl.protocol.messages import Agreement, Dealt
-from smpcfl.protocol.neighbour import Neighbours, failure_sums
+from smpcfl.protocol.neighbour import Neighbour, Neighbours, failure_sums
 from smpcfl.protocol.shamir import SHARE_BYTES
 
 SELF, PAIR = Secret(b"s" * SHARE_BYTES), Secret(b"p" * SHARE_BYTES)
@@ -24,7 +24,7 @@ def known() -> Neighbours:
     found = Neighbours()
     found[1].dealt = Dealt(SELF, PAIR, PATH)
     found[1].failure_share, found[2].failure_share = failures.PRIME - 1, 5
-    found[2].confirmation = b"c" * 64
+    found[2].delivered = 2
     found[1].agreement, found[2].agreement = agreement(1, b"a" * 32, 7), agreement(2, b"b" * 32)
     return found
 
@@ -41,10 +41,8 @@ def test_a_share_is_shown_with_the_hash_of_the_other_and_no_more(
 
 
 def test_only_what_came_is_in_the_tables(known: Neighbours) -> None:
-    assert known[3].announcement is None, "nothing is known of whoever is looked up first"
+    assert known[3].dealt is None, "nothing is known of whoever is looked up first"
     assert known.held.keys() == {1}
-    assert known.confirmations == {2: b"c" * 64}
-    assert known.announcements == {}
 
 
 def test_agreements_count_for_their_own_set_alone(known: Neighbours) -> None:
@@ -66,4 +64,21 @@ def test_secrets_are_forgotten_and_the_rest_is_kept(known: Neighbours) -> None:
     known.forget_secrets()
     assert known.held == {}
     assert known.failure_sum([1], own={}) is None
-    assert known.confirmations == {2: b"c" * 64}
+    assert known[2].delivered == 2
+
+
+@pytest.mark.parametrize(
+    ("calls", "replied", "told", "knows"),
+    [
+        (0, False, False, False),
+        (0, False, True, True),  # it answered a call
+        (1, True, False, True),
+        (1, False, False, False),
+        (2, True, False, False),  # it would not say so again if it had heard the reply
+        (2, True, True, True),
+    ],
+)
+def test_who_says_again_that_a_pair_counts_has_not_heard_the_reply(
+    calls: int, replied: bool, told: bool, knows: bool
+) -> None:
+    assert Neighbour(calls=calls, replied=replied, told=told).knows is knows

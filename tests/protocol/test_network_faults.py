@@ -80,7 +80,8 @@ def test_one_way_loss_between_one_peer_and_all_others(cut: object) -> None:
 def test_one_way_loss_that_begins_within_the_round(cut: object, at: float) -> None:
     network, outcome = played(*cut(at))  # type: ignore[operator]
     assert outcome == "complete"
-    assert set(OTHERS) <= set(members(network))
+    # Where it is one-sided with one other alone, either of the two is left out.
+    assert len(members(network)) >= N - 1
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0, 4.0])
@@ -120,13 +121,13 @@ def test_a_ready_that_does_not_get_through_makes_no_one_sided_pair() -> None:
     assert 7 not in network.uploads[network.ticket.cohort[0]].header.counts
 
 
-def test_whoever_lacks_confirmations_does_not_claim_to_be_ready() -> None:
-    """Three of seven neighbours out of reach: four confirmations, where five are the threshold."""
+def test_whoever_has_too_few_holders_is_ready_for_nobody() -> None:
+    """Three of seven neighbours out of reach: four hold its shares, where five are the threshold."""
     cuts = [Cut(*pair) for other in (0, 1, 7) for pair in ((VICTIM, other), (other, VICTIM))]
     network, outcome = played(*cuts)
     assert outcome == "complete"
     assert members(network) == OTHERS
-    assert Reason.TOO_FEW_CONFIRMATIONS not in {error.reason for _, error in network.errors}
+    assert all(VICTIM not in upload.header.counts for upload in network.uploads.values())
 
 
 def test_a_pair_cut_and_one_peer_lost_are_two_losses() -> None:

@@ -22,7 +22,7 @@ from smpcfl.protocol.messages import Answer, Survivors
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ring import RingVector
-from smpcfl.protocol.ticket import ADDITIVE, SEEDED
+from smpcfl.protocol.ticket import ADDITIVE, SEEDED, default_threshold
 from support.faults import (
     HUB,
     Crash,
@@ -35,6 +35,7 @@ from support.faults import (
     Slow,
     draw,
     draw_confined,
+    draw_edge,
     shrink,
 )
 from support.invariants import play
@@ -95,6 +96,27 @@ def test_faults_of_as_many_as_may_be_lost_never_void_a_round(block: int) -> None
         if found := unsurvived(schedule, victims):
             least = shrink(schedule, lambda tried: bool(unsurvived(tried, victims)))  # noqa: B023
             pytest.fail(f"seed {seed}, victims {victims}: {found}\nshrunk to {least!r}")
+
+
+def lost_too_many(schedule: Schedule) -> str:
+    """How a round within its tolerance came to less than that; empty if it did not."""
+    network = timed(schedule)
+    outcome = play(network)
+    if outcome != "complete":
+        return outcome
+    few = len(network.survivors) <= default_threshold(schedule.n - 1)
+    return f"{len(network.survivors)} survivors" if few else ""
+
+
+@pytest.mark.parametrize("block", range(0, COUNT // 4, BLOCK))
+def test_two_announcements_links_down_and_peers_lost_void_no_round_within_tolerance(
+    block: int,
+) -> None:
+    for seed in range(FIRST + block, FIRST + min(block + BLOCK, COUNT // 4)):
+        schedule = draw_edge(seed, horizon_s=SHORT.upload / 1000)
+        if found := lost_too_many(schedule):
+            least = shrink(schedule, lambda tried: bool(lost_too_many(tried)))
+            pytest.fail(f"seed {seed}: {found}\nshrunk to {least!r}")
 
 
 # -- kept ---------------------------------------------------------------------------------------------

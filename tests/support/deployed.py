@@ -156,7 +156,7 @@ class Deployed:
         def all_have(found: Callable[[PeerRound], Iterable[int]]) -> bool:
             return all({round_.me, *found(round_)} >= set(present) for round_ in rounds)
 
-        await self.until(lambda: all_have(lambda round_: round_._of.confirmations))
+        await self.until(lambda: all_have(lambda round_: round_._of.held))
         self.skip_to(self.ticket.deadlines.exchange)
         await self.until(lambda: all_have(PeerRound._counted))
         self.skip_to(self.ticket.deadlines.ready)

@@ -106,6 +106,13 @@ class Slow:
 
 
 @dataclass(frozen=True)
+class TwoFaces:
+    """Announces one public key to one half of its neighbours, and another to the other half."""
+
+    peer: int
+
+
+@dataclass(frozen=True)
 class Lie:
     """The aggregator also shows this peer a survivor set without `missing`, so long after it was fixed."""
 
@@ -115,7 +122,7 @@ class Lie:
 
 
 Link: TypeAlias = tuple[str, str, int]  # from, to, and the number of the message
-Fault: TypeAlias = Drop | Delay | Twice | Cut | Crash | Pause | Late | Slow | Lie
+Fault: TypeAlias = Drop | Delay | Twice | Cut | Crash | Pause | Late | Slow | TwoFaces | Lie
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,7 @@ class Script:
     def __init__(self, faults: Sequence[Fault], cohort: Sequence[str]) -> None:
         self.crashes: dict[tuple[str, str, int], Crash] = {}
         self.lies: list[tuple[str, Lie]] = []
+        self.two_faced: set[str] = set()
         self.ticket_late: defaultdict[str, float] = defaultdict(float)
         self.training_late: defaultdict[str, float] = defaultdict(float)
         self._messages: dict[Link, list[Fault]] = {}
@@ -155,6 +163,8 @@ class Script:
                     self.ticket_late[names[peer]] += fault.seconds
                 case Slow(peer):
                     self.training_late[names[peer]] += fault.seconds
+                case TwoFaces(peer):
+                    self.two_faced.add(names[peer])
                 case Lie(peer):
                     self.lies.append((names[peer], fault))
 
@@ -216,6 +226,38 @@ def draw_confined(seed: int, *, horizon_s: float) -> tuple[Schedule, set[int]]:
     return Schedule(seed, n, tuple(faults)), set(victims)
 
 
+def draw_edge(seed: int, *, horizon_s: float) -> Schedule:
+    """A random schedule of 5 to 13 peers that loses as much as such a round tolerates, and no more.
+
+    Mostly one makes two announcements; up to 3 % of the links are down; and as many peers vanish as may be
+    lost beside these, before they upload: the aggregator then knows it. So of everyone else there are as
+    many holders as are needed. Some messages between peers get lost too, or are late, which costs a retry.
+    """
+    rng = random.Random(seed)
+    n = rng.randint(5, 13)
+    tolerated = n - 1 - default_threshold(n - 1)
+    liars = 1 if rng.random() < 0.7 else 0
+    pairs = [(one, other) for other in range(n) for one in range(other)]
+    most = min(max(1, round(0.03 * len(pairs))), tolerated - liars)
+    links = rng.sample(pairs, rng.randint(0, most))
+    gone = rng.sample(range(n), tolerated - len(links))
+    faults: list[Fault] = [TwoFaces(peer) for peer in gone[:liars]]
+    lost = gone[liars:]
+    for one, other in links:
+        faults += [Cut(one, other), Cut(other, one)]
+    for peer in lost:
+        once = rng.random() < 0.5
+        act = rng.choice(("ticket", "train") if once else ("exchange", "ready"))
+        faults.append(Crash(peer, act, 0 if once else rng.randrange(n - 1), rng.random() < 0.5))
+    for _ in range(rng.randint(0, 6)):
+        sender, to = rng.sample(range(n), 2)
+        number, seconds = rng.randrange(5), round(rng.uniform(0, horizon_s / 10), 2)
+        kind = rng.choice((Drop, Delay, Twice))
+        more = (rng.random() < 0.5,) if kind is Drop else (seconds,)
+        faults.append(kind(sender, to, number, *more))
+    return Schedule(seed, n, tuple(faults))
+
+
 def _pair(rng: random.Random, n: int, unlucky: int) -> tuple[int, int]:
     one = unlucky if rng.random() < 0.5 else rng.randrange(n)
     other = rng.choice([HUB, *(i for i in range(n) if i != one)])
@@ -262,12 +304,16 @@ def _slow(rng: random.Random, n: int, unlucky: int, horizon: float) -> Fault:
     return Slow(rng.randrange(n), round(rng.expovariate(5 / horizon), 2))
 
 
+def _two_faces(rng: random.Random, n: int, unlucky: int, horizon: float) -> Fault:
+    return TwoFaces(unlucky)
+
+
 def _lie(rng: random.Random, n: int, unlucky: int, horizon: float) -> Fault:
     return Lie(rng.randrange(n), rng.randrange(n), round(rng.choice((0.0, rng.random())), 2))
 
 
-_KINDS = (_drop, _delay, _twice, _cut, _crash, _pause, _late, _slow, _lie)
-_WEIGHTS = (5, 4, 4, 2, 2, 1, 1, 1, 1)
+_KINDS = (_drop, _delay, _twice, _cut, _crash, _pause, _late, _slow, _two_faces, _lie)
+_WEIGHTS = (10, 8, 8, 4, 4, 2, 2, 2, 1, 2)
 
 
 def shrink(schedule: Schedule, fails: Callable[[Schedule], bool]) -> Schedule:

@@ -188,9 +188,11 @@ class Network:
         signer = self.signer_of(peer)
         if self.ticket.mode == ADDITIVE:
             return self.additive_class(self.signed, peer, signer, entropy, **options)
-        return self.round_class(
-            self.signed, peer, self.policy, signer, self.keyring, entropy, **options
-        )
+        kind = self._class_of(peer)
+        return kind(self.signed, peer, self.policy, signer, self.keyring, entropy, **options)
+
+    def _class_of(self, peer: str) -> type[PeerRound]:
+        return self.round_class
 
     def pump(self, only: tuple[type, ...] | None = None) -> None:
         """Delivers calls until none is due; `only` holds all other kinds of message back."""
@@ -200,7 +202,10 @@ class Network:
             peers = sorted(self.alive & self.rounds.keys())
             self.order.shuffle(peers)
             for peer in peers:
-                for call in reversed(self.rounds[peer].calls(self.now)):
+                due = self.rounds[peer].calls(self.now)
+                found = [(peer, error) for error in self.rounds[peer].proven()]
+                self.errors += found
+                for call in reversed(due):
                     held = only is not None and not isinstance(call.message, only)
                     if held:
                         self.rounds[peer].failed(call, self.now)

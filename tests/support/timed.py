@@ -25,6 +25,7 @@ from smpcfl.protocol.ticket import ADDITIVE, Deadlines, SignedTicket
 from support import forge
 from support.faults import Fault, Link, Schedule, Script
 from support.network import Network, Round, make_ticket
+from support.two_faced import TwoFaced
 
 TRAINING_S = 1.0
 ASK_AGAIN_S = 1.0
@@ -89,6 +90,9 @@ class Timed(Network):
             (a, b): self.latency_s + rng.uniform(0.005, 0.05) for a in parties for b in parties
         }
         self._script = Script(self.faults, self.ticket.cohort)
+
+    def _class_of(self, peer: str) -> type[PeerRound]:
+        return TwoFaced if peer in self._script.two_faced else super()._class_of(peer)
 
     # -- the clock --------------------------------------------------------------------------------
 

@@ -142,6 +142,17 @@ class BadPairDealer(BadDealer):
     kind = "pair"
 
 
+class ZeroKey(PeerRound):
+    """Announces a public key of small order, with which every exchange of keys comes to nothing."""
+
+    def _deal(self, entropy: Callable[[int], bytes]) -> Any:
+        secrets, true = super()._deal(entropy), self.announcement
+        self.announcement = sign_announcement(
+            self.ticket, self.me, bytes(32), true.commitment, true.shares_root, self._signer
+        )
+        return secrets
+
+
 def one_is(name: str, kind: type[PeerRound], others: type[PeerRound] = PeerRound) -> Any:
     """A round class for `Network`: `kind` for peer `name`, `others` for the rest."""
     return lambda signed, me, *rest: (kind if me == name else others)(signed, me, *rest)

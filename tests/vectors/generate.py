@@ -12,6 +12,7 @@ from vectors import (
     make_metrics,
     make_numbers,
     make_policy,
+    make_receipts,
     make_rounds,
     make_secrets,
     make_signed,
@@ -28,6 +29,7 @@ TOPICS: dict[str, Callable[[], Json]] = {
     **make_messages.TOPICS,
     **make_survivors.TOPICS,
     **make_policy.TOPICS,
+    **make_receipts.TOPICS,
     **make_draw.TOPICS,
     **make_rounds.TOPICS,
 }

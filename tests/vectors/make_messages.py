@@ -6,16 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from smpc.v1 import messages_pb2 as pb
-from smpcfl.net import wire
+from smpcfl.net import ready_wire, wire
 from smpcfl.net.node_proof import node_bytes
-from smpcfl.protocol.announcement import Announcement, Dealt, confirmation_bytes
+from smpcfl.protocol.announcement import Announcement, Dealt, Equivocation
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.ledger import set_digest
 from smpcfl.protocol.messages import (
-    Acknowledge,
     Agreement,
     Answer,
-    Confirmation,
     Exchange,
     Header,
     Ready,
@@ -25,6 +23,7 @@ from smpcfl.protocol.messages import (
     headers_digest,
     survivors_bytes,
 )
+from smpcfl.protocol.receipts import KNOWN_BYTES, ListReply, ListRequest, Receipt
 from vectors.files import Json, case, number, refused, topic
 from vectors.given import message_json, some
 from vectors.make_survivors import HASHES, TICKET, survivors_of
@@ -55,36 +54,51 @@ def _messages() -> list[tuple[str, Any, Any]]:
         (some("path 0", 16), some("path 1", 16)),
         2**60 + 1,
     )
-    confirmation = some("confirmation", 64)
-    ready = Ready(
-        TICKET.digest,
-        tuple(Confirmation(j, some(f"confirmation {j}", 64)) for j in (0, 3)),
-        announcement,
+    receipt = Receipt(3, 1, (0, 1, 3), some("receipt", 64))
+    relays = (
+        Receipt(0, 3, (0,), some("relay 0", 64)),
+        Receipt(4, 2, (1, 2, 4), some("relay 4", 64)),
     )
-    bare = replace(ready, announcement=None)
-    request, reply = Exchange(announcement, dealt), Exchange(announcement, dealt, confirmation)
+    second = replace(announcement, commitment=some("second commitment", 32))
+    ready = Ready(TICKET.digest, receipt)
+    lacking = Ready(
+        TICKET.digest,
+        counts=True,
+        has=2,
+        have=((0, 3), (1, 1), (4, 2)),
+        proofs=(Equivocation(announcement, second),),
+        announcement=announcement,
+        failure_share=2**60 + 1,
+    )
+    known = tuple((j, HASHES[j][:KNOWN_BYTES]) for j in (0, 3))
+    question = ListRequest(TICKET.digest, 3, 1, known)
+    exchange, shown = Exchange(announcement, dealt), ListReply((announcement, second))
     answer = Answer(TICKET.digest, 3, (_shown(0), _shown(1)), (_shown(2),), (announcement,))
-    acknowledge = Acknowledge(TICKET.digest, confirmation)
-    counted = ReadyReply(True, bare)
+    last = ReadyReply(None, True, True, relays, announcement, 5)
     one = Agreement(TICKET.digest, some("survivors", 32), 4, some("agreement", 64), 2**61 - 2)
     other, zero = replace(one, failure_sum=None), replace(one, failure_sum=0)
-    second = replace(one, earlier=set_digest(TICKET.cohort))
+    third = replace(one, earlier=set_digest(TICKET.cohort))
     survivors = survivors_of()
     return [
         ("an announcement", announcement, wire.announcement_to_proto(announcement)),
-        ("an exchange, the request", request, wire.exchange_to_proto(request)),
-        ("an exchange, the reply", reply, wire.exchange_to_proto(reply)),
-        ("an acknowledge", acknowledge, wire.acknowledge_to_proto(acknowledge)),
-        ("a ready with its announcement", ready, wire.ready_to_proto(ready)),
-        ("a ready without", bare, wire.ready_to_proto(bare)),
-        ("a reply with a ready", counted, wire.ready_reply_to_proto(counted)),
-        ("a reply without", ReadyReply(False), wire.ready_reply_to_proto(ReadyReply(False))),
+        ("an exchange", exchange, wire.exchange_to_proto(exchange)),
+        ("a ready with a receipt", ready, ready_wire.ready_to_proto(ready)),
+        ("a ready of who lacks some", lacking, ready_wire.ready_to_proto(lacking)),
+        (
+            "a reply with a receipt",
+            ReadyReply(receipt),
+            ready_wire.ready_reply_to_proto(ReadyReply(receipt)),
+        ),
+        ("a reply with relays", last, ready_wire.ready_reply_to_proto(last)),
+        ("a reply of nothing", ReadyReply(), ready_wire.ready_reply_to_proto(ReadyReply())),
+        ("a question", question, ready_wire.list_request_to_proto(question)),
+        ("an answer to it", shown, ready_wire.list_reply_to_proto(shown)),
         ("a header", header, wire.header_to_proto(header)),
         ("survivors", survivors, wire.survivors_to_proto(survivors, TICKET)),
         ("an agreement", one, wire.agreement_to_proto(one)),
         ("an agreement without a sum", other, wire.agreement_to_proto(other)),
         ("an agreement with a sum of zero", zero, wire.agreement_to_proto(zero)),
-        ("an agreement to a second set", second, wire.agreement_to_proto(second)),
+        ("an agreement to a second set", third, wire.agreement_to_proto(third)),
         ("an answer", answer, wire.answer_to_proto(answer)),
     ]
 
@@ -102,11 +116,6 @@ def messages() -> Json:
     digest = some("survivors", 32)
     for name, given, raw in (
         ("header", message_json(header), header.signed_bytes),
-        (
-            "confirmation",
-            {"announcement_hash": HASHES[0].hex(), "holder": 3},
-            confirmation_bytes(HASHES[0], 3),
-        ),
         (
             "agreement",
             _agreed(digest, 5),
@@ -187,49 +196,48 @@ def _bad_wires() -> list[Json]:
     half_path = pb.ShownShare(
         dealer=0, share=shown[0].share, sibling=shown[0].sibling, path=bytes(24)
     )
-    header, agreement = "a header", "an agreement"
+    header, agreement, ready, question = (
+        *("a header", "an agreement"),
+        *("a ready with a receipt", "a question"),
+    )
+
+    def receipt(**changes: Any) -> Any:
+        found = changed(ready)
+        for field, value in changes.items():
+            setattr(found.receipt, field, value)
+        return found
+
+    one_sided = changed("a ready of who lacks some")
+    one_sided.proofs[0].other.CopyFrom(one_sided.proofs[0].one)
     cases = [
-        (
-            "another ticket's tag",
-            "Acknowledge",
-            changed("an acknowledge", ticket=bytes(8)),
-            "unknown_ticket",
-        ),
-        (
-            "a tag of 7 bytes",
-            "Acknowledge",
-            changed("an acknowledge", ticket=TICKET.digest[:7]),
-            "unknown_ticket",
-        ),
+        ("a tag of 7 bytes", "Ready", changed(ready, ticket=TICKET.digest[:7]), "unknown_ticket"),
         (
             "the whole digest for a tag",
-            "Acknowledge",
-            changed("an acknowledge", ticket=TICKET.digest),
+            "Ready",
+            changed(ready, ticket=TICKET.digest),
+            "unknown_ticket",
+        ),
+        ("a receipt of nobody", "Ready", receipt(dealers=b""), "malformed"),
+        ("a receipt without its holder", "Ready", receipt(dealers=b"\x03"), "malformed"),
+        ("a receipt with the number 0", "Ready", receipt(number=0), "malformed"),
+        ("a receipt with the number 4", "Ready", receipt(number=4), "malformed"),
+        ("a short signature of a receipt", "Ready", receipt(signature=bytes(63)), "malformed"),
+        ("a bitmap of 129 bytes", "Ready", receipt(dealers=b"\x0b" + bytes(128)), "malformed"),
+        ("numbers of 257 bytes", "Ready", changed(ready, have=bytes(257)), "malformed"),
+        ("a failure share of 2^61 - 1", "Ready", changed(ready, failure_share=prime), "malformed"),
+        ("a proof of one announcement", "Ready", one_sided, "malformed"),
+        ("a hash too few", "ListRequest", changed(question, hashes=bytes(16)), "malformed"),
+        ("half a hash", "ListRequest", changed(question, hashes=bytes(24)), "malformed"),
+        (
+            "another ticket's tag",
+            "ListRequest",
+            changed(question, ticket=bytes(8)),
             "unknown_ticket",
         ),
         (
-            "a short confirmation",
-            "Acknowledge",
-            changed("an acknowledge", confirmation=bytes(63)),
-            "malformed",
-        ),
-        (
-            "a short confirmation in a reply",
-            "Exchange",
-            changed("an exchange, the reply", confirmation=bytes(63)),
-            "malformed",
-        ),
-        (
-            "a signature too few",
-            "Ready",
-            changed("a ready without", signatures=bytes(64)),
-            "malformed",
-        ),
-        ("a holder of 2^16", "Ready", changed("a ready without", holders=[0, 2**16]), "malformed"),
-        (
             "another ticket's tag",
             "Ready",
-            changed("a ready without", ticket=bytes(8)),
+            changed(ready, ticket=bytes(8)),
             "unknown_ticket",
         ),
         ("counting out of order", "Header", changed(header, counting=counting[::-1]), "malformed"),

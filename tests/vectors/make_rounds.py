@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.aggregator_round import AggregatorRound
-from smpcfl.protocol.announcement import confirmation_bytes
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.quantise import decode_update, encode_failure, encode_update
@@ -21,7 +18,6 @@ from smpcfl.protocol.trailer import LENGTH, Trailer
 from vectors.driver import Driven
 from vectors.files import Json, case, floats, refused, topic
 from vectors.given import (
-    COHORT,
     Draws,
     Tape,
     arrays_json,
@@ -117,14 +113,10 @@ def round_() -> Json:
         "addends": {peer: addend.tobytes().hex() for peer, addend in addends.items()},
         "announcements": {peer: message_json(rounds[peer].announcement) for peer in rounds},
         "dealt": [
-            {
-                "from": sender,
-                "to": to,
-                **message_json(message.dealt),
-                "confirmation": message.confirmation.hex(),
-            }
+            {"from": sender, "to": to, **message_json(message.dealt)}
             for sender, to, message in sorted(driven.exchanged, key=lambda item: item[:2])
         ],
+        "receipts": {peer: message_json(rounds[peer]._receipts.own) for peer in rounds},
         "uploads": {
             peer: {"header": message_json(upload.header), "vector": upload.vector.hex()}
             for peer, upload in driven.uploads.items()
@@ -157,45 +149,8 @@ def round_() -> Json:
         " self seed, t - 1 times 48 for the coefficients of the self seed (the lowest power first),"
         " the same for the X25519 key, 24 for r_i, t times 24 for the coefficients of r_i."
     )
-    vectors = [case("round", name, given, output), *_readies(rounds)]
-    bad = [*_bad_readies(rounds), *_bad_uploads(driven), *_bad_answers(driven)]
-    return topic(what, "5 to 11", vectors, bad)
-
-
-def _ready(rounds: dict[str, PeerRound], holders: list[int], **changes: Any) -> Json:
-    """That alpha is ready, as delta hears it."""
-    found = rounds["alpha"].announcement
-    confirmations = [
-        {
-            "holder": holder,
-            "signature": signer_of(COHORT[holder])(confirmation_bytes(found.hash, holder)).hex(),
-        }
-        for holder in holders
-    ]
-    return {"from": "alpha", "to": "delta", "held": True, "confirmations": confirmations} | changes
-
-
-def _readies(rounds: dict[str, PeerRound]) -> list[Json]:
-    return [
-        case("ready", "two, and the receiver's own", _ready(rounds, [1, 2]), {}),
-        case(
-            "ready", "three, where the receiver has none", _ready(rounds, [1, 2, 4], held=False), {}
-        ),
-    ]
-
-
-def _bad_readies(rounds: dict[str, PeerRound]) -> list[Json]:
-    twice, wrong = _ready(rounds, [1, 1]), _ready(rounds, [1, 2])
-    wrong["confirmations"][1]["holder"] = 4
-    few = "too_few_confirmations"
-    return [
-        refused("ready", "one, and the receiver's own", _ready(rounds, [1]), few),
-        refused("ready", "two, and none of the receiver", _ready(rounds, [1, 2], held=False), few),
-        refused("ready", "one holder twice", twice, few),
-        refused("ready", "enough, and one of them twice", _ready(rounds, [1, 2, 1]), few),
-        refused("ready", "its own confirmation", _ready(rounds, [0, 1]), "bad_confirmation"),
-        refused("ready", "another's signature", wrong, "bad_confirmation"),
-    ]
+    bad = [*_bad_uploads(driven), *_bad_answers(driven)]
+    return topic(what, "5 to 11", [case("round", name, given, output)], bad)
 
 
 def _bad_uploads(driven: Driven) -> list[Json]:

@@ -10,12 +10,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from smpc.v1 import messages_pb2 as pb
-from smpcfl.net import wire
+from smpcfl.net import ready_wire, wire
 from smpcfl.protocol import announcement as announcements
 from smpcfl.protocol import messages
+from smpcfl.protocol.announcement import Equivocation
 from smpcfl.protocol.errors import LocalError, RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.quantise import Quantiser
+from smpcfl.protocol.receipts import ListReply, ListRequest, Receipt
 from smpcfl.protocol.ring import Layout
 from smpcfl.protocol.signing import KeyTable
 from smpcfl.protocol.summed_metrics import MetricNames
@@ -159,16 +161,54 @@ def header(fields: Json) -> messages.Header:
     )
 
 
-def ready(fields: Json) -> messages.Ready:
-    found = fields["announcement"]
-    return messages.Ready(
-        raw(fields["ticket_digest"]),
-        tuple(
-            messages.Confirmation(item["holder"], raw(item["signature"]))
-            for item in fields["confirmations"]
-        ),
-        None if found is None else announcement(found),
+def receipt(fields: Json) -> Receipt:
+    return Receipt(
+        fields["holder"], fields["number"], tuple(fields["dealers"]), raw(fields["signature"])
     )
+
+
+def _introduction(fields: Json) -> Json:
+    found = fields["announcement"]
+    return {
+        "announcement": None if found is None else announcement(found),
+        "failure_share": whole(fields["failure_share"]),
+    }
+
+
+def ready(fields: Json) -> messages.Ready:
+    found, have = fields["receipt"], fields["have"]
+    return messages.Ready(
+        ticket_digest=raw(fields["ticket_digest"]),
+        receipt=None if found is None else receipt(found),
+        counts=fields["counts"],
+        has=fields["has"],
+        have=None if have is None else tuple((holder, number) for holder, number in have),
+        proofs=tuple(
+            Equivocation(announcement(item["one"]), announcement(item["other"]))
+            for item in fields["proofs"]
+        ),
+        **_introduction(fields),
+    )
+
+
+def ready_reply(fields: Json) -> messages.ReadyReply:
+    found = fields["receipt"]
+    return messages.ReadyReply(
+        receipt=None if found is None else receipt(found),
+        counts=fields["counts"],
+        closed=fields["closed"],
+        relays=tuple(receipt(item) for item in fields["relays"]),
+        **_introduction(fields),
+    )
+
+
+def list_request(fields: Json) -> ListRequest:
+    known = tuple((dealer, raw(found)) for dealer, found in fields["known"])
+    return ListRequest(raw(fields["ticket_digest"]), fields["holder"], fields["number"], known)
+
+
+def list_reply(fields: Json) -> ListReply:
+    return ListReply(tuple(announcement(item) for item in fields["announcements"]))
 
 
 def survivors(fields: Json) -> messages.Survivors:
@@ -213,19 +253,7 @@ def answer(fields: Json) -> messages.Answer:
 
 
 def exchange(fields: Json) -> messages.Exchange:
-    return messages.Exchange(
-        announcement(fields["announcement"]), dealt(fields["dealt"]), raw(fields["confirmation"])
-    )
-
-
-def acknowledge(fields: Json) -> messages.Acknowledge:
-    return messages.Acknowledge(raw(fields["ticket_digest"]), raw(fields["confirmation"]))
-
-
-def ready_reply(fields: Json) -> messages.ReadyReply:
-    return messages.ReadyReply(
-        fields["counted"], None if fields["ready"] is None else ready(fields["ready"])
-    )
+    return messages.Exchange(announcement(fields["announcement"]), dealt(fields["dealt"]))
 
 
 # Kind: how it is read from a file, sent, and received by someone who has the ticket.
@@ -241,20 +269,29 @@ KINDS: dict[str, Wire] = {
         wire.exchange_to_proto,
         lambda data, t: wire.exchange_from_proto(wire.parse(pb.Exchange, data), t.digest),
     ),
-    "Acknowledge": (
-        acknowledge,
-        wire.acknowledge_to_proto,
-        lambda data, t: wire.acknowledge_from_proto(wire.parse(pb.Acknowledge, data), t.digest),
-    ),
     "Ready": (
         ready,
-        wire.ready_to_proto,
-        lambda data, t: wire.ready_from_proto(wire.parse(pb.Ready, data), t.digest),
+        ready_wire.ready_to_proto,
+        lambda data, t: ready_wire.ready_from_proto(wire.parse(pb.Ready, data), t.digest),
     ),
     "ReadyReply": (
         ready_reply,
-        wire.ready_reply_to_proto,
-        lambda data, t: wire.ready_reply_from_proto(wire.parse(pb.ReadyReply, data), t.digest),
+        ready_wire.ready_reply_to_proto,
+        lambda data, t: ready_wire.ready_reply_from_proto(
+            wire.parse(pb.ReadyReply, data), t.digest
+        ),
+    ),
+    "ListRequest": (
+        list_request,
+        ready_wire.list_request_to_proto,
+        lambda data, t: ready_wire.list_request_from_proto(
+            wire.parse(pb.ListRequest, data), t.digest
+        ),
+    ),
+    "ListReply": (
+        list_reply,
+        ready_wire.list_reply_to_proto,
+        lambda data, t: ready_wire.list_reply_from_proto(wire.parse(pb.ListReply, data), t.digest),
     ),
     "Header": (
         header,

@@ -309,6 +309,13 @@ def announcement(fields: Mapping[str, Any]) -> bytes:
     return canonical("announcement", *(fields[name] for name in names.split()))
 
 
+def receipt(
+    ticket_digest: bytes, size: int, holder: int, number: int, listed: Mapping[int, bytes]
+) -> bytes:
+    hashes = b"".join(listed[dealer] for dealer in sorted(listed))
+    return canonical("receipt", ticket_digest, holder, number, bitmap(listed, size), hashes)
+
+
 def header(fields: Mapping[str, Any]) -> bytes:
     names = "ticket_digest sender announcement_hash counting masked_failure"
     return canonical("header", *(fields[name] for name in names.split()))

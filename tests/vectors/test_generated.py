@@ -12,6 +12,7 @@ import vectors.test_messages
 import vectors.test_metrics
 import vectors.test_numbers
 import vectors.test_policy
+import vectors.test_receipts
 import vectors.test_rounds
 import vectors.test_secrets  # noqa: F401  (imported for what they use)
 from smpcfl.protocol.errors import Reason

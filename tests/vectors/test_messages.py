@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from smpc.v1 import messages_pb2 as pb
 from smpcfl.net import wire
 from smpcfl.net.node_proof import node_bytes
-from smpcfl.protocol.announcement import confirmation_bytes
 from smpcfl.protocol.dealing import check_dealt, deal
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.keystream import check_public_key
@@ -271,11 +270,6 @@ def _agreement_signed(fields: Json) -> tuple[bytes, bytes]:
     return ours, reference.agreement(plain)
 
 
-def _confirmation_signed(fields: Json) -> tuple[bytes, bytes]:
-    parts = raw(fields["announcement_hash"]), fields["holder"]
-    return confirmation_bytes(*parts), reference.canonical("confirmation", *parts)
-
-
 def _node_signed(fields: Json) -> tuple[bytes, bytes]:
     parts = whole(fields["node"]), raw(fields["start"])
     return node_bytes(*parts), reference.canonical("node", *parts)
@@ -286,7 +280,6 @@ SIGNED: dict[str, Any] = {
         reading.header(fields).signed_bytes,
         reference.header(values(fields, "masked_failure")),
     ),
-    "confirmation": _confirmation_signed,
     "survivors": _survivors_signed,
     "agreement": _agreement_signed,
     "node": _node_signed,

@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.aggregator_round import AggregatorRound
-from smpcfl.protocol.dealing import check_ready
-from smpcfl.protocol.messages import Confirmation, Ready, Upload
+from smpcfl.protocol.messages import Upload
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.quantise import decode_update, encode_update
@@ -99,9 +98,15 @@ def test_what_is_announced_and_dealt() -> None:
     dealt = {(sender, to): message for sender, to, message in run.exchanged}
     assert len(FOUND["dealt"]) == len(dealt) == 20
     for item in FOUND["dealt"]:
-        message = dealt[item["from"], item["to"]]
-        assert message.dealt == reading.dealt(item)
-        assert message.confirmation.hex() == item["confirmation"]
+        assert dealt[item["from"], item["to"]].dealt == reading.dealt(item)
+
+
+def test_what_is_confirmed() -> None:
+    run, _ = driven()
+    for peer, item in FOUND["receipts"].items():
+        round_ = run.rounds[peer]
+        assert isinstance(round_, PeerRound)
+        assert round_._receipts.own == reading.receipt(item)
 
 
 def test_what_is_uploaded() -> None:
@@ -158,27 +163,6 @@ def aggregator() -> AggregatorRound:
     return found
 
 
-@pytest.mark.parametrize(("given", "found"), good("round", "ready"))
-def test_a_ready_that_counts(given: Json, found: Json) -> None:
-    assert found == {}
-    hear_ready(given)
-
-
-@pytest.mark.parametrize(("given", "reason"), bad("round", "ready"))
-def test_readies_that_are_refused(given: Json, reason: str) -> None:
-    refuses(reason, lambda: hear_ready(given))
-
-
-def hear_ready(given: Json) -> None:
-    one, me = ticket(GIVEN["ticket"]), COHORT.index(given["to"])
-    confirmations = tuple(
-        Confirmation(item["holder"], raw(item["signature"])) for item in given["confirmations"]
-    )
-    announced = reading.announcement(FOUND["announcements"][given["from"]])
-    message = Ready(one.digest, confirmations)
-    check_ready(one, keyring(), announced, me, given["held"], message)
-
-
 @pytest.mark.parametrize(("given", "reason"), bad("round", "upload"))
 def test_uploads_that_are_refused(given: Json, reason: str) -> None:
     refuses(reason, lambda: aggregator().upload(given["peer"], sent(given)))
@@ -222,12 +206,10 @@ def test_every_signature_is_over_what_the_text_says() -> None:
         signed = reference.announcement(values(item))
         hashes.append(reference.digest("announcement hash", signed))
         check(peer, signed, item["signature"])
-    confirmed = [item for item in FOUND["dealt"] if item["confirmation"]]
-    assert len(confirmed) == 10
-    for item in confirmed:
-        holder = COHORT.index(item["from"])
-        of = hashes[COHORT.index(item["to"])]
-        check(item["from"], reference.canonical("confirmation", of, holder), item["confirmation"])
+    for peer, item in FOUND["receipts"].items():
+        listed = {dealer: hashes[dealer] for dealer in item["dealers"]}
+        signed = reference.receipt(DIGEST, 5, COHORT.index(peer), item["number"], listed)
+        check(peer, signed, item["signature"])
     headers = []
     for peer, item in FOUND["uploads"].items():
         fields = item["header"]

@@ -222,6 +222,8 @@ class PeerAgent:
             changed = self._changed
             for call in round_.calls(self.now()):
                 self._spawn(round_, call)
+            for error in round_.proven():
+                self.refused(error)
             if round_.phase is not phase:
                 if phase is Phase.EXCHANGE:
                     self._metrics.phase_duration.observe(self._clock() - since, phase="exchange")

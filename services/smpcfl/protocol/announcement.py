@@ -1,4 +1,4 @@
-"""What a dealer announces in a round, the shares that it deals under that, and all announcements known to a peer."""
+"""What a dealer announces in a round, the shares that it deals under that, and what a peer knows of both."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Announcements:
         """The proofs, by dealer."""
 
     def learn(self, found: Announcement) -> None:
-        """Keeps it. RemoteError unless it is its dealer's, of this round, and of a public key that will do."""
+        """Keeps it. RemoteError unless its dealer signed it, for this round, and its public key will do."""
         if found.hash in self._by_hash:
             return
         found.check(self._ticket, self._keyring)

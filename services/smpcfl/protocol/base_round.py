@@ -189,7 +189,7 @@ class BaseRound:
         return min(times, default=now)
 
     def _moments(self, now: float) -> list[float]:
-        """At which something is due even if nothing happens, in seconds; those that are past do not matter."""
+        """When something is due even if nothing happens, in seconds; those that are past do not matter."""
         return [at / 1000 for at in self.ticket.deadlines.in_order]
 
     def proven(self) -> list[RemoteError]:

@@ -121,9 +121,12 @@ class ExchangeRound(BaseRound):
 
     def _sign_receipt(self, now: float) -> None:
         """The first one, or the next where more was confirmed: once all are, or as each moment passes."""
-        own, held = self._receipts.own, self._of.held.keys()
-        number = 0 if own is None else own.number
-        if number == MOST_RECEIPTS or (own is not None and held <= set(own.dealers)):
+        own = self._receipts.own
+        number, before = (0, ()) if own is None else (own.number, own.dealers)
+        if number == MOST_RECEIPTS or len(before) == len(self.ticket.cohort):
+            return
+        held = self._of.held.keys()
+        if number and held <= set(before):
             return
         if self._all_held or number < sum(now >= at for at in self._signing_s):
             self._receipts.sign(held)
@@ -154,6 +157,7 @@ class ExchangeRound(BaseRound):
                 neighbour.failure_share = message.failure_share
         if message.receipt is not None:
             self._receipts.take(index, message.receipt)
+        neighbour.heard = True
         neighbour.says = neighbour.says or message.counts
 
     def _take_proof(self, index: int, proof: Equivocation) -> None:
@@ -170,7 +174,8 @@ class ExchangeRound(BaseRound):
     def _reply_to(self, index: int, message: Ready) -> ReadyReply:
         neighbour, own = self._of[index], self._receipts.own
         counts = self._says(index)
-        neighbour.replies += counts and message.counts
+        neighbour.calls += message.counts
+        neighbour.replied = neighbour.replied or (counts and message.counts)
         self._retries.forget((Ready, index))  # the reply says it all
         if own is not None and own.number > message.has:
             neighbour.delivered = own.number  # if the reply is lost the call comes again
@@ -191,6 +196,8 @@ class ExchangeRound(BaseRound):
         """Whether the pair counts for this peer, as far as receipts go; final once masks are given out."""
         if self._is_fixed():
             return index in self._counting
+        if self._receipts.own is None or not self._of[index].heard:
+            return False
         return self._receipts.is_ready(self.me) and self._receipts.is_ready(index)
 
     def _counted(self) -> tuple[int, ...]:
@@ -249,23 +256,23 @@ class ExchangeRound(BaseRound):
                 yield Call(to, Exchange(self.announcement, secrets.dealt[index]))
             if self._wants_ready(index, wave, now) and is_due(Ready, index):
                 yield Call(to, self._ready_for(index, wave))
-        for index, question in self._receipts.questions(late=now >= self._lacking_s):
+        for index, receipt in self._receipts.doubted(late=now >= self._lacking_s):
             if len(self._questions) < MOST_QUESTIONS and is_due(ListRequest, index):
                 self._questions.add(index)
-                yield Call(self._id(index), question)
+                yield Call(self._id(index), self._receipts.question(receipt))
 
     def _wants_ready(self, index: int, wave: int, now: float) -> bool:
         if self.phase is not Phase.READY:
             return False
-        neighbour = self._of[index]
+        neighbour, proofs = self._of[index], self._receipts.announcements.equivocations
         if wave > neighbour.asked:
             return True
         if neighbour.closed:
             return False
-        if self._receipts.announcements.equivocations.keys() - neighbour.warned:
+        if proofs and proofs.keys() - neighbour.warned:
             return True
         news = self._receipts.number(self.me) > neighbour.delivered
-        wanted = news or (self._says(index) and not neighbour.knows)
+        wanted = news or (not neighbour.knows and self._says(index))
         if wanted and index < self.me and not neighbour.says:
             # Else both would call, and say the same.
             self._retries.defer((Ready, index), now + YIELD_S)

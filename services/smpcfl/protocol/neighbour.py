@@ -21,13 +21,16 @@ class Neighbour:
     """Of its r_i (`failures`): came with the shares, or with its ready."""
     delivered: int = 0
     """Number of this peer's newest receipt that went to it, in a reply or in a call that it answered."""
+    heard: bool = False
+    """A ready came from it, or the reply to one."""
     says: bool = False
     """It said that the pair counts for it."""
     told: bool = False
     """It answered a call in which this peer said so."""
-    replies: int = 0
-    """In which this peer said so to whoever had said so. One that is heard ends the matter: a second one means
-    that the first was lost, as this one may be, so that only a call that is answered will do."""
+    calls: int = 0
+    """In which it said so. A second one means that it has not heard the reply to the first."""
+    replied: bool = False
+    """This peer said so as well, in the reply to the last of these calls."""
     closed: bool = False
     """Whom it counts is final."""
     warned: set[int] = field(default_factory=set)
@@ -41,8 +44,11 @@ class Neighbour:
 
     @property
     def knows(self) -> bool:
-        """It heard that the pair counts for this peer, as far as that can be known."""
-        return self.told or self.replies == 1
+        """It has heard that the pair counts for this peer: in a call that it answered, or in a reply.
+
+        Where replies get lost, only a call that is answered will do.
+        """
+        return self.told or (self.replied and self.calls == 1)
 
     def shown(self, kind: str, dealer: int, holder: int) -> ShownShare:
         """The "self" or the "pair" share that it dealt. `holder`: whose share it is, counted from 1."""

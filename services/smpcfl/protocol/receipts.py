@@ -80,10 +80,10 @@ class ListReply:
 
 def _check_ascending(places: Iterable[int], name: str) -> None:
     found = list(places)
-    for place in found:
-        check_index(place, name)
     if found != sorted(set(found)):
         raise RemoteError(Reason.MALFORMED, f"{name} not ascending")
+    for place in (*found[:1], *found[-1:]):
+        check_index(place, name)
 
 
 @dataclass
@@ -237,8 +237,8 @@ class Receipts:
 
     # -- lists ------------------------------------------------------------------------------------
 
-    def questions(self, *, late: bool) -> Iterator[tuple[int, ListRequest]]:
-        """Whom to ask for a list, and what; one question for each of them.
+    def doubted(self, *, late: bool) -> Iterator[tuple[int, Receipt]]:
+        """Whom to ask for a list, and of which receipt; one for each of them.
 
         Until it is `late`, an announcement that is missing is waited for.
         """
@@ -246,9 +246,9 @@ class Receipts:
         for (sender, _), doubt in self._doubts.items():
             if sender not in asked and (late or not doubt.missing):
                 asked.add(sender)
-                yield sender, self._question(doubt.receipt)
+                yield sender, doubt.receipt
 
-    def _question(self, receipt: Receipt) -> ListRequest:
+    def question(self, receipt: Receipt) -> ListRequest:
         first = self.announcements.first
         known = tuple((i, first[i].hash[:KNOWN_BYTES]) for i in receipt.dealers if i in first)
         return ListRequest(self._ticket.digest, receipt.holder, receipt.number, known)

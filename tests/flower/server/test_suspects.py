@@ -106,7 +106,20 @@ def test_it_is_all_there_after_a_restart(tmp_path: Path) -> None:
     assert (one.peer, one.draws, one.rounds) == (CULPRIT, 2, ((1, 1), (1, 2)))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[3]", b'[{"draw": 1}]'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[3]",
+        b'[{"draw": 1}]',
+        b'[{"draw": 1, "members": 3}]',
+        b'[{"draw": 1, "members": [["a"]], "void": [1, 2]}]',
+        b'[{"draw": 1, "members": [["a"]], "void": ["1"]}]',
+        b'[{"draw": 1, "members": [[2]]}]',
+        b"[" * 100_000,
+    ],
+)
 def test_a_file_that_cannot_be_read_is_begun_anew(
     content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

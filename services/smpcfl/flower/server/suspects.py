@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ...base.files import write_private
 from ...protocol.draw import Group
@@ -63,6 +64,25 @@ class _Seen:
         return self.void[index] > self.complete[index]
 
 
+def _read(kept: dict[str, Any]) -> _Seen:
+    """TypeError or ValueError for what was not written here."""
+    seen = _Seen(**kept)
+    groups = len(seen.members)
+    if {len(seen.void), len(seen.complete), len(seen.rounds)} != {groups}:
+        raise ValueError(f"a draw of {groups} groups")
+    numbers = [
+        seen.draw,
+        *seen.void,
+        *seen.complete,
+        *(n for found in seen.rounds for n in sum(found, ())),
+    ]
+    if not all(type(number) is int for number in numbers):
+        raise TypeError("a number that is none")
+    if not all(isinstance(peer, str) for members in seen.members for peer in members):
+        raise TypeError("a peer's name that is no text")
+    return seen
+
+
 class Suspects:
     """Kept in `path`, or in memory alone without one.
 
@@ -76,10 +96,10 @@ class Suspects:
         if path is None:
             return
         try:
-            self._draws = [_Seen(**item) for item in json.loads(path.read_bytes())]
+            self._draws = [_read(item) for item in json.loads(path.read_bytes())]
         except FileNotFoundError:
             pass
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             log.warning("%s is unreadable and begun anew: %s", path, error)
 
     def take(
