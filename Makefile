@@ -44,7 +44,7 @@ older-flower: $(STAMP)
 	  "flwr==$(OLDER_FLOWER)"
 	folder="$(CURDIR)/$(VENV)/older-flower"; PYTHONPATH="$$folder" OLDER_FLOWER_IN="$$folder" \
 	  $(BIN)/pytest -n auto --dist worksteal -m "$(FAST)" \
-	  tests/repository/test_flower_versions.py tests/flower tests/daemons tests/aggregator
+	  tests/repository/test_flower_versions.py tests/flower tests/daemons tests/aggregator tests/simulation
 
 # Small faults planted in the core, one at a time: which of them does no test notice? Half an hour for a hundred.
 # MUTANTS="--count 20 --seed 7" for others.

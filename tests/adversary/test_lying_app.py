@@ -52,7 +52,7 @@ from smpcfl.flower.server.secure_grid import SecureGrid
 from smpcfl.flower.server.secure_round import SecureRound
 
 app = ServerApp()
-attach = SecureRound._attach
+attach = SecureRound.attach
 
 
 def lie(self, messages, seed):
@@ -77,13 +77,13 @@ def lie_about_limits(self, task, messages, content):
 
 def go_on(self, reason):
     text = next(iter(self._refusals.values()))
-    self._outcome.reason = f"{reason}; {len(self._refusals)} of {self._outcome.cohort} peers refused: {text}"
-    return self._outcome
+    self.outcome.reason = f"{reason}; {len(self._refusals)} of {self.outcome.cohort} peers refused: {text}"
+    return self.outcome
 
 
 @app.main()
 def main(grid, context):
-    SecureRound._attach = lie
+    SecureRound.attach = lie
     SecureRound.void = go_on  # an honest one ends where all refuse
     SecureGrid._sum = lie_about_limits
     inner = FedAvg(fraction_evaluate=0.0, min_train_nodes=3, min_available_nodes=3)

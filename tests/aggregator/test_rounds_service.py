@@ -13,7 +13,7 @@ from smpc.v1 import local_pb2 as pb
 from smpcfl.aggregator.rounds_service import RoundsService, read
 from smpcfl.base.metrics import Metrics
 from smpcfl.base.state import State
-from smpcfl.reports.record import RoundRecord
+from smpcfl.reports.record import GroupRecord, RoundRecord
 from smpcfl.runs.run_events import record_from_proto, record_to_proto
 from support.disk import small_disk
 from support.fake_runs import a_record
@@ -104,6 +104,9 @@ async def test_records_wait_for_room_on_a_full_disk(
             train_loss=1e-9,
             bytes_up=1.5,
             phase_seconds={"train": 0.25, "sum": 0.0},
+            draw=2**62,
+            groups=(GroupRecord(group=3, outcome="void", reason="why", cohort=5, survivors=0),),
+            suspected={"peer-a": ((2**40, 3), (2**40, 4))},
         ),
     ],
 )

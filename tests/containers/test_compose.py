@@ -13,7 +13,7 @@ import pytest
 
 from support.compose import Compose, docker, engine_missing, wait
 
-PEERS = 8
+PEERS = 6
 ROUNDS = 2
 FEW = 5  # where another mode is tried: as few as peers agree to here
 SERVICES = ("registry", "aggregator", "peer", "prometheus")
@@ -55,7 +55,7 @@ def seeded() -> Iterator[tuple[Compose, list[dict[str, Any]]]]:
         yield compose, compose.records()
 
 
-def test_seeded_trains_with_eight_peers(seeded: tuple[Compose, list[dict[str, Any]]]) -> None:
+def test_seeded_trains_with_six_peers(seeded: tuple[Compose, list[dict[str, Any]]]) -> None:
     _, records = seeded
     assert [r["outcome"] for r in records] == ["complete"] * ROUNDS
     assert all(r["survivors"] == PEERS for r in records)

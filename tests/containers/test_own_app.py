@@ -1,4 +1,7 @@
-"""A user's own app in the containers: its packages, its hash, each peer's data, what it saves."""
+"""A user's own app in the containers: its packages, its hash, each peer's data, what it saves.
+
+Its ten peers are in two groups of five: a round with them starts a process on each, and this app's are small.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import pytest
 from support import own_app
 from support.compose import Compose, docker, engine_missing, wait
 
-PEERS = 5
+PEERS, SIZE = 10, 5
 PROJECT = "smpcfl-test-own-app"
 LIST = "FLWR_HOME=/var/lib/smpcfl/flower-cli flwr list smpcfl --format json"
 PACKAGE = "tabulate"  # small, and nothing else brings it
@@ -33,6 +36,7 @@ def test_it_trains_on_each_peers_data_and_its_results_are_fetched(tmp_path: Path
     data = own_app.numbers(tmp_path / "data", PEERS)
     readable(tmp_path)
     given = {"APP": str(app), "DATA": str(tmp_path / "data"), "PACKAGES": PACKAGE}
+    given |= {"SMPCFL_GROUP_SIZE": str(SIZE), "SMPCFL_MIN_PEERS": str(PEERS)}
     files = ("-f", "docker-compose.yml", "-f", "docker/own-app.yml")
     compose = Compose(PROJECT, *files, **given)
     try:
@@ -41,10 +45,11 @@ def test_it_trains_on_each_peers_data_and_its_results_are_fetched(tmp_path: Path
         compose.environment["SMPCFL_APPS"] = docker("run", *image, "hash", "/app").strip()
         compose("up", "-d", "--scale", f"peer={PEERS}", "registry", "aggregator", "peer")
         list_runs = ("exec", "-T", "aggregator", "sh", "-c", f"{LIST} 2>&1; true")
-        wait(lambda: '"success": true' in compose(*list_runs), 180, lambda: compose("logs"), 2.0)
+        wait(lambda: '"success": true' in compose(*list_runs), 900, lambda: compose("logs"), 2.0)
         shown = compose("exec", "-T", "aggregator", "smpcfl", "run", "--app", "/app")
         assert f"survivors {PEERS}/{PEERS}" in shown
         assert [r["outcome"] for r in compose.records()] == ["complete"] * own_app.ROUNDS
+        in_two_groups(compose)
         compose("cp", "aggregator:/var/lib/smpcfl/results", str(tmp_path / "results"))
         learnt = float(np.loadtxt(tmp_path / "results" / own_app.SAVED))
         assert learnt == pytest.approx(own_app.learnt(data), abs=2e-3)
@@ -52,3 +57,24 @@ def test_it_trains_on_each_peers_data_and_its_results_are_fetched(tmp_path: Path
         assert "Read-only" in refused
     finally:
         compose("down", "-v", "--timeout", "5", check=False)
+
+
+def in_two_groups(compose: Compose) -> None:
+    """As the registry drew them, and as its operator can draw them anew."""
+    records = compose.records()
+    for record in records:
+        assert (record["cohort"], record["survivors"]) == (PEERS, PEERS)
+        assert [
+            (group["group"], group["outcome"], group["cohort"], group["survivors"])
+            for group in record["groups"]
+        ] == [(1, "complete", SIZE, SIZE), (2, "complete", SIZE, SIZE)]
+    (draw,) = {record["draw"] for record in records}
+    assert "groups 2/2" in compose("logs", "--no-color", "aggregator")
+    drawn = f"{PEERS} peers in 2 groups of {SIZE} to {SIZE}, 0 left out"
+    assert f"draw {draw}: {drawn}" in compose("logs", "--no-color", "registry")
+    peers = compose("logs", "--no-color", "peer")
+    for group in (1, 2):
+        assert peers.count(f"group {group} of 2, {SIZE} members") == SIZE
+    said = compose("exec", "-T", "registry", "smpcfl", "draw")
+    assert drawn in said
+    assert not said.startswith(f"draw {draw}:")

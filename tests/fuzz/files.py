@@ -26,10 +26,12 @@ from smpcfl.base import config, files
 from smpcfl.base.state import State
 from smpcfl.daemons.superlink_gate import Gate
 from smpcfl.flower.server.next_serial import next_serial
+from smpcfl.flower.server.suspects import Suspects
 from smpcfl.flower.shared.records import RECORD, VECTOR, identity_of, upload_of
 from smpcfl.net import certificates, wire
 from smpcfl.net.certificates import Identity, Role
 from smpcfl.net.directory import Directory
+from smpcfl.net.kept_draw import KeptDraw
 from smpcfl.net.node_proof import node_key_bytes
 from smpcfl.peer.serial_store import SerialStore
 from smpcfl.protocol.errors import RemoteError
@@ -41,8 +43,9 @@ from smpcfl.reports.record import line
 from smpcfl.runs import current_run
 from smpcfl.runs.checkpoint import Checkpoint
 from smpcfl.runs.current_run import CurrentRun
-from support.enrolled import Deployment
+from support.enrolled import Deployment, draws_of
 from support.fake_runs import a_record
+from support.network import peer_ids
 
 from .budget import Target
 
@@ -57,6 +60,19 @@ RECORD_LINE = a_record(
     bytes_p2p=3.0,
     phase_seconds={"train": 1.0},
 ).to_json()
+
+SUSPECTS = json.dumps(
+    [
+        {
+            "draw": draw,
+            "members": [["peer-1"], ["peer-2"]],
+            "void": [1, 0],
+            "complete": [0, 1],
+            "rounds": [[[1, draw]], []],
+        }
+        for draw in (1, 2)
+    ]
+).encode()
 
 
 def targets(folder: Path) -> list[Target]:
@@ -206,6 +222,9 @@ def _kept(folder: Path, deployment: Deployment) -> list[Target]:
     def take(data: bytes) -> None:
         directory.take(wire.parse(pb.Roster, data))
 
+    def told(data: bytes) -> None:
+        KeptDraw(folder / "told", deployment.ca).take(wire.parse(pb.DrawReply, data))
+
     def summed(data: bytes) -> None:
         Checkpoint.decode(data + hashlib.sha256(data).digest())
 
@@ -220,12 +239,35 @@ def _kept(folder: Path, deployment: Deployment) -> list[Target]:
             fields=True,
         ),
         Target("roster", 0.5, take, [roster], fields=True),
+        Target(
+            "draw.kept",
+            1,
+            _on_disk(State(folder).draw, lambda path: KeptDraw(path, deployment.ca)),
+            [_draw(folder, deployment)],
+            fields=True,
+        ),
+        Target("draw", 1, told, [_draw(folder, deployment)], fields=True),
+        Target("suspects", 2, _on_disk(State(folder).suspects, _suspects), [SUSPECTS]),
         Target("indices", 5, _on_disk(State(folder).indices, _indices), [b'{"peer-1": 0}']),
         Target("training", 10, _on_disk(State(folder).current_run, _run), [run]),
         Target("records", 10, _on_disk(State(folder).records, _lines), [RECORD_LINE.encode()]),
         Target("serial", 5, _on_disk(State(folder).serial, SerialStore), [b"1732460000000"]),
         Target("serial.next", 0.5, _on_disk(folder / "next", next_serial), [b"1732460000000"]),
     ]
+
+
+def _draw(folder: Path, deployment: Deployment) -> bytes:
+    """The registry's answer, of a draw of ten peers."""
+    draws = draws_of(deployment.authority, folder / "registry", 5)
+    peers = {peer: bytes(32) for peer in peer_ids(10)}
+    files.write_private(State(folder / "registry").draw_wanted, b"")
+    assert draws.keep(peers, lambda: peers)
+    return draws.told_all().SerializeToString()
+
+
+def _suspects(path: Path) -> None:
+    for suspect in Suspects(path).named():
+        assert all(type(number) is int for pair in suspect.rounds for number in pair)
 
 
 def _indices(path: Path) -> None:

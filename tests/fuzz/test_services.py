@@ -26,7 +26,7 @@ from smpcfl.registry.registry_service import EnrolmentService, RegistryService
 from smpcfl.registry.roster import Roster
 from smpcfl.reports.record import RoundRecord
 from smpcfl.runs.run_events import record_to_proto
-from support.enrolled import Deployment
+from support.enrolled import Deployment, draws_of
 
 from .budget import (
     ADDITIVE_ROUND,
@@ -130,7 +130,12 @@ async def test_the_registry(tmp_path: Path) -> None:
     roster = Roster(State(tmp_path).indices, 1)
     metrics = Metrics("seeded")
     registry = RegistryService(
-        authority.own_identity([]), authority, roster, metrics, Callers(UNLIMITED)
+        authority.own_identity([]),
+        authority,
+        roster,
+        draws_of(authority, tmp_path),
+        metrics,
+        Callers(UNLIMITED),
     )
     pem = certificates.pem(authority.certificate)
     contexts = [
@@ -146,6 +151,7 @@ async def test_the_registry(tmp_path: Path) -> None:
         "Lookup": pb.LookupRequest(),
         "Goodbye": pb.GoodbyeRequest(),
         "Renew": pb.RenewRequest(csr=csr),
+        "Draw": pb.DrawRequest(),
     }
     seeds = {method: [message.SerializeToString()] for method, message in requests.items()}
     methods = {method: type(message) for method, message in requests.items()}

@@ -39,7 +39,7 @@ class World:
             presence, "own_address", lambda towards: self.attached and self.attached[0]
         )
         self.presence = Presence(
-            Settings(), "a", 9300, cast(Any, self), cast(Any, self), lambda: self.attached
+            Settings(), "a", 9300, *[cast(Any, self)] * 3, lambda: self.attached
         )
 
     async def keep(self, beats: int) -> None:
@@ -51,6 +51,9 @@ class World:
         if self.failures:
             status, metadata = self.failures.pop(0)
             raise grpc.aio.AioRpcError(status, cast(Any, ()), cast(Any, metadata), "no")
+
+    async def follow(self) -> None:
+        """As the peer's draws do."""
 
     async def Register(self, request: pb.RegisterRequest, **_: float) -> pb.RegisterReply:
         self._fail()

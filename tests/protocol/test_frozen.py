@@ -8,7 +8,7 @@ from importlib import import_module
 
 from smpcfl import protocol
 
-STATE = {"Floor", "Neighbour", "Retries", "Secrets", "_Doubt", "_Found"}
+STATE = {"Drawn", "Floor", "Neighbour", "Retries", "Secrets", "_Doubt", "_Found"}
 
 
 def test_all_but_state_is_frozen() -> None:

@@ -21,6 +21,7 @@ from smpcfl.protocol.quantise import (
     encode_failure,
     encode_update,
     model_digest,
+    new_model,
 )
 from smpcfl.protocol.ring import WIDTHS, RingVector, signed
 
@@ -457,3 +458,35 @@ def test_the_model_digest_does_not_depend_on_the_memory_layout() -> None:
     array = np.arange(12.0).reshape(3, 4)
     assert model_digest({"a": array}) == model_digest({"a": np.asfortranarray(array)})
     assert model_digest({"a": array}) == model_digest({"a": np.hstack([array, array])[:, :4]})
+
+
+# -- several groups ---------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(3, 9), min_size=2, max_size=4), st.integers(0, 2**32 - 1))
+def test_the_sums_of_groups_give_what_one_sum_of_all_gives(sizes: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    given_ = {"w": rng.normal(size=5), "n": rng.integers(-9, 9, 3)}
+    sums, updates, weights = [], [], []
+    for size in sizes:
+        quantiser = Quantiser(32, 1.0, 50, size)
+        total = ModelShape.of(given_).layout(32).zeros()
+        for _ in range(size):
+            trained = {
+                "w": given_["w"] + rng.uniform(-1, 1, 5),
+                "n": given_["n"] + rng.integers(-9, 9),
+            }
+            examples = int(rng.integers(1, 80))
+            total += encode_update(quantiser, given_, trained, examples=examples, rng=rng)
+            updates.append(trained)
+            weights.append(min(examples, 50))
+        sums.append((quantiser, total))
+    found = new_model(given_, sums, sum(weights))
+    mean = np.average([trained["w"] for trained in updates], axis=0, weights=weights)
+    np.testing.assert_allclose(found["w"], mean, atol=1e-4)
+    change = sum(
+        (trained["n"] - given_["n"]) * weight
+        for trained, weight in zip(updates, weights, strict=True)
+    )
+    expected = given_["n"] + (2 * change + sum(weights)) // (2 * sum(weights))  # half up, exactly
+    assert (found["n"] == expected).all()

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections import Counter
+from itertools import permutations
 
 import pytest
 
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.messages import Header, Survivors
 from smpcfl.protocol.policy import Policy
-from smpcfl.protocol.survivors import check_contributors, choose_survivors, mutual
+from smpcfl.protocol.survivors import (
+    _all_mutual,
+    check_contributors,
+    choose_survivors,
+    mutual,
+    one_sided,
+)
 from smpcfl.protocol.ticket import Ticket
 from support.network import make_ticket
 
@@ -149,3 +157,23 @@ def test_too_many_failed_trainings_are_told_from_a_count_that_is_none(
     with pytest.raises(RemoteError, match=text) as error:
         check_contributors(ticket, policy, message, failed)
     assert error.value.reason is Reason.TOO_FEW_CONTRIBUTORS
+
+
+def test_headers_compared_as_sets_are_all_mutual_where_no_pair_is_one_sided() -> None:
+    """Over random lists, some of them with gaps, strangers, or another's announcement."""
+    rng, found = random.Random(1), set[bool]()
+    for _ in range(2000):
+        named = {i: bytes([i]) * 32 for i in range(rng.choice((3, 4, 5)))}
+        sent = {}
+        for i in named:
+            counts = {j: named[j] for j in named if j != i and rng.random() < 0.95}
+            if counts and rng.random() < 0.1:
+                counts[rng.choice(sorted(counts))] = b"x" * 32
+            if rng.random() < 0.3:
+                counts[9] = b"z" * 32  # who is in no header here
+            sent[i] = Header(bytes(32), i, named[i], tuple(counts.items()), bytes(64), 5)
+        pairs = permutations(sent.values(), 2)
+        expected = not any(one_sided(one, other) for one, other in pairs)
+        assert _all_mutual(sent) == expected
+        found.add(expected)
+    assert found == {True, False}

@@ -82,6 +82,8 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("arrays", ("",)),
     ("arrays", ("a" * 257,)),
     ("arrays", tuple(f"a{i:04}" for i in range(4097))),
+    ("draw", 7),  # and no group of it
+    ("group", 1),  # of no draw
     ("weighted_by", ""),
     ("weighted_by", "n" * 65),
     ("metrics", MetricNames((("loss", 0),))),  # and no room for it
@@ -167,8 +169,15 @@ def test_the_digest_binds_every_field(name: str) -> None:
         "deadlines": Deadlines(exchange=20_001),
         "model_digest": b"\x01" * 32,
         "config_digest": b"\x01" * 32,
+        "draw": 8,
+        "group": 2,
     }
-    base = {"task": replace(BASE, body=0), "metrics": replace(BASE, wide=10)}.get(name, BASE)
+    base = {
+        "task": replace(BASE, body=0),
+        "metrics": replace(BASE, wide=10),
+        "draw": replace(BASE, draw=7, group=1),
+        "group": replace(BASE, draw=7, group=1),
+    }.get(name, BASE)
     assert replace(base, **{name: changes[name]}).digest != base.digest
 
 

@@ -19,7 +19,7 @@ from smpcfl.registry import registry_service
 from smpcfl.registry.registry_service import RegistryService
 from smpcfl.registry.roster import Roster
 from smpcfl.registry.targets import targets
-from support.enrolled import Deployment
+from support.enrolled import Deployment, draws_of
 
 
 async def test_a_peer_is_scraped_where_it_is_and_nowhere_else(
@@ -29,7 +29,13 @@ async def test_a_peer_is_scraped_where_it_is_and_nowhere_else(
     monkeypatch.setattr(registry_service.rpc, "caller_certificate", lambda context: b"")
     roster = Roster(State(tmp_path).indices, 1)
     authority = Deployment(tmp_path).authority
-    registry = RegistryService(authority.own_identity([]), authority, roster, Metrics("seeded"))
+    registry = RegistryService(
+        authority.own_identity([]),
+        authority,
+        roster,
+        draws_of(authority, tmp_path),
+        Metrics("seeded"),
+    )
 
     async def register(address: str, metrics_address: str) -> pb.RegisterReply:
         request = pb.RegisterRequest(address=address, metrics_address=metrics_address)
@@ -51,7 +57,13 @@ async def test_an_address_needs_a_port(
     monkeypatch.setattr(registry_service.rpc, "caller", lambda context: (Role.PEER, "peer-a"))
     authority = Deployment(tmp_path).authority
     roster = Roster(State(tmp_path).indices, 1)
-    registry = RegistryService(authority.own_identity([]), authority, roster, Metrics("seeded"))
+    registry = RegistryService(
+        authority.own_identity([]),
+        authority,
+        roster,
+        draws_of(authority, tmp_path),
+        Metrics("seeded"),
+    )
     request = pb.RegisterRequest(address=f"a:{port}", metrics_address=f"a:{port}")
     with pytest.raises(RemoteError, match="address"):
         await registry._register(request, cast(Any, None))
@@ -82,13 +94,16 @@ async def test_one_caller_asks_so_much_of_it_and_takes_nothing_from_another(
     monkeypatch.setattr(registry_service.rpc, "caller", lambda context: shown[0])
     roster, authority = Roster(State(tmp_path).indices, 1), Deployment(tmp_path).authority
     metrics = Metrics("seeded", CollectorRegistry())
-    registry: Any = RegistryService(authority.own_identity([]), authority, roster, metrics)
+    registry: Any = RegistryService(
+        authority.own_identity([]), authority, roster, draws_of(authority, tmp_path), metrics
+    )
     calls: dict[str, Any] = {
         "Register": pb.RegisterRequest(),
         "Heartbeat": pb.HeartbeatRequest(),
         "Lookup": pb.LookupRequest(),
         "Goodbye": pb.GoodbyeRequest(),
         "Renew": pb.RenewRequest(),
+        "Draw": pb.DrawRequest(),
     }
     for _ in range(allowance.burst):
         await registry.Lookup(pb.LookupRequest(), Context())

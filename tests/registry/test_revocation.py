@@ -24,6 +24,7 @@ from smpcfl.registry.ca import load_or_make_ca
 from smpcfl.registry.failed_enrolments import FAILURES
 from smpcfl.registry.registry_service import EnrolmentService, RegistryService
 from smpcfl.registry.roster import Roster
+from support.enrolled import draws_of
 
 HOUR_S = 3600.0
 
@@ -209,7 +210,11 @@ async def test_the_registry_hears_nothing_from_a_revoked_peer_and_tells_the_othe
     roster = Roster(State(tmp_path).indices, 1)
     metrics = Metrics("seeded")
     served = RegistryService(
-        registry.authority.own_identity([]), registry.authority, roster, metrics
+        registry.authority.own_identity([]),
+        registry.authority,
+        roster,
+        draws_of(registry.authority, tmp_path),
+        metrics,
     )
     context = Context()
     request = pb.RegisterRequest(address="10.0.0.2:9300", metrics_address="10.0.0.2:9100")
@@ -227,6 +232,7 @@ async def test_the_registry_hears_nothing_from_a_revoked_peer_and_tells_the_othe
         "Heartbeat": pb.HeartbeatRequest(),
         "Lookup": pb.LookupRequest(),
         "Renew": pb.RenewRequest(csr=registry.csr(key)),
+        "Draw": pb.DrawRequest(),
     }
     for name, message in calls.items():
         with pytest.raises(Aborted, match="revoked"):

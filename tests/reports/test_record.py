@@ -1,12 +1,20 @@
 """The record of a round, and its log line."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
-from smpcfl.reports.record import RoundRecord, line
+from smpcfl.reports.record import GroupRecord, RoundRecord, line
 from support.reported import COMPLETE, VOID
+
+GROUP = GroupRecord(group=2, outcome="void", reason="too few", cohort=5, survivors=0)
+GROUPED = replace(
+    COMPLETE,
+    draw=7,
+    groups=(replace(GROUP, group=1, outcome="complete", reason="", survivors=5), GROUP),
+    suspected={"peer-a": ((1, 2), (1, 3))},
+)
 
 
 def with_member(**members: object) -> str:
@@ -14,7 +22,12 @@ def with_member(**members: object) -> str:
 
 
 def test_a_record_survives_its_line_of_json() -> None:
-    for record in (COMPLETE, VOID, replace(COMPLETE, accuracy=None, loss=None, train_loss=None)):
+    for record in (
+        COMPLETE,
+        VOID,
+        GROUPED,
+        replace(COMPLETE, accuracy=None, loss=None, train_loss=None),
+    ):
         text = record.to_json()
         assert "\n" not in text
         assert RoundRecord.from_json(text) == record
@@ -46,6 +59,16 @@ def test_a_model_that_diverged_is_still_recorded() -> None:
         ("seconds", 10**400),
         ("phase_seconds", [1.0]),
         ("phase_seconds", {"upload": "1"}),
+        ("draw", -1),
+        ("groups", {}),
+        ("groups", [[]]),
+        ("groups", [{"group": 1}]),
+        ("groups", [{**asdict(GROUP), "outcome": "lost"}]),
+        ("groups", [{**asdict(GROUP), "peers": 3}]),
+        ("suspected", []),
+        ("suspected", {"peer-a": 3}),
+        ("suspected", {"peer-a": [3]}),
+        ("suspected", {"peer-a": [[1, -2]]}),
         ("peers", 8),
     ],
 )
@@ -55,7 +78,14 @@ def test_a_wrong_member_is_named(key: str, value: object) -> None:
 
 
 def test_a_missing_member_is_named_and_only_what_has_a_default_may_be_left_out() -> None:
-    defaults = {"reason": "", "contributors": 0, "withstood": None}
+    defaults = {
+        "reason": "",
+        "contributors": 0,
+        "withstood": None,
+        "draw": 0,
+        "groups": (),
+        "suspected": {},
+    }
     members = json.loads(COMPLETE.to_json())
     for key in members:
         text = json.dumps({name: value for name, value in members.items() if name != key})
@@ -92,3 +122,11 @@ def test_a_reason_cannot_break_the_log() -> None:
     text = line(replace(VOID, reason="peer said:\r\n\x1b[2Jround 5\u2028ok"))
     assert text.isprintable()
     assert "void: peer said: [2Jround 5 ok  " in text
+
+
+def test_the_line_says_how_many_groups_completed_and_whether_anybody_is_suspected() -> None:
+    text = line(GROUPED)
+    assert "groups 1/2" in text
+    assert "suspected 1" in text
+    assert "groups" not in line(COMPLETE)
+    assert "suspected" not in line(COMPLETE)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from smpcfl.net import certificates
 from smpcfl.net.certificates import Identity, Role
+from smpcfl.protocol.draw import GROUP_SIZE
 from smpcfl.registry.authority import Authority
+from smpcfl.registry.draws import Draws
 
 
 class Deployment:
@@ -38,3 +41,10 @@ class Deployment:
             return self.authority.own_identity([])
         certificate = x509.load_der_x509_certificate(self.certificate(role, name))
         return Identity(role, name, self._keys[name], certificate, self.ca)
+
+
+def draws_of(
+    authority: Authority, state: Path, group_size: int = GROUP_SIZE, **options: Any
+) -> Draws:
+    """The draws of the registry whose CA is `authority`'s, kept in `state`."""
+    return Draws(state, authority.key, authority.certificate, group_size, **options)

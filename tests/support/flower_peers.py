@@ -33,12 +33,15 @@ from smpcfl.net.certificates import Role
 from smpcfl.net.node_proof import node_bytes
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.digests import config_digest
+from smpcfl.protocol.draw import Group
 from smpcfl.protocol.errors import Reason
+from smpcfl.protocol.grouping import Drawn
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.quantise import model_digest
 from smpcfl.protocol.signing import AGGREGATOR, KeyTable, Signer, signer
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED, SignedTicket
+from support.drawn import drawn
 from support.enrolled import Deployment
 from support.network import peer_ids
 from support.remembering import Remembering
@@ -80,6 +83,7 @@ class FlowerPeers(Grid):
         self.probed: list[list[str]] = []
         self.asked: list[Message] = []  # the train messages
         self.asked_rounds: list[int] = []  # `server-round` in their configuration, once a try
+        self.groups: tuple[Group, ...] = ()  # of the draw, if the deployment is cut into groups
         self.reported: list[local_pb2.RunEvent] = []  # by the ServerApp, to its service
         self._certificates: dict[str, bytes] = {}
         self._replies: dict[str, Message] = {}
@@ -124,10 +128,23 @@ class FlowerPeers(Grid):
             configs = next(iter(training.values())).content.config_records
             self.asked_rounds.append(configs["config"].get("server-round", 0))  # type: ignore[arg-type]
             plain = config_of(next(iter(training.values())).content) is None
-            answer = self._train_plainly if plain else self._train
+            answer = self._train_plainly if plain else self._train_groups
             for peer, reply in answer(training).items():
                 self._replies[training[peer].metadata.message_id] = reply
         return keys
+
+    def _train_groups(self, messages: dict[str, Message]) -> dict[str, Message]:
+        """Each cohort, which has a ticket of its own, for itself."""
+        cohorts: dict[bytes, dict[str, Message]] = {}
+        for peer, message in messages.items():
+            cohorts.setdefault(ticket_of(message).ticket.digest, {})[peer] = message
+        replies: dict[str, Message] = {}
+        lost, self.lost = self.lost, {}
+        for cohort in cohorts.values():
+            self.lost = {peer: phase for peer, phase in lost.items() if peer in cohort}
+            replies |= self._train(cohort)
+        self.lost = {}
+        return replies
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         return [self._replies[key] for key in message_ids if key in self._replies]
@@ -182,7 +199,10 @@ class FlowerPeers(Grid):
         """The replies, by peer, of those that give one."""
         for message in messages.values():
             assert content_of(message) == content_of(next(iter(messages.values())))
-        round_ = self._network(ticket_of(next(iter(messages.values()))))
+        signed = ticket_of(next(iter(messages.values())))
+        away = set(signed.ticket.cohort) - messages.keys()
+        round_ = self._network(signed)
+        round_.lost |= dict.fromkeys(away, "ticket")
         self.rounds.append(round_)
         for peer in round_.lost:
             self.agents.pop(peer, None)
@@ -207,9 +227,8 @@ class FlowerPeers(Grid):
         return self._sent(replies)
 
     def _sent(self, replies: dict[str, Message]) -> dict[str, Message]:
-        altered, self.altered = self.altered, {}
-        for peer, alter in altered.items():
-            replies[peer] = alter(replies[peer])
+        for peer in [peer for peer in self.altered if peer in replies]:
+            replies[peer] = self.altered.pop(peer)(replies[peer])
         return replies
 
     def _network(self, signed: SignedTicket) -> Remembering:
@@ -221,8 +240,9 @@ class FlowerPeers(Grid):
             policy=self.policy,
             ledgers=self.ledgers,
             now_ms=self.now_ms,
+            drawn=drawn(self.groups) if self.groups else Drawn(),
         )
-        names = (*signed.ticket.cohort, AGGREGATOR)
+        names = (*self._certificates, AGGREGATOR)
         round_.keyring = KeyTable({name: self.deployment.key(name).public_key() for name in names})
         round_.signer_of = self._signer_of
         return round_
@@ -281,16 +301,23 @@ class Unmasking:
         pass
 
     async def refresh(self) -> bool:
-        if self._peers.rounds:
+        if self._peers.rounds:  # all of them know every key
             self.directory = SimpleNamespace(members=self._peers.rounds[-1].keyring)
         return True
 
     async def run(self, state: AggregatorRound) -> None:
-        round_ = self._peers.rounds[-1]
+        (round_,) = (
+            round_ for round_ in self._peers.rounds if round_.ticket.digest == state.ticket.digest
+        )
         round_.aggregator = state
         round_.answer()
         self.reasons.update(error.reason for _, error in round_.errors)
         self.p2p_bytes = dict.fromkeys(round_.alive, 2 * P2P_BYTES)
+
+    def another(self) -> Unmasking:
+        other = Unmasking(self._peers)
+        other.directory = self.directory
+        return other
 
 
 def ticket_of(message: Message) -> SignedTicket:

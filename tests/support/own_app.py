@@ -74,9 +74,9 @@ def written(folder: Path, imports: str = "") -> Path:
 
 
 def numbers(folder: Path, peers: int) -> npt.NDArray[np.float64]:
-    """A file for each peer, not all of one size; returns all numbers together, shape (n,)."""
+    """A file for each peer, not all of one size, none beyond the weight cap; all numbers, shape (n,)."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [np.linspace(0.0, 1.0, 700 + 100 * i) ** (1 + i) for i in range(peers)]
+    parts = [np.linspace(0.0, 1.0, 700 + 30 * i) ** (1 + i) for i in range(peers)]
     for index, part in enumerate(parts):
         np.savetxt(folder / f"{index}.txt", part)
     return np.concatenate(parts)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from smpcfl.protocol.admission import Admission
 from smpcfl.protocol.errors import Reason, RemoteError
+from smpcfl.protocol.grouping import Drawn, Grouping
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.ticket import SEEDED
@@ -19,6 +20,7 @@ class Refusing(Network):
     """A peer to whom making its round is refused takes no part."""
 
     def start(self) -> None:
+        self._lose("ticket")
         for peer in sorted(self.alive):
             try:
                 self.rounds[peer] = self._round(peer)
@@ -37,10 +39,13 @@ class Remembering(Refusing):
     policy: Policy = field(default_factory=Policy)
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     now_ms: int = NOW_MS
+    drawn: Drawn = field(default_factory=Drawn)
+    """What all of them were told of the draw, if there was one."""
 
     def _round(self, peer: str, **options: float | None) -> Round:
         ledger = self.ledgers.setdefault(peer, Ledger())
-        admission = Admission(peer, self.policy, self.keyring, ledger)
+        grouping = Grouping(peer, self.drawn)
+        admission = Admission(peer, self.policy, self.keyring, ledger, grouping)
         admission.check(self.signed, highest_serial=0, running=None, now_ms=self.now_ms)
         ledger.accept(self.ticket, self.now_ms)
         if self.ticket.mode == SEEDED:

@@ -13,7 +13,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"bench", "tasks"}),
     frozenset({"flower"}),
     frozenset({"flower/client", "flower/server"}),
-    frozenset({"flower/shared", "registry", "peer", "aggregator"}),
+    frozenset({"flower/shared", "registry", "peer", "aggregator", "simulation"}),
     frozenset({"daemons", "runs"}),
     frozenset({"reports"}),
     frozenset({"net"}),

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from vectors import (
+    make_draw,
     make_hashes,
     make_messages,
     make_metrics,
@@ -29,6 +30,7 @@ TOPICS: dict[str, Callable[[], Json]] = {
     **make_survivors.TOPICS,
     **make_policy.TOPICS,
     **make_receipts.TOPICS,
+    **make_draw.TOPICS,
     **make_rounds.TOPICS,
 }
 

@@ -42,7 +42,7 @@ def signing() -> Json:
             {"private": f"{scalar(name):064x}"},
             {"public": _point(key(name)).hex()},
         )
-        for name in (AGGREGATOR, REGISTRY, *COHORT)
+        for name in (AGGREGATOR, REGISTRY, "ca", *COHORT)
     ]
     rfc = ec.derive_private_key(_RFC6979, ec.SECP256R1())
     messages = {
@@ -130,6 +130,7 @@ def ticket() -> Json:
             wide=2 + 128 + 8,
         ),
         "a part of the model": part(),
+        "of a group": five(draw=1_760_000_000, group=3),
         "names that are not ASCII": five(cohort=("alpha", "zulu", "zürich"), threshold=2),
     }
     vectors = [_ticket(name, signed) for name, signed in tickets.items()]
@@ -177,6 +178,8 @@ def ticket() -> Json:
             "wide": 12,
             "arrays": ["lora_a"],
         },
+        "a group of no draw": {"group": 1},
+        "a draw without a group": {"draw": 7},
         "weighted by nothing": {"weighted_by": ""},
         "weighted by 65 characters": {"weighted_by": "w" * 65},
         "metrics out of order": {"metrics": named([["loss", 0], ["accuracy", 0]])},

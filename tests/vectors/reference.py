@@ -10,7 +10,7 @@ import hmac
 import json
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -281,8 +281,27 @@ def ticket(fields: Mapping[str, Any]) -> bytes:
     deadlines = [fields["deadlines"][name] for name in DEADLINES.split()]
     metrics = [fields["metrics"]["named"], int(fields["metrics"]["open"])]
     ends = [fields["model_digest"], fields["config_digest"], fields["task"], fields["weighted_by"]]
-    ends += [metrics, fields["arrays"], fields["version"]]
+    ends += [metrics, *(fields[name] for name in ("arrays", "draw", "group", "version"))]
     return canonical("ticket", *(fields[name] for name in TICKET.split()), deadlines, *ends)
+
+
+def cut(peers: Iterable[str], group_size: int, draw: Callable[[int], bytes]) -> list[list[str]]:
+    order = sorted(peers)
+    for last in range(len(order) - 1, 0, -1):
+        while (found := int.from_bytes(draw(8), "big")) >= 2**64 - 2**64 % (last + 1):
+            pass
+        other = found % (last + 1)
+        order[last], order[other] = order[other], order[last]
+    groups = len(order) // group_size
+    return [sorted(order[place] for place in range(i, len(order), groups)) for i in range(groups)]
+
+
+def group(fields: Mapping[str, Any]) -> bytes:
+    names = ["draw", "issued", "expires", "roster", "left_out", "cohort_digest", "group", "groups"]
+    items = [fields[name] for name in names]
+    items[5] = bytes.fromhex(items[5])
+    members = [[peer, bytes.fromhex(key)] for peer, key in fields["members"]]
+    return canonical("draw", bytes.fromhex(fields["ca"]), *items, members)
 
 
 def announcement(fields: Mapping[str, Any]) -> bytes:

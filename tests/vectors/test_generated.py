@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+import vectors.test_draws_known
 import vectors.test_hashes
 import vectors.test_messages
 import vectors.test_metrics

@@ -107,6 +107,9 @@ def observe(metrics: Metrics, record: RoundRecord) -> None:
     """One record as metrics. Bytes here are the aggregator's side of the cohort's."""
     metrics.round.set(record.round)
     metrics.rounds.inc(outcome=record.outcome)
+    for group in record.groups:
+        metrics.group_rounds.inc(outcome=group.outcome)
+    metrics.suspected.set(len(record.suspected))
     metrics.round_duration.observe(record.seconds)
     metrics.cohort_peers.set(record.cohort)
     metrics.survivors.set(record.survivors)

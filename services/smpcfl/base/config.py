@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..protocol.draw import GROUP_SIZE, LARGEST_GROUP_SIZE, LEAST_GROUP_SIZE
 from ..protocol.errors import LocalError
 from ..protocol.ticket import MODES, SEEDED
 from . import node_config
@@ -89,6 +90,12 @@ class Settings:
         64,
         "how many different peer ids the join folder's tokens may enrol, all of them together; a peer"
         " that enrols again, or with a token of its own (`smpcfl token`), does not count",
+        services="r",
+    )
+    group_size: int = _option(
+        GROUP_SIZE,
+        "peers of the smallest group: a deployment of twice as many or more is cut into groups, once a day"
+        " and by `smpcfl draw`",
         services="r",
     )
     peer_id: str = _option("", "name of this peer (default: made at the first start)", services="p")
@@ -175,6 +182,10 @@ class Settings:
             raise ConfigError(f"rounds is {self.rounds}: at least 0")
         if self.token_peers < 1:
             raise ConfigError(f"{_sources('token_peers')} is {self.token_peers}: at least 1")
+        if not LEAST_GROUP_SIZE <= self.group_size <= LARGEST_GROUP_SIZE:
+            raise ConfigError(
+                f"{_sources('group_size')} is {self.group_size}: {LEAST_GROUP_SIZE} to {LARGEST_GROUP_SIZE}"
+            )
         for name in ("certificate_hours", "token_hours"):
             if not 0.005 <= getattr(self, name) <= 24 * 365:
                 raise ConfigError(

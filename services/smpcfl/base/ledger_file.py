@@ -80,6 +80,7 @@ def _written(seen: Seen) -> str:
             "answered": seen.answered,
             "failed": seen.failed,
             "evaluated": seen.evaluated,
+            "draw": seen.draw,
         }
     )
 
@@ -96,6 +97,7 @@ def _read(text: str) -> Seen:
         bool(found["answered"]),
         bool(found["failed"]),
         bool(found.get("evaluated")),
+        int(found.get("draw", 0)),
     )
 
 

@@ -129,6 +129,15 @@ class Metrics:
         self.rounds = self._counter(
             "smpcfl_rounds_total", "Rounds that ended, by outcome", outcome=OUTCOMES
         )
+        self.group_rounds = self._counter(
+            "smpcfl_group_rounds_total",
+            "Groups' parts of rounds that ended, by outcome",
+            outcome=OUTCOMES,
+        )
+        self.suspected = self._gauge(
+            "smpcfl_suspected_peers",
+            "Peers whose groups keep ending void while others complete; the log names them",
+        )
         self.round_duration = self._histogram(
             "smpcfl_round_duration_seconds", "Time from ticket to sum", _ROUND_BUCKETS_S
         )

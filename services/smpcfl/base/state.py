@@ -44,6 +44,19 @@ class State:
         return self.path / "ledger.sqlite"
 
     @property
+    def draw(self) -> Path:
+        """The newest draw: all of it at the registry and the aggregator, its own group at a peer."""
+        return self.path / "draw.bin"
+
+    def ledgers(self, draw: int) -> Path:
+        """The aggregator's, of each group in that draw."""
+        return self.path / "ledgers" / str(draw)
+
+    @property
+    def suspects(self) -> Path:
+        return self.path / "suspects.json"
+
+    @property
     def flower(self) -> Path:
         """Home of the Flower process that runs as a child."""
         return self.path / "flower"
@@ -141,6 +154,11 @@ class State:
     def join_folder_closed(self) -> Path:
         """While it is there, the join folder gets no token for any number of peers."""
         return self.path / "join-folder-closed"
+
+    @property
+    def draw_wanted(self) -> Path:
+        """While it is there, the operator wants a draw."""
+        return self.path / "draw-wanted"
 
     @property
     def claims(self) -> Path:

@@ -28,9 +28,9 @@ from .wanted import Wanted
 
 def compare(modes: Sequence[str], wanted: Wanted, repeat: int, directory: Path) -> int:
     """Runs each mode `repeat` times, shows a table, leaves report.json and report.html."""
-    apps = _allowed(wanted)
+    apps = allowed(wanted)
     number = wanted.number
-    _check_report(directory)
+    check_report(directory)
     console = Console()
     rounds = f"{number} rounds, " if number is not None else ""
     console.print(
@@ -39,7 +39,7 @@ def compare(modes: Sequence[str], wanted: Wanted, repeat: int, directory: Path) 
     )
     first: dict[str, list[RoundRecord]] = {}
     finals: dict[str, list[float | None]] = {mode: [] for mode in modes}
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         for offset in range(repeat):
             # What is refused is refused in a secure mode: before plain training, not after.
             for mode in sorted(modes, key=lambda mode: not MODES[mode].secure):
@@ -56,7 +56,7 @@ def compare(modes: Sequence[str], wanted: Wanted, repeat: int, directory: Path) 
             shown = ", ".join(map(decimal, values))
             average = f"{mean(found):.4f}" if found else decimal(None)
             console.print(f"{mode}: final accuracy {average} (mean of {shown})")
-    json_path, html_path = comparison.write(directory, first, _meta(wanted, number, repeat, finals))
+    json_path, html_path = comparison.write(directory, first, meta(wanted, number, repeat, finals))
     console.print(f"report: {html_path.resolve()}\n        {json_path.resolve()}", soft_wrap=True)
     for mode in first:
         if (saved := directory / mode).is_dir():
@@ -69,8 +69,8 @@ def compare(modes: Sequence[str], wanted: Wanted, repeat: int, directory: Path) 
     return 0
 
 
-def _allowed(wanted: Wanted) -> str:
-    """For the peers' `apps`. LocalError for what cannot be run, before anything is started."""
+def allowed(wanted: Wanted) -> str:
+    """For the peers' setting `apps`. LocalError for what cannot be run, before anything is started."""
     Settings(node_config=wanted.node_config)
     if wanted.app is not None:
         from ..daemons.allowed_apps import hash_of  # takes much of Flower with it
@@ -83,7 +83,8 @@ def _allowed(wanted: Wanted) -> str:
     return Stack.apps
 
 
-def _progress(console: Console) -> Progress:
+def progress_bar(console: Console) -> Progress:
+    """Of rounds; nothing is shown where there is no terminal."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -95,8 +96,8 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _check_report(directory: Path) -> None:
-    """Before minutes of training, not after."""
+def check_report(directory: Path) -> None:
+    """LocalError if no report can be written there: before minutes of training, not after."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / ".writable"
@@ -108,9 +109,10 @@ def _check_report(directory: Path) -> None:
         ) from error
 
 
-def _meta(
+def meta(
     wanted: Wanted, number: int | None, repeat: int, finals: dict[str, list[float | None]]
 ) -> dict[str, object]:
+    """What a report says of how it came about. `finals`: the last accuracy of each run, by mode."""
     own = declared(wanted.app) if wanted.app is not None else {}
     app = wanted.app.resolve().name if wanted.app is not None else "bundled"
     return {

@@ -106,6 +106,20 @@ def _token(options: argparse.Namespace) -> int:
     return 0
 
 
+def _draw(options: argparse.Namespace) -> int:
+    from ..registry.authority import registry_state
+    from ..registry.draws import draw_by_hand
+
+    state = registry_state(config.load(os.environ, {"state": options.state}).state)
+    made = draw_by_hand(state)
+    sizes = [len(group.members) for group in made.groups]
+    print(
+        f"draw {made.draw}: {sum(sizes)} peers in {len(sizes)} groups of {min(sizes)} to {max(sizes)},"
+        f" {made.groups[0].left_out} left out"
+    )
+    return 0
+
+
 def _revoke(options: argparse.Namespace) -> int:
     from ..registry.authority import registry_state, revoke
 
@@ -138,6 +152,14 @@ def _train(modes: tuple[str, ...], repeat: int, options: argparse.Namespace) -> 
     return compare(modes, wanted, repeat, options.report)
 
 
+def _simulate(options: argparse.Namespace) -> int:
+    from .simulate import simulate
+    from .wanted import Wanted
+
+    wanted = Wanted(options.app, options.peers, options.rounds, options.seed)
+    return simulate(wanted, options.mode, options.lost, options.report)
+
+
 def _bench(options: argparse.Namespace) -> int:
     from ..bench.suite import bench
 
@@ -147,6 +169,7 @@ def _bench(options: argparse.Namespace) -> int:
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "compare": _compare,
+    "simulate": _simulate,
     **dict.fromkeys(SERVICES, _serve),
     "hash": _hash,
     "run": _run,
@@ -154,6 +177,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "stop": _stop,
     "status": _status,
     "token": _token,
+    "draw": _draw,
     "revoke": _revoke,
     "bench": _bench,
 }

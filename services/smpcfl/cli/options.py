@@ -18,6 +18,7 @@ SERVICES = {
 _EPILOG = """\
 try it:        smpcfl demo
 try your app:  smpcfl compare --app DIR
+simulate it:   smpcfl simulate --app DIR --peers 1000
 containers:    docker compose up --build --scale peer=8
 in your app:   ClientApp(mods=[smpcfl.flower.secure_mod])
                SecureStrategy(FedAvg())
@@ -40,6 +41,16 @@ def parser_of_all() -> argparse.ArgumentParser:
     _add_compare(
         commands.add_parser(
             "compare", help="run the modes one after another and report side by side"
+        )
+    )
+    _add_simulate(
+        commands.add_parser(
+            "simulate",
+            help="train with many virtual peers in Flower's simulation engine",
+            description="Runs an app, unchanged, in Flower's simulation engine, where virtual peers run the"
+            " protocol of real ones, and reports what a deployment would have sent and computed for each."
+            " Nothing is kept secret: there is no TLS, and all peers are in one process. Needs Ray:"
+            " pip install 'smpcfl[simulation]'.",
         )
     )
     for name, text in SERVICES.items():
@@ -92,8 +103,21 @@ def _add_runs(commands: Any) -> None:
         parser.add_argument("--superlink-port", default=None, help="port of the SuperLink [9092]")
 
 
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mode", choices=MODES, default=SEEDED, help="[default seeded]")
+    parser.add_argument(
+        "--lost",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="share of all peers that is lost in each round, 0 to less than 1 [0]",
+    )
+    _add_common(parser, peers=1000)
+
+
 def _add_local(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=MODES, default=SEEDED, help="[default seeded]")
+    _add_node_config(parser)
     _add_common(parser)
 
 
@@ -108,6 +132,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeat", type=_positive, default=1, help="runs of each mode, with seeds one apart [1]"
     )
+    _add_node_config(parser)
     _add_common(parser)
 
 
@@ -124,6 +149,14 @@ def _add_membership(commands: Any) -> None:
     )
     token.add_argument("--hours", type=_hours, default=24.0, help="life of the token [24]")
     token.add_argument("--state", default=None, help="the registry's state folder")
+    draw = commands.add_parser(
+        "draw",
+        help="on the registry: cut the deployment into groups anew, now",
+        description="From twice SMPCFL_GROUP_SIZE peers on, the registry draws once a day by itself. Draw by"
+        " hand after many peers came or went: those that came after a draw wait for the next one. The next"
+        " round goes by the new groups.",
+    )
+    draw.add_argument("--state", default=None, help="the registry's state folder")
     revoke = commands.add_parser(
         "revoke",
         help="on the registry: exclude a peer, at once and for good",
@@ -158,7 +191,7 @@ def _add_bench(commands: Any) -> None:
     )
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: argparse.ArgumentParser, peers: int = 5) -> None:
     parser.add_argument(
         "--app",
         type=Path,
@@ -166,7 +199,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="a Flower app, a folder with pyproject.toml; its peers allow it [default: digits of MNIST]",
     )
-    parser.add_argument("--peers", type=_peers, default=5, help="number of peers, at least 3 [5]")
+    parser.add_argument(
+        "--peers", type=_peers, default=peers, help=f"number of peers, at least 3 [{peers}]"
+    )
     parser.add_argument(
         "--rounds", type=_positive, default=None, help="number of rounds [5, or the app's own]"
     )
@@ -177,12 +212,6 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help="seed of model, data order, rounding [1, or the app's own]",
     )
     parser.add_argument(
-        "--node-config",
-        default="",
-        metavar="CONFIG",
-        help="for context.node_config on all peers, as flower-supernode has it: 'key=value ...'",
-    )
-    parser.add_argument(
         "--report",
         type=Path,
         default=Path("report"),
@@ -191,10 +220,29 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_node_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--node-config",
+        default="",
+        metavar="CONFIG",
+        help="for context.node_config on all peers, as flower-supernode has it: 'key=value ...'",
+    )
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share < 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to less than 1, such as 0.1")
+    return share
 
 
 def _peers(text: str) -> int:

@@ -57,7 +57,7 @@ class Stack:
             # Ends like Ctrl-C, and leaves as little behind; unless ignored, as under nohup.
             for number in (signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) is not signal.SIG_IGN:
-                    signal.signal(number, _interrupt)
+                    signal.signal(number, interrupt)
         try:
             self._start()
         except BaseException:
@@ -251,7 +251,8 @@ def _signals_held() -> Iterator[None]:
         before[number](number, frame)
 
 
-def _interrupt(number: int, frame: object) -> None:
+def interrupt(number: int, frame: object) -> None:
+    """Handles a signal like Ctrl-C."""
     raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
 
 

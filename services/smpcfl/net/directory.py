@@ -10,6 +10,7 @@ from smpc.v1 import registry_pb2_grpc as pb_grpc
 
 from ..base.files import write_private
 from ..base.metrics import Metrics
+from ..protocol.draw import may_be_cut
 from ..protocol.signing import REGISTRY
 from . import rpc
 from .certificates import Identity, IdentityError, Members, Role
@@ -30,6 +31,9 @@ class Directory:
         self.by_registry: dict[str, str] = {}
         self.registered = 0  # peers in the registry's last reply, none in the kept roster
         self.version = 0
+        self.draw = 0  # number of the newest draw that the registry told of
+        self._peers = 0  # on the last roster, kept or new
+        self._group_size = 0
         self.kept_index: int | None = None  # this peer's data slice in the kept roster
         self._name = own.name
         self._metrics = metrics
@@ -59,10 +63,20 @@ class Directory:
         """Asks the registry for the whole roster; grpc.RpcError if it is not there."""
         self.take(await self.registry.Lookup(pb.LookupRequest(), timeout=_CALL_S))
 
+    @property
+    def needs_draw(self) -> bool:
+        """Whether the roster is large enough for two groups."""
+        return self._group_size > 0 and may_be_cut(self._peers, self._group_size)
+
+    async def ask_draw(self) -> pb.DrawReply:
+        """The newest draw: all of it for the aggregator; grpc.RpcError if the registry is not there."""
+        return await self.registry.Draw(pb.DrawRequest(), timeout=_CALL_S)
+
     def take(self, roster: pb.Roster) -> None:
         if roster.unchanged:
             return
         self.version = roster.version
+        self._take_size(roster)
         self.registered = len(roster.entries)
         # Whoever left the roster may only be cut off from the registry: its address stays a candidate.
         self.by_registry |= {entry.peer: entry.address for entry in roster.entries}
@@ -79,6 +93,10 @@ class Directory:
             self._kept = content
         except OSError as error:
             log.warning("cannot keep the roster in %s: %s", self._cache, error)
+
+    def _take_size(self, roster: pb.Roster) -> None:
+        self.draw = roster.draw
+        self._peers, self._group_size = len(roster.entries), roster.group_size
 
     def _take_members(self, roster: pb.Roster) -> None:
         new = frozenset(roster.revoked) - self.members.revoked
@@ -106,6 +124,7 @@ class Directory:
         self.by_registry = {entry.peer: entry.address for entry in roster.entries}
         indices = {entry.peer: int(entry.index) for entry in roster.entries}
         self.kept_index = indices.get(self._name)
+        self._take_size(roster)
         self._take_members(roster)
 
     async def close(self) -> None:

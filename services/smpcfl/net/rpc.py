@@ -165,8 +165,13 @@ def check_standing(context: Context, revoked: frozenset[str]) -> None:
         raise RemoteError(Reason.REVOKED, peer=name)
 
 
+def refusal_metadata(error: RemoteError) -> tuple[tuple[str, str], ...]:
+    """What a refusing server sends along, from which `reason_of` reads the reason."""
+    return ((_REASON, error.reason.value),)
+
+
 async def refuse(context: Context, error: RemoteError) -> NoReturn:
-    context.set_trailing_metadata(((_REASON, error.reason.value),))
+    context.set_trailing_metadata(refusal_metadata(error))
     await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
     raise AssertionError("abort does not return")
 

@@ -19,6 +19,7 @@ from ..net.node_proof import node_bytes
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.admission import Admission
 from ..protocol.errors import Reason, RemoteError
+from ..protocol.grouping import Grouping
 from ..protocol.guarantee import guarantee, withstands
 from ..protocol.ledger import Ledger
 from ..protocol.masks import AdditiveMasks, SeededMasks
@@ -29,6 +30,7 @@ from ..protocol.policy import Policy
 from ..protocol.signing import Keyring
 from ..protocol.ticket import ADDITIVE, SEEDED, SignedTicket
 from .floors import Floors
+from .peer_draws import PeerDraws
 from .serial_store import SerialStore
 
 log = logging.getLogger("smpcfl.peer")
@@ -60,13 +62,16 @@ class PeerAgent:
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
         floors: Floors | None = None,
+        draws: PeerDraws | None = None,
     ) -> None:
         self.name = own.name
         self._own = own
         self.policy = policy
         self._signer = own.signer
         self._keyring = keyring
-        self._admission = Admission(own.name, policy, keyring, ledger)
+        self._draws = draws
+        grouping = draws.grouping if draws else Grouping(own.name)
+        self._admission = Admission(own.name, policy, keyring, ledger, grouping)
         self._serials = serials
         self._ledger = ledger
         self._send = send
@@ -88,6 +93,11 @@ class PeerAgent:
         return der(self._own.certificate), self._signer(node_bytes(node, self.instance))
 
     # -- the round ------------------------------------------------------------------------------
+
+    async def learn(self, signed: SignedTicket) -> None:
+        """To be called before `take_ticket`: the ticket may be of a draw that this peer has not heard of."""
+        if self._draws is not None:
+            await self._draws.learn(signed)
 
     def take_ticket(self, signed: SignedTicket, *, spread: bool = False) -> Round:
         """The round of this ticket, opened if the ticket is new. RemoteError if it is refused.

@@ -56,7 +56,9 @@ class AgentService(pb_grpc.AgentServicer):
         )
 
     async def _begin(self, request: pb.BeginRequest, context: Context) -> pb.BeginReply:
-        round_ = self._agent.take_ticket(wire.ticket_from_proto(request.ticket), spread=True)
+        signed = wire.ticket_from_proto(request.ticket)
+        await self._agent.learn(signed)
+        round_ = self._agent.take_ticket(signed, spread=True)
         app = self._app_of(request.flower_run)
         digest = config_digest(request.content_digest, app)
         round_.begin(request.model_digest, digest, self._agent.now())

@@ -17,10 +17,12 @@ from ..net import rpc
 from ..net.callers import Callers
 from ..net.certificates import Identity
 from ..net.directory import Directory
+from ..net.kept_draw import KeptDraw
 from ..protocol.policy import Policy
 from .agent import PeerAgent
 from .agent_service import AgentService
 from .floors import Floors
+from .peer_draws import PeerDraws
 from .peer_link import PeerLink
 from .peer_service import PeerService
 from .serial_store import SerialStore
@@ -51,6 +53,7 @@ class Peer:
         self.directory = Directory(own, registry, paths.roster, metrics)
         self.members = self.directory.members
         self.link = PeerLink(own, self.directory, metrics)
+        self.draws = PeerDraws(own, KeptDraw(paths.draw, own.ca), self.directory, metrics)
         serials, ledger = SerialStore(paths.serial), open_ledger(paths.ledger)
         self.agent = PeerAgent(
             own,
@@ -62,6 +65,7 @@ class Peer:
             metrics,
             clock,
             Floors(paths.floors),
+            self.draws,
         )
         self.service = PeerService(own, self.agent, self.members, metrics, callers)
         self.server = rpc.new_server()

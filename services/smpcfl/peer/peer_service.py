@@ -68,7 +68,9 @@ class PeerService(pb_grpc.PeerServicer):
 
     async def _offer(self, request: messages.SignedTicket, context: Context) -> pb.Empty:
         await rpc.require(context, Role.PEER)
-        self._agent.take_ticket(wire.ticket_from_proto(request))
+        signed = wire.ticket_from_proto(request)
+        await self._agent.learn(signed)
+        self._agent.take_ticket(signed)
         return pb.Empty()
 
     def _for_the_round(self, kind: type) -> Any:

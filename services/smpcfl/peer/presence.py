@@ -19,6 +19,7 @@ from ..net.certificates import IdentityError
 from ..net.directory import Directory
 from ..net.mdns import Discovery
 from ..protocol.errors import Reason
+from .peer_draws import PeerDraws
 
 log = logging.getLogger("smpcfl.peer")
 HEARTBEAT_S = 2.0
@@ -34,6 +35,7 @@ class Presence:
         port: int,
         directory: Directory,
         discovery: Discovery,
+        draws: PeerDraws,
         attached: Callable[[], Attachment | None] = attachment,
     ) -> None:
         self._settings = settings
@@ -41,6 +43,7 @@ class Presence:
         self._port = port
         self._directory = directory
         self._discovery = discovery
+        self._draws = draws
         self._look = attached
         self._attached = attached()
         self._registered = ""  # the host that the registry knows
@@ -94,6 +97,7 @@ class Presence:
                     await self._register()
                 reply = await self._directory.registry.Heartbeat(request, timeout=5.0)
                 self._directory.take(reply)
+                await self._draws.follow()
                 if not reachable:
                     log.info("the registry is back")
                 reachable = True

@@ -59,7 +59,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     discovery = Discovery(settings.mdns, metrics, lambda name: peer.agent.wake())
     directory.by_mdns = discovery.found
     await discovery.start()
-    presence = Presence(settings, own.name, port, directory, discovery)
+    presence = Presence(settings, own.name, port, directory, discovery, peer.draws)
     tasks: list[asyncio.Task[None]] = []
     try:
         await presence.announce()

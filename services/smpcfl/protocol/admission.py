@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .errors import Reason, RemoteError
+from .grouping import Grouping
 from .ledger import Ledger
 from .policy import Policy
 from .signing import AGGREGATOR, Keyring
@@ -19,6 +20,7 @@ class Admission:
     policy: Policy
     keyring: Keyring = field(repr=False)
     ledger: Ledger = field(default_factory=Ledger, repr=False)
+    grouping: Grouping = field(default_factory=Grouping, repr=False)
 
     def check(
         self, signed: SignedTicket, *, highest_serial: int, running: bytes | None, now_ms: int
@@ -36,6 +38,7 @@ class Admission:
         if self.me not in ticket.cohort:
             raise RemoteError(Reason.NOT_IN_COHORT, "ticket", peer=self.me)
         self.policy.check(ticket)
+        self.grouping.check(ticket, now_ms / 1000)
         if ticket.serial <= highest_serial:
             raise RemoteError(
                 Reason.STALE_SERIAL, expected=f"> {highest_serial}", found=ticket.serial

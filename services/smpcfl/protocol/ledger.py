@@ -70,7 +70,8 @@ class Seen:
 
     `cohorts`: of the rounds in which this peer agreed to them.
     `answered`: whether an unmask was, and `failed`: whether training had failed on some of its survivors.
-    `evaluated`: whether this peer agreed to survivors of an evaluation of this model.
+    `evaluated`: whether this peer agreed to survivors of an evaluation of this model. `draw`: the one that
+    these cohorts come from.
     """
 
     configurations: tuple[bytes, ...] = ()
@@ -79,6 +80,7 @@ class Seen:
     answered: bool = False
     failed: bool = False
     evaluated: bool = False
+    draw: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,13 @@ class Ledger:
             self.check_evaluation(ticket, now_ms)
             return
         own, seen = Cohort.of(ticket), self._seen(ticket)
+        if seen.cohorts and ticket.draw != seen.draw:
+            raise RemoteError(
+                Reason.SECOND_DRAW,
+                "a sum over this model was agreed to in the groups of another draw: start from another model",
+                expected=f"draw {seen.draw}",
+                found=ticket.draw,
+            )
         if ticket.recovers and not all(own.beside(earlier) for earlier in seen.cohorts):
             raise RemoteError(
                 Reason.CONFLICTING_COHORTS,
@@ -214,7 +223,7 @@ class Ledger:
         others = [item for item in seen.sets if item != chosen]
         earlier = set_digest(others[0]) if others else b""
         if (own := Cohort.of(ticket)) not in seen.cohorts:
-            seen = replace(seen, cohorts=(*seen.cohorts, own))
+            seen = replace(seen, cohorts=(*seen.cohorts, own), draw=ticket.draw)
         if chosen in seen.sets:
             self._keep(ticket, seen)
             self._trained(ticket, chosen)

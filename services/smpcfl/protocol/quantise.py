@@ -7,7 +7,7 @@ span + n <= 2^(w-1) - 1 leaves room for each of n peers to be rounded up by less
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,8 +195,18 @@ def decode_update(
     where training failed on all of them.
     """
     counters = trailers.decode(total.wide[-trailers.LENGTH :], survivors)
-    update = quantiser.decode(total.body, counters.weight)
-    integers = signed(total.wide)
+    return new_model(given, [(quantiser, total)], counters.weight), counters
+
+
+def new_model(
+    given: Arrays, sums: Sequence[tuple[Quantiser, RingVector]], weight: int
+) -> dict[str, npt.NDArray[Any]]:
+    """`given` and the weighted mean of all updates in these sums, with its shapes and dtypes.
+
+    `sums`: of disjoint groups that trained on it, one at least; `weight`: Σ min(n_i, cap) over all of them.
+    """
+    parts = [quantiser.decode(total.body, weight) for quantiser, total in sums]
+    update = sum(parts[1:], parts[0])
     result: dict[str, npt.NDArray[Any]] = {}
     body = wide = 0
     for name, array in given.items():
@@ -205,13 +215,21 @@ def decode_update(
             body += array.size
             result[name] = np.asarray(array.astype(np.float64) + part).astype(array.dtype)
         else:
-            total_change = integers[wide : wide + array.size]
-            quotient, rest = np.divmod(total_change, counters.weight)
-            mean = quotient + (rest >= counters.weight - rest)  # half up; no sum that could wrap
+            mean = _rounded_mean(
+                [signed(total.wide)[wide : wide + array.size] for _, total in sums], weight
+            )
             wide += array.size
             changed = np.asarray(_to_int64(name, array) + mean.reshape(array.shape))
             result[name] = changed.astype(array.dtype)
-    return result, counters
+    return result
+
+
+def _rounded_mean(changes: list[npt.NDArray[np.int64]], weight: int) -> npt.NDArray[np.int64]:
+    """Half up. Quotients and rests are added, because the changes together could wrap."""
+    divided = [np.divmod(change, weight) for change in changes]
+    quotient = sum(found for found, _ in divided)
+    more, rest = np.divmod(sum(left for _, left in divided), weight)
+    return np.asarray(quotient + more + (rest >= weight - rest))
 
 
 def model_digest(arrays: Arrays) -> bytes:

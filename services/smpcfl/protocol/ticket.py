@@ -128,6 +128,10 @@ class Ticket:
     metrics: MetricNames = field(default_factory=MetricNames)
     arrays: tuple[str, ...] = ()
     """Names of the model's arrays that are trained and summed; none stands for all of them."""
+    draw: int = 0
+    """Number of the registry's draw that the cohort comes from; 0 for none."""
+    group: int = 0
+    """Which group of that draw the cohort is, from 1 on."""
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -156,6 +160,8 @@ class Ticket:
             and list(self.arrays) == sorted(set(self.arrays))
             and all(0 < len(name) <= MAX_ARRAY_NAME for name in self.arrays)
             and (self.task == TRAIN or not self.arrays),
+            "draw": 0 <= self.draw < 2**63,
+            "group": 0 <= self.group < 2**32 and (self.group > 0) == (self.draw > 0),
             "vector": self.body >= 0
             and self.wide >= self.metrics.words + trailer.LENGTH
             and (self.task == TRAIN or self.layout == self.layout_of({})),

@@ -94,6 +94,14 @@ class Authority:
         request = certificates.signing_request(key, Role.REGISTRY, REGISTRY, hosts)
         return self._issue(x509.load_der_x509_csr(request), Role.REGISTRY, REGISTRY)
 
+    def enrolled(self) -> dict[str, bytes]:
+        """SHA-256 of the key of each peer that is enrolled, by id; whether it is here or not."""
+        found = {}
+        for name, key in self.claims.enrolled(self._clock()).items():
+            point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), bytes.fromhex(key))
+            found[name] = bytes.fromhex(certificates.fingerprint(point))
+        return found
+
     def enrol(self, token: str, csr: bytes, role: str, name: str) -> x509.Certificate:
         """A certificate for the key in `csr`; RemoteError for a wrong token, role or request."""
         if role not in (Role.PEER, Role.AGGREGATOR):

@@ -87,6 +87,15 @@ class Claims:
         if name in revoked or any((self._revoked / item).read_text() == key for item in revoked):
             raise RemoteError(Reason.REVOKED, peer=name)
 
+    def enrolled(self, now: float) -> dict[str, str]:
+        """The key of each peer whose certificate may still be good, by id."""
+        revoked, found = self.revoked(), {}
+        for name in sorted(_names(self._claims) - revoked - {AGGREGATOR}):
+            claim = self._read(name)
+            if claim is not None and claim[1] > now:
+                found[name] = claim[0]
+        return found
+
     def _read(self, name: str) -> tuple[str, float] | None:
         path = self._claims / name
         try:

@@ -19,6 +19,7 @@ from ..net.certificates import Identity, Role
 from ..net.rpc import Context
 from ..protocol.errors import Reason, RemoteError
 from .authority import Authority
+from .draws import Draws
 from .failed_enrolments import FailedEnrolments
 from .roster import Roster
 
@@ -60,17 +61,19 @@ class RegistryService(pb_grpc.RegistryServicer):
         own: Identity,
         authority: Authority,
         roster: Roster,
+        draws: Draws,
         metrics: Metrics,
         callers: Callers | None = None,
     ) -> None:
         self._own = own
         self._authority = authority
         self._roster = roster
+        self._draws = draws
         self._metrics = metrics
         limited = partial(
             rpc.handler, metrics=metrics, on_refusal=_warn, callers=callers or Callers()
         )
-        for name in ("Register", "Heartbeat", "Lookup", "Goodbye", "Renew"):
+        for name in ("Register", "Heartbeat", "Lookup", "Goodbye", "Renew", "Draw"):
             method = self._standing(getattr(self, f"_{name.lower()}"))
             setattr(self, name, limited(name)(method))
 
@@ -137,6 +140,10 @@ class RegistryService(pb_grpc.RegistryServicer):
         log.info("renewed the certificate of %s %s", role, name)
         return pb.EnrolReply(certificate=certificate)
 
+    async def _draw(self, request: pb.DrawRequest, context: Context) -> pb.DrawReply:
+        role, name = rpc.caller(context)
+        return self._draws.told_all() if role is Role.AGGREGATOR else self._draws.told(name)
+
     def _whole(self) -> pb.Roster:
         entries = self._roster.entries(time.monotonic())
         self._metrics.roster_peers.set(len(entries))
@@ -155,6 +162,8 @@ class RegistryService(pb_grpc.RegistryServicer):
             aggregator_certificate=self._roster.aggregator_certificate,
             registry_certificate=certificates.der(self._own.certificate),
             revoked=sorted(self._roster.revoked),
+            draw=self._draws.number,
+            group_size=self._draws.group_size,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
@@ -18,6 +19,7 @@ from ..net.certificates import Identity, Role
 from ..net.mdns import Discovery
 from ..protocol.errors import ProtocolError
 from .authority import Authority
+from .draws import Draws
 from .registry_service import EnrolmentService, RegistryService
 from .roster import Roster
 from .targets import serve_targets
@@ -42,7 +44,8 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     roster = Roster(State(settings.state).indices, int(time.time() * 1000))
     roster.revoke(authority.claims.revoked())
     roster_server, enrolment_server = rpc.new_server(), rpc.new_server()
-    service = RegistryService(own, authority, roster, metrics)
+    draws = Draws(settings.state, authority.key, authority.certificate, settings.group_size)
+    service = RegistryService(own, authority, roster, draws, metrics)
     pb_grpc.add_RegistryServicer_to_server(service, roster_server)
     pb_grpc.add_EnrolmentServicer_to_server(EnrolmentService(authority, metrics), enrolment_server)
     port = rpc.bind(
@@ -64,8 +67,10 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     try:
         while not stop.is_set():
             roster.seen_by_mdns(set(discovery.found))
-            metrics.roster_peers.set(len(roster.entries(time.monotonic())))
+            living = [entry.peer for entry in roster.entries(time.monotonic())]
+            metrics.roster_peers.set(len(living))
             _keep(authority, own, roster, metrics)
+            _draw(draws, authority, roster, living)
             await wait_for(stop, 1.0)
     finally:
         page.shutdown()
@@ -87,3 +92,11 @@ def _keep(authority: Authority, own: Identity, roster: Roster, metrics: Metrics)
     except (OSError, ProtocolError) as error:
         log.warning("cannot keep tokens and certificates: %s", error)
     metrics.certificate_expiry.set(own.certificate.not_valid_after_utc.timestamp())
+
+
+def _draw(draws: Draws, authority: Authority, roster: Roster, living: Sequence[str]) -> None:
+    try:
+        if draws.keep(living, authority.enrolled):
+            roster.version += 1  # everyone hears of it with the next heartbeat
+    except (OSError, ProtocolError) as error:
+        log.error("cannot draw: %s", error)

@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from .html import byte_size, decimal
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRecord:
+    """One group's part of a round."""
+
+    group: int
+    """Its number in the draw."""
+    outcome: Literal["complete", "void"]
+    reason: str = ""
+    cohort: int
+    survivors: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +51,11 @@ class RoundRecord:
     bytes_p2p: float
     seconds: float
     phase_seconds: dict[str, float]
+    draw: int = 0
+    """Number of the draw that the groups come from; 0 where the cohort was one."""
+    groups: tuple[GroupRecord, ...] = ()
+    suspected: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    """Peers whose groups keep ending void, each with the rounds, as run and round."""
 
     def to_json(self) -> str:
         """One JSON object on one line. JSON has no NaN: an accuracy or a loss like that is null."""
@@ -91,6 +108,11 @@ def line(record: RoundRecord, rounds: int | None = None) -> str:
     parts.append(f"survivors {record.survivors}/{record.cohort}")
     if record.outcome == "complete" and record.contributors < record.survivors:
         parts.append(f"training failed on {record.survivors - record.contributors}")
+    if record.groups:
+        complete = sum(group.outcome == "complete" for group in record.groups)
+        parts.append(f"groups {complete}/{len(record.groups)}")
+    if record.suspected:
+        parts.append(f"suspected {len(record.suspected)}")
     parts += [
         f"accuracy {decimal(record.accuracy)}",
         f"loss {decimal(record.loss)}",
@@ -153,7 +175,41 @@ def _phases(value: object) -> dict[str, float]:
     return {phase: _amount(seconds) for phase, seconds in value.items()}
 
 
-_OPTIONAL = {"reason", "contributors", "withstood"}
+def _groups(value: object) -> tuple[GroupRecord, ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError("a list of groups")
+    return tuple(_group(item) for item in value)
+
+
+def _group(value: object) -> GroupRecord:
+    readers = {name: _READERS[name] for name in ("outcome", "reason", "cohort", "survivors")}
+    readers["group"] = _natural
+    if (
+        not isinstance(value, dict)
+        or not readers.keys() - {"reason"} <= value.keys() <= readers.keys()
+    ):
+        raise TypeError(f"a list of groups, each with {', '.join(sorted(readers))}")
+    read: dict[str, Any] = {key: readers[key](item) for key, item in value.items()}
+    return GroupRecord(**read)
+
+
+def _suspected(value: object) -> dict[str, tuple[tuple[int, int], ...]]:
+    if not isinstance(value, dict):
+        raise TypeError("an object of lists of rounds")
+    found = {}
+    for peer, rounds in value.items():
+        if not isinstance(rounds, list | tuple):
+            raise TypeError("an object of lists of rounds")
+        pairs = []
+        for item in rounds:
+            if not isinstance(item, list | tuple) or len(item) != 2:
+                raise TypeError("an object of lists of rounds, each a run and a round")
+            pairs.append((_natural(item[0]), _natural(item[1])))
+        found[str(peer)] = tuple(pairs)
+    return found
+
+
+_OPTIONAL = {"reason", "contributors", "withstood", "draw", "groups", "suspected"}
 _READERS: dict[str, Callable[[object], object]] = {
     "run": _natural,
     "round": _natural,
@@ -173,4 +229,7 @@ _READERS: dict[str, Callable[[object], object]] = {
     "bytes_p2p": _amount,
     "seconds": _amount,
     "phase_seconds": _phases,
+    "draw": _natural,
+    "groups": _groups,
+    "suspected": _suspected,
 }

@@ -14,7 +14,16 @@ def encodable(text: str) -> str:
 
 def record_to_proto(record: RoundRecord) -> pb.RoundRecord:
     members = record.to_members()
-    return pb.RoundRecord(**{**members, "reason": encodable(record.reason)})
+    members["reason"] = encodable(record.reason)
+    members["groups"] = [
+        pb.GroupRecord(**{**group, "reason": encodable(group["reason"])})
+        for group in members["groups"]
+    ]
+    members["suspected"] = {
+        peer: pb.SuspectedRounds(runs=[run for run, _ in rounds], rounds=[n for _, n in rounds])
+        for peer, rounds in record.suspected.items()
+    }
+    return pb.RoundRecord(**members)
 
 
 def record_from_proto(message: pb.RoundRecord) -> RoundRecord:
@@ -25,6 +34,14 @@ def record_from_proto(message: pb.RoundRecord) -> RoundRecord:
         if not field.has_presence or message.HasField(field.name)
     }
     members["phase_seconds"] = dict(message.phase_seconds)
+    members["groups"] = [
+        {field.name: getattr(group, field.name) for field in pb.GroupRecord.DESCRIPTOR.fields}
+        for group in message.groups
+    ]
+    members["suspected"] = {
+        peer: list(zip(found.runs, found.rounds, strict=True))
+        for peer, found in message.suspected.items()
+    }
     for name in ("accuracy", "loss", "train_loss"):
         members.setdefault(name, None)
     return RoundRecord.from_members(members)

@@ -27,6 +27,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from smpc.v1 import local_pb2
 from smpcfl.flower.client import mod
+from smpcfl.flower.client.training_worker import in_worker
 from smpcfl.flower.shared.records import (
     RECORD,
     VECTOR,
@@ -63,7 +64,9 @@ class Agent:
         self.unreported: list[str] = []  # why there are no metrics
         self.vectors: list[bytes] = []
 
-    def __call__(self) -> Agent:
+    simulated = False
+
+    def of(self, context: Context) -> Agent:
         return self
 
     def __enter__(self) -> Agent:
@@ -635,6 +638,24 @@ def test_how_long_training_took_is_told_to_the_agent_alone(
     mod.secure_mod(message, new_context(), slow)
     assert [ms for ms, _ in agent.trained] == [32_000]
     assert clock.slept == pytest.approx([2.0])  # 32 s is the step after 30
+
+
+def test_a_virtual_peer_has_any_time_and_does_not_wait(
+    message: Message, agent: Agent, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shares a few cores with all others, so the clock says nothing; nor is there anybody to tell."""
+    monkeypatch.setattr(agent, "simulated", True)
+    limits = []
+
+    def worker(work: Callable[[], Any], seconds: float) -> Any:
+        limits.append(seconds)
+        return in_worker(work, seconds)
+
+    monkeypatch.setattr(mod, "in_worker", worker)
+    mod.secure_mod(message, new_context(), trains)
+    assert limits == [threading.TIMEOUT_MAX]
+    assert not clock.slept
+    assert agent.trained == [(0, "")]
 
 
 # -- the rounding's randomness ------------------------------------------------------------------------------

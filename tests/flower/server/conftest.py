@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
-from smpcfl.flower.server import progress, replies, secure_round, strategy
+from smpcfl.flower.server import progress, replies, service_link, strategy
+from smpcfl.flower.server.drawn_groups import DrawnGroups
 from smpcfl.flower.server.service_link import STATE_VARIABLE, Server
 from support.flower_peers import FlowerPeers, MakePeers
 
@@ -24,7 +25,8 @@ def make_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePeers:
         monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "aggregator"))
         monkeypatch.setattr(Server, "report", lambda _, event: peers.reported.append(event))
         monkeypatch.setattr(Server, "probe", lambda _, asked: peers.probe(asked))
-        monkeypatch.setattr(secure_round, "Unmasking", peers.unmasking)
+        monkeypatch.setattr(service_link, "Unmasking", peers.unmasking)
+        monkeypatch.setattr(DrawnGroups, "now", lambda _: peers.groups)
         monkeypatch.setattr(time, "sleep", peers.sleep)
         monkeypatch.setattr(strategy, "at_exit", lambda flush: None)
         return peers

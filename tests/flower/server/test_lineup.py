@@ -47,7 +47,7 @@ class Grid:
 def lineup(count: int, least: int = 5, *, recovers: bool = True) -> tuple[Lineup, Ledger]:
     """Over `count` nodes of the peers p1, p2, ..., all of which have said who they are."""
     ledger, grid = Ledger(), Grid(count)
-    server = SimpleNamespace(own=None, ledger=ledger, probe=None)
+    server = SimpleNamespace(nodes=lambda least: None, ledger=ledger, probe=None)
     found = Lineup(cast(Any, grid), cast(Any, server), least, recovers=recovers)
     peers = SimpleNamespace(present=lambda grid, probe: {n: f"p{n}" for n in grid.get_node_ids()})
     found._nodes = cast(Any, peers)

@@ -13,7 +13,7 @@ COHORT = "cohort too small; expected >= 5, found 3"
 def void(refusals: list[str], cohort: int = 3) -> Outcome:
     round_ = object.__new__(SecureRound)
     round_._refusals = dict(zip("abc", refusals, strict=False))
-    round_._outcome = Outcome(cohort=cohort)
+    round_.outcome = Outcome(cohort=cohort)
     return round_.void("too_few_survivors")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ from flwr.app import (
 )
 
 from smpcfl.flower.server.clipping import Clipping
-from smpcfl.flower.server.secure_round import Outcome, SecureRound
+from smpcfl.flower.server.lineup import Chosen
+from smpcfl.flower.server.lineup_groups import Part
+from smpcfl.flower.server.secure_round import Outcome, Plan, SecureRound
 from smpcfl.flower.server.service_link import Server
+from smpcfl.flower.server.summed_round import SummedRound
 from smpcfl.flower.shared.records import RECORD, VECTOR, content_digest, to_record, vector_record
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Ledger
@@ -45,6 +48,7 @@ class Bench:
 
     peers: FlowerPeers
     server: Server
+    last: SecureRound = field(init=False)
 
     def run(self, mode: str = SEEDED, given: dict[str, npt.NDArray[Any]] = GIVEN) -> Outcome:
         content = RecordDict({"arrays": to_record(given), "config": ConfigRecord({"lr": 0.1})})
@@ -52,13 +56,10 @@ class Bench:
             Message(content=content, message_type=MessageType.TRAIN, dst_node_id=node)
             for node in self.peers.nodes
         ]
-        self.last = SecureRound(
-            self.server,
+        plan = Plan(
             task=TRAIN,
             mode=mode,
             number=3,
-            peers=self.peers.nodes,
-            cohort=tuple(sorted(self.peers.nodes.values())),
             given=given,
             summed=given,
             content_digest=content_digest(content, MessageType.TRAIN, {}),
@@ -69,11 +70,20 @@ class Bench:
             metrics=MetricNames(),
             weighted_by="num-examples",
         )
+        chosen = Chosen.of(self.peers.nodes)
+        whole = SummedRound(
+            self.server, plan, [Part(self.server.ledger, len(chosen.cohort), chosen=chosen)]
+        )
+        (self.last,) = whole.rounds
         # Of whoever is lost it is known at once: so no verdict here depends on a clock.
         gone = {node for node, peer in self.peers.nodes.items() if peer in self.peers.lost}
-        return self.last.run(
-            self.peers, messages, None, 60.0, lambda missing, late: missing <= gone
+        messages_to = {message.metadata.dst_node_id: message for message in messages}
+        outcome = whole.run(
+            self.peers, messages_to.__getitem__, None, 60.0, lambda missing, late: missing <= gone
         )
+        if (error := whole._errors[0]) is not None:
+            raise error
+        return outcome
 
     @property
     def reported(self) -> list[str]:

@@ -7,12 +7,13 @@ import os
 from types import TracebackType
 
 import grpc
+from flwr.app import Context
 
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
 from smpc.v1 import messages_pb2 as messages
 
-from ...net import rpc
+from ...net import hub_socket, rpc
 from ...protocol.errors import LocalError, Reason, RemoteError
 from ...protocol.keystream import Secret
 from ...protocol.masks import AdditiveMasks, SeededMasks
@@ -28,18 +29,40 @@ class AgentClient:
     """LocalError where the agent is not there, RemoteError with its reason where it refuses.
 
     `socket`: the agent's path; left out, what the environment names, as in a ClientApp's process.
+    `simulated`: it is a virtual peer's, in the hub, and `metadata` say to the hub which one's.
     """
+
+    simulated = False
+    metadata: tuple[tuple[str, str], ...] = ()
+    _call_s, _upload_s = _CALL_S, _UPLOAD_S
 
     def __init__(self, socket: str | None = None) -> None:
         socket = socket or os.environ.get(VARIABLE)
         if not socket:
             raise LocalError(
                 f"{VARIABLE} is not set: this ClientApp has no agent; start its SuperNode with"
-                " `smpcfl peer`"
+                " `smpcfl peer` (in Flower's simulation engine: the ServerApp has to use SecureStrategy)"
             )
         self._channel = rpc.local_channel(socket)
         self._stub = pb_grpc.AgentStub(self._channel)
         self._socket = socket
+
+    @classmethod
+    def of(cls, context: Context) -> AgentClient:
+        """This peer's agent; in Flower's simulation engine, the one that the hub has for this node."""
+        hub = hub_socket.find(context.run_id) if VARIABLE not in os.environ else None
+        if hub is None:
+            return cls()
+        client = cls(str(hub))
+        client.simulated = True
+        # A call may have to wait until a whole round of others has taken place.
+        client._call_s = client._upload_s = _MASKS_S
+        partition = context.node_config.get("partition-id", "")
+        client.metadata = (
+            (hub_socket.NODE, str(context.node_id)),
+            (hub_socket.PARTITION, str(partition)),
+        )
+        return client
 
     def __enter__(self) -> AgentClient:
         return self
@@ -65,7 +88,9 @@ class AgentClient:
 
         With its signature that Flower's `node` is this peer.
         """
-        return self._stub.Identity(pb.IdentityRequest(node=node), timeout=_CALL_S)
+        return self._stub.Identity(
+            pb.IdentityRequest(node=node), timeout=self._call_s, metadata=self.metadata
+        )
 
     def begin(
         self,
@@ -81,12 +106,12 @@ class AgentClient:
             content_digest=content_digest,
             flower_run=flower_run,
         )
-        return self._stub.Begin(request, timeout=_CALL_S)
+        return self._stub.Begin(request, timeout=self._call_s, metadata=self.metadata)
 
     def frozen(self, ticket_digest: bytes) -> tuple[bytes, bytes]:
         """The frozen upload: serialised UploadMeta, and the vector."""
         request = pb.FrozenRequest(ticket_digest=ticket_digest)
-        chunks = list(self._stub.Frozen(request, timeout=_UPLOAD_S))
+        chunks = list(self._stub.Frozen(request, timeout=self._upload_s, metadata=self.metadata))
         return chunks[0].meta.SerializeToString(), b"".join(chunk.vector for chunk in chunks)
 
     def masks(
@@ -103,7 +128,7 @@ class AgentClient:
             failure=failure,
             unreported=unreported,
         )
-        chunks = list(self._stub.Masks(request, timeout=_MASKS_S))
+        chunks = list(self._stub.Masks(request, timeout=_MASKS_S, metadata=self.metadata))
         first = chunks[0]
         meta = first.meta.SerializeToString()
         if first.self_key:
@@ -117,7 +142,9 @@ class AgentClient:
             pb.FreezeChunk(ticket_digest=ticket_digest, vector=piece)
             for piece in rpc.pieces(vector)
         )
-        return int(self._stub.Freeze(chunks, timeout=_UPLOAD_S).p2p_bytes)
+        return int(
+            self._stub.Freeze(chunks, timeout=self._upload_s, metadata=self.metadata).p2p_bytes
+        )
 
     def report(
         self,
@@ -130,7 +157,7 @@ class AgentClient:
         request = pb.ReportRequest(
             bytes_in=bytes_in, bytes_out=bytes_out, upload_seconds=upload_seconds
         )
-        self._stub.Report(request, timeout=_CALL_S)
+        self._stub.Report(request, timeout=self._call_s, metadata=self.metadata)
 
 
 class AgentRefusal(RemoteError):

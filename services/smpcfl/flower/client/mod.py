@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import time
+from threading import TIMEOUT_MAX
 from typing import Any, cast
 
 import numpy as np
@@ -56,7 +57,7 @@ def secure_mod(message: Message, context: Context, call_next: ClientAppCallable)
     """
     try:
         received = message_bytes(message)
-        with AgentClient() as agent:
+        with AgentClient.of(context) as agent:
             reply = _handle(agent, message, context, call_next)
             agent.report(bytes_in=received, bytes_out=message_bytes(reply))
             return reply
@@ -114,7 +115,8 @@ def _train(
     if begun.frozen:
         return _upload_reply(message, *agent.frozen(ticket.digest), 0)
     began = time.monotonic()
-    latest_s = ticket.deadlines.training_ms / 1000
+    # Virtual peers share a few cores, and are asked one after another: the clock says nothing of them.
+    latest_s = TIMEOUT_MAX if agent.simulated else ticket.deadlines.training_ms / 1000
 
     def work() -> Work:
         seen, own_context = shown(message, context, ticket, peer, given)
@@ -134,8 +136,10 @@ def _train(
     else:
         addend, unreported, context.state = done
     # Until then nobody is informed, not even the agent: its metrics are scraped.
-    wait_s = min(release_ms(training_ms, begun.floor_ms) / 1000, latest_s)
-    time.sleep(max(began + wait_s - time.monotonic(), 0.0))
+    wait_s = 0.0
+    if not agent.simulated:
+        wait_s = min(release_ms(training_ms, begun.floor_ms) / 1000, latest_s)
+        time.sleep(max(began + wait_s - time.monotonic(), 0.0))
     masks, meta = agent.masks(ticket.digest, round(wait_s * 1000), failure, unreported)
     began = time.perf_counter()
     vector = masks.apply(addend).tobytes()

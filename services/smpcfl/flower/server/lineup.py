@@ -12,7 +12,6 @@ from typing import NamedTuple
 from flwr.serverapp import Grid
 
 from ...protocol.policy import Policy
-from .nodes import PeerNodes
 from .service_link import Server
 
 log = logging.getLogger("smpcfl.flower")
@@ -39,7 +38,7 @@ class Lineup:
         self._server = server
         self._least = least
         self._recovers = recovers
-        self._nodes = PeerNodes(server.own.ca, least=least) if server.own is not None else None
+        self._nodes = server.nodes(least)
         self._raised = False
 
     def present(self) -> dict[int, str]:

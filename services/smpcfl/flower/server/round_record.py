@@ -55,6 +55,9 @@ class OpenRound:
             bytes_p2p=outcome.bytes_p2p / cohort,
             seconds=self.seconds,
             phase_seconds=outcome.phase_seconds,
+            draw=outcome.draw,
+            groups=tuple(outcome.groups),
+            suspected=outcome.suspected,
         )
 
 

@@ -21,7 +21,8 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
-from ...protocol.errors import LocalError, Reason, RemoteError
+from ...base.state import State
+from ...protocol.errors import LocalError, Reason
 from ...protocol.quantise import model_digest
 from ...protocol.summed_metrics import MetricNames
 from ...protocol.ticket import EVALUATE, MODES, TRAIN
@@ -38,11 +39,13 @@ from ..shared.records import (
 from .clipping import Clipping
 from .grid_around import GridAround
 from .lineup import Lineup
-from .replies import ask_all
+from .lineup_groups import GroupLineup
 from .round_record import OpenRound
 from .secure_options import Options
-from .secure_round import Outcome, SecureRound
-from .service_link import Server
+from .secure_round import Outcome, Plan
+from .simulated import server_of
+from .summed_round import SummedRound
+from .suspects import Suspects
 
 log = logging.getLogger("smpcfl.flower")
 # Others mean that a node is away.
@@ -64,7 +67,7 @@ class SecureGrid(GridAround):
     def __init__(self, grid: Grid, settings: Options) -> None:
         super().__init__(grid)
         self.settings = settings
-        self.server = Server.load(settings.mode, str(grid.run.run_id))
+        self.server = server_of(grid, settings.mode)
         self.clipping = settings.clipping
         self.number = 0  # of the last round
         self.first_try = 1  # the round that first trained on the model as it stands
@@ -73,6 +76,9 @@ class SecureGrid(GridAround):
         self.on_record: Callable[[RoundRecord], None] = lambda record: None
         self.metrics = {kind: MetricNames(open=True) for kind in (TRAIN, EVALUATE)}
         self._lineup = Lineup(grid, self.server, settings.min_peers, recovers=settings.recovers)
+        self._groups = GroupLineup(self._lineup, self.server, settings)
+        kept = State(self.server.state).suspects if self.server.own is not None else None
+        self._suspects = Suspects(kept)
         self._dtypes: dict[str, np.dtype[Any]] = {}  # of the first model
         self._model = b""  # digest of the one trained on last
         self._first: RecordDict | None = None  # the message of its first round
@@ -247,66 +253,57 @@ class SecureGrid(GridAround):
 
     def _sum(self, task: str, messages: list[Message], content: RecordDict) -> Outcome:
         """One secure round over `content`. No replies: it is void."""
-        given, least = arrays_of(content), self.settings.min_peers
+        given, kind = arrays_of(content), messages[0].metadata.message_type
         if task == TRAIN:
             sampled = [message.metadata.dst_node_id for message in messages]
-            chosen = self._lineup.to_train(sampled, self._model)
+            parts = self._groups.to_train(sampled, self._model)
         else:
-            chosen = self._lineup.to_evaluate()
-        enough = len(chosen.cohort if task == TRAIN or chosen.within is None else chosen.within)
-        if enough < min(least, len(chosen.cohort)):
-            return Outcome(reason=f"{enough} peers, at least {least} are needed", cohort=enough)
-        kind = messages[0].metadata.message_type
-        try:
-            round_ = SecureRound(
-                self.server,
-                task=task,
-                mode=self.settings.mode,
-                number=max(self.number, 1),
-                peers=chosen.peers,
-                cohort=chosen.cohort,
-                given=given,
-                summed=self.settings.summed(given) if task == TRAIN else {},
-                content_digest=content_digest(content, kind, get_fused_config(self.run)),
-                app=bytes.fromhex(self.run.fab_hash),
-                width=self.settings.width,
-                clipping=self.clipping,
-                deadlines=self.settings.deadlines,
-                metrics=self.metrics[task],
-                weighted_by=self.settings.weighted_by,
-                within=chosen.within,
-            )
-        except RemoteError as error:
-            return self._void(task, Outcome(reason=str(error), cohort=len(chosen.cohort)), error)
+            parts = self._groups.to_evaluate()
+        plan = Plan(
+            task=task,
+            mode=self.settings.mode,
+            number=max(self.number, 1),
+            given=given,
+            summed=self.settings.summed(given) if task == TRAIN else {},
+            content_digest=content_digest(content, kind, get_fused_config(self.run)),
+            app=bytes.fromhex(self.run.fab_hash),
+            width=self.settings.width,
+            clipping=self.clipping,
+            deadlines=self.settings.deadlines,
+            metrics=self.metrics[task],
+            weighted_by=self.settings.weighted_by,
+        )
+        round_ = SummedRound(self.server, plan, parts)
         try:
             outcome = round_.run(
                 self._grid,
-                [_message(messages[0], content, node) for node in chosen.peers],
+                lambda node: _message(messages[0], content, node),
                 self.settings.seed,
                 self.settings.grace_s,
                 self._lineup.lost,
             )
-        except RemoteError as error:
-            return self._void(task, round_.void(str(error)), error)
         finally:
             self._lineup.missed(round_.silent)
+        if outcome.groups:
+            outcome.draw = self._groups.groups[0].draw
+        if task == TRAIN and outcome.groups:
+            outcome.suspected = self._suspects.take(
+                self._groups.groups, self.server.run, self.number, round_.asked
+            )
+        if outcome.trailer is None:
+            what = f"round {self.number}" if task == TRAIN else "the evaluation"
+            log.warning("%s is void: %s", what, outcome.reason)
+            return outcome
         if self.metrics[task].open and outcome.metrics:
             self.metrics[task] = MetricNames.of(outcome.metrics)
             log.info("%s metrics: %s", task, ", ".join(outcome.metrics))
         outcome.replies = [_reply(task, content, outcome, self.settings.weighted_by)]
         return outcome
 
-    def _void(self, task: str, outcome: Outcome, error: RemoteError) -> Outcome:
-        outcome.training_failed = error.reason is Reason.TOO_FEW_CONTRIBUTORS
-        what = f"round {self.number}" if task == TRAIN else "the evaluation"
-        log.warning("%s is void: %s", what, error)
-        self.server.refused(error)
-        return outcome
-
     def _in_the_clear(self, messages: list[Message], timeout: float | None) -> Outcome:
         """Plain Flower: every update arrives as it is."""
         down = sum(message_bytes(message) for message in messages)
-        replies = ask_all(self._grid, messages, timeout or math.inf, self.settings.grace_s)
+        replies = self.server.ask(self._grid, messages, timeout or math.inf, self.settings.grace_s)
         good = [reply for reply in replies.values() if not reply.has_error()]
         errors = [reply.error for reply in replies.values() if reply.has_error()]
         for error in errors:

@@ -1,31 +1,34 @@
-"""One secure round at the aggregator: ticket out, partial sums in, survivors, unmask, sum."""
+"""One secure round at the aggregator: ticket out, partial sums in, survivors, unmask, sum.
+
+Where the deployment is cut into groups, this is one group's part of it; `summed_round.py` has the whole.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
 import numpy.typing as npt
 from flwr.app import ConfigRecord, Message
-from flwr.serverapp import Grid
 
-from ...base.state import State
 from ...net import wire
+from ...protocol import trailer as trailers
 from ...protocol.aggregator_round import AggregatorRound
 from ...protocol.digests import config_digest
 from ...protocol.errors import LocalError, ProtocolError, Reason, RemoteError, clean
 from ...protocol.guarantee import withstands
 from ...protocol.policy import Policy
-from ...protocol.quantise import Arrays, ModelShape, decode_update, model_digest
+from ...protocol.quantise import Arrays, ModelShape, model_digest
 from ...protocol.ring import RingVector
+from ...protocol.signing import Keyring
 from ...protocol.summed_metrics import MetricNames, Value
 from ...protocol.ticket import (
     EVALUATE,
@@ -36,10 +39,10 @@ from ...protocol.ticket import (
     default_threshold,
 )
 from ...protocol.trailer import LENGTH, Trailer
+from ...reports.record import GroupRecord
 from ..shared.records import RECORD, message_bytes, upload_of
 from .clipping import Clipping
-from .next_serial import next_serial
-from .replies import Lost, ask_all
+from .lineup_groups import Part
 from .service_link import Server
 from .unmasking import Unmasking
 
@@ -47,7 +50,7 @@ log = logging.getLogger("smpcfl.flower")
 _WAIT = re.compile(rf"{Reason.TOO_MANY_TICKETS}: again in (\d+) s")
 _LONGEST_WAIT_S = 3600
 _FAILED = Reason.TOO_FEW_CONTRIBUTORS
-_LIMIT = re.compile("policy_[a-z]+")
+_LIMIT = re.compile(f"policy_[a-z]+|{Reason.SECOND_DRAW}")
 
 
 @dataclass
@@ -64,6 +67,11 @@ class Outcome:
     survivors: int = 0
     contributors: int = 0
     withstood: int | None = None
+    draw: int = 0
+    groups: list[GroupRecord] = field(default_factory=list)
+    """What became of each group's part, where the deployment is cut into groups."""
+    suspected: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    """Peers whose groups keep ending void, each with the rounds, as run and round."""
     bytes_up: float = 0.0
     bytes_down: float = 0.0
     bytes_p2p: float = 0.0
@@ -74,74 +82,85 @@ class Outcome:
     """Before the round is run again: peers take so many tickets an hour."""
 
 
-class SecureRound:
-    """Builds the ticket of one round and sees it through.
+@dataclass(frozen=True)
+class Plan:
+    """What all tickets of one round have in common.
 
     `content_digest`: of the messages and the run's configuration; `app`: SHA-256 of the app's bundle;
-    `peers`: who is asked, by node, of the `cohort`; `given`: the model, and `summed`: the arrays of it that
-    are trained, in an evaluation none; `metrics`: which ones are summed; `within`: the only peers that are to
-    survive, if not all.
+    `given`: the model, and `summed`: the arrays of it that are trained, in an evaluation none; `metrics`:
+    which ones are summed.
     """
 
-    def __init__(
-        self,
-        server: Server,
-        *,
-        task: str,
-        mode: str,
-        number: int,
-        peers: Mapping[int, str],
-        cohort: tuple[str, ...],
-        given: Arrays,
-        summed: Arrays,
-        content_digest: bytes,
-        app: bytes,
-        width: int,
-        clipping: Clipping,
-        deadlines: Deadlines,
-        metrics: MetricNames,
-        weighted_by: str,
-        within: Collection[str] | None = None,
-    ) -> None:
-        assert server.own is not None
+    task: str
+    mode: str
+    number: int
+    given: Arrays
+    summed: Arrays
+    content_digest: bytes
+    app: bytes
+    width: int
+    clipping: Clipping
+    deadlines: Deadlines
+    metrics: MetricNames
+    weighted_by: str
+
+    @cached_property
+    def model_digest(self) -> bytes:
+        return model_digest(self.given)
+
+
+class SecureRound:
+    """Builds the ticket of one cohort that takes part, and sees it through. Any RemoteError voids it."""
+
+    def __init__(self, server: Server, plan: Plan, part: Part) -> None:
+        assert part.chosen is not None
+        chosen, ledger, group = part.chosen, part.ledger, part.group
         self._server = server
-        self._own = server.own
-        self._peers = peers
-        self._summed = summed
-        degree = len(cohort) - 1
-        threshold = default_threshold(degree)
-        self._within = within
-        layout = ModelShape.of(summed).layout(width, metrics.words)
+        self.peers = chosen.peers
+        self.group = group
+        cohort = chosen.cohort
+        threshold = default_threshold(len(cohort) - 1)
+        self._within = chosen.within
+        self._ledger = ledger
+        layout = ModelShape.of(plan.summed).layout(plan.width, plan.metrics.words)
         ticket = Ticket(
             run=server.run,
-            round=number,
-            serial=next_serial(State(server.state).serial),
+            round=plan.number,
+            serial=server.next_serial(),
             nonce=secrets.token_bytes(32),
-            mode=mode,
+            mode=plan.mode,
             cohort=cohort,
             threshold=threshold,
-            width=width,
-            clip=clipping.clip,
-            weight_cap=clipping.weight_cap,
+            width=plan.width,
+            clip=plan.clipping.clip,
+            weight_cap=plan.clipping.weight_cap,
             body=layout.body,
             wide=layout.wide,
-            min_survivors=default_min_survivors(mode, len(cohort), threshold),
-            deadlines=deadlines,
-            model_digest=model_digest(given),
-            config_digest=config_digest(content_digest, app),
-            task=task,
-            weighted_by=weighted_by,
-            metrics=metrics,
-            arrays=tuple(sorted(summed)) if len(summed) < len(given) else (),
+            min_survivors=default_min_survivors(plan.mode, len(cohort), threshold),
+            deadlines=plan.deadlines,
+            model_digest=plan.model_digest,
+            config_digest=config_digest(plan.content_digest, plan.app),
+            task=plan.task,
+            weighted_by=plan.weighted_by,
+            metrics=plan.metrics,
+            arrays=tuple(sorted(plan.summed)) if len(plan.summed) < len(plan.given) else (),
+            draw=group.draw if group else 0,
+            group=group.group if group else 0,
         )
         now_ms = int(time.time() * 1000)
-        if task == EVALUATE:
-            server.ledger.check_evaluation(ticket, now_ms)
-        server.ledger.accept(ticket, now_ms)
-        self.signed = SignedTicket(ticket, self._own.signer(ticket.signed_bytes))
+        if plan.task == EVALUATE:
+            ledger.check_evaluation(ticket, now_ms)
+        ledger.accept(ticket, now_ms)
+        self.signed = SignedTicket(ticket, server.signer(ticket.signed_bytes))
         self.silent: set[int] = set()  # nodes that did not reply
+        self.total: RingVector | None = None
         self._refusals: dict[str, str] = {}
-        self._outcome = Outcome(cohort=len(cohort), withstood=withstands(ticket))
+        self._state: AggregatorRound
+        self.outcome = Outcome(cohort=len(cohort), withstood=withstands(ticket))
+
+    @property
+    def ticket(self) -> Ticket:
+        return self.signed.ticket
 
     def void(self, reason: str) -> Outcome:
         """With what most of the peers that refused gave as their reason.
@@ -152,97 +171,78 @@ class SecureRound:
             text, count = Counter(self._refusals.values()).most_common(1)[0]
             limits = {_LIMIT.match(text) for text in self._refusals.values()}
             same = len({limit and limit[0] for limit in limits}) == 1
-            if len(self._refusals) == self._outcome.cohort and same and all(limits):
-                raise LocalError(f"all {self._outcome.cohort} peers refuse: {text}")
-            reason += f"; {count} of {self._outcome.cohort} peers refused: {text}"
-        self._outcome.reason = reason
-        return self._outcome
+            reason += f"; {count} of {self.outcome.cohort} peers refused: {text}"
+            self.outcome.reason = reason
+            if len(self._refusals) == self.outcome.cohort and same and all(limits):
+                raise LocalError(f"all {self.outcome.cohort} peers refuse: {text}")
+        self.outcome.reason = reason
+        return self.outcome
 
-    def run(
-        self, grid: Grid, messages: list[Message], seed: int | None, grace_s: float, lost: Lost
-    ) -> Outcome:
-        """RemoteError if the round is void."""
-        self._attach(messages, seed)
-        return asyncio.run(self._run(grid, messages, grace_s, lost))
+    # -- step by step ---------------------------------------------------------------------------
 
-    async def _run(
-        self, grid: Grid, messages: list[Message], grace_s: float, lost: Lost
-    ) -> Outcome:
-        outcome, ticket = self._outcome, self.signed.ticket
-        outcome.bytes_down = sum(message_bytes(message) for message in messages)
-        server = self._server
-        unmasking = Unmasking(self._own, server.registry, server.state, server.refused)
-        async with unmasking:
-            # Before as well as after: a peer that uploads and then vanishes leaves the roster. And
-            # beside the training: a registry that is down costs the round no time.
-            before = asyncio.create_task(unmasking.refresh())
-            began = time.monotonic()
-            replies = await asyncio.to_thread(
-                ask_all, grid, messages, ticket.deadlines.upload / 1000, grace_s, lost
-            )
-            self.silent = {m.metadata.dst_node_id for m in messages} - replies.keys()
-            outcome.phase_seconds[ticket.task] = time.monotonic() - began
-            if await before:
-                await unmasking.refresh()
-            state = AggregatorRound(self.signed, self._own.signer, unmasking.directory.members)
-            return await self._finish(state, unmasking, replies)
-
-    def _attach(self, messages: list[Message], seed: int | None) -> None:
+    def attach(self, messages: list[Message], seed: int | None) -> None:
+        """Puts the ticket into the messages to this cohort."""
         ours = ConfigRecord({"ticket": wire.ticket_to_proto(self.signed).SerializeToString()})
         if seed is not None:
             ours["seed"] = seed
         for message in messages:
             message.content[RECORD] = ours
+        self.outcome.bytes_down = sum(message_bytes(message) for message in messages)
 
-    async def _finish(
-        self, state: AggregatorRound, unmasking: Unmasking, replies: Mapping[int, Message]
-    ) -> Outcome:
-        outcome = self._outcome
-        for node, reply in replies.items():
-            self._take(state, self._peers[node], reply)
+    def take(self, replies: Mapping[int, Message], keyring: Keyring) -> None:
+        """All that came, by node; then the survivors are fixed."""
+        self.silent = self.peers.keys() - replies.keys()
+        state = self._state = AggregatorRound(self.signed, self._server.signer, keyring)
+        for node, peer in self.peers.items():
+            if node in replies:
+                self._take(state, peer, replies[node])
+        self._say_who_refused()
         survivors = state.fix_survivors(self._within)
-        if state.ticket.recovers:
-            indices = [state.ticket.index(peer) for peer in survivors]
-            self._server.ledger.agree(state.ticket, indices, Policy())
-        outcome.survivors = len(survivors)
-        if state.ticket.recovers:
-            began = time.monotonic()
-            await unmasking.run(state)
-            if not state.enough() and 2 * unmasking.reasons[_FAILED] > outcome.cohort:
-                raise RemoteError(
-                    _FAILED, "training failed on too many peers: the log of each of them says why"
-                )
-            outcome.phase_seconds["unmask"] = time.monotonic() - began
-            outcome.bytes_up += unmasking.bytes_in
-            outcome.bytes_down += unmasking.bytes_out
-            if unmasking.p2p_bytes:
-                # Only who answers counts what it sent in agree, and not all need to answer.
-                outcome.bytes_p2p = outcome.cohort * fmean(unmasking.p2p_bytes.values())
-        began = time.monotonic()
-        total = state.total()
-        outcome.model, outcome.trailer = decode_update(
-            state.ticket.quantiser, self._summed, total, len(survivors)
-        )
+        if self.ticket.recovers:
+            indices = [self.ticket.index(peer) for peer in survivors]
+            self._ledger.agree(self.ticket, indices, Policy())
+        self.outcome.survivors = len(survivors)
+
+    async def unmask(self, unmasking: Unmasking) -> None:
+        state, outcome = self._state, self.outcome
+        await unmasking.run(state)
+        if not state.enough() and 2 * unmasking.reasons[_FAILED] > outcome.cohort:
+            raise RemoteError(
+                _FAILED, "training failed on too many peers: the log of each of them says why"
+            )
+        outcome.bytes_up += unmasking.bytes_in
+        outcome.bytes_down += unmasking.bytes_out
+        if unmasking.p2p_bytes:
+            # Only who answers counts what it sent in agree, and not all need to answer.
+            outcome.bytes_p2p = outcome.cohort * fmean(unmasking.p2p_bytes.values())
+
+    def sum(self) -> None:
+        """Leaves `total`, and in the outcome what the trailer and the words of metrics say."""
+        outcome, total = self.outcome, self._state.total()
+        outcome.trailer = trailers.decode(total.wide[-LENGTH:], outcome.survivors)
         outcome.contributors = outcome.trailer.contributors
-        outcome.metrics = _metrics(state.ticket, total, outcome.trailer)
-        outcome.phase_seconds["sum"] = time.monotonic() - began
-        return outcome
+        outcome.metrics = _metrics(self.ticket, total, outcome.trailer)
+        self.total = total
+
+    def _say_who_refused(self) -> None:
+        """One line for each reason: they may be many."""
+        for text, count in Counter(self._refusals.values()).items():
+            peers = [peer for peer, other in self._refusals.items() if other == text]
+            who = peers[0] if count == 1 else f"{count} peers, {peers[0]} among them,"
+            log.warning("%s did not upload: %s", who, text)
 
     def _take(self, state: AggregatorRound, peer: str, reply: Message) -> None:
         """One peer's reply; a bad one is logged and left out."""
-        self._outcome.bytes_up += message_bytes(reply)
+        self.outcome.bytes_up += message_bytes(reply)
         if reply.has_error():
             text = self._refusals[peer] = clean(str(reply.error.reason))
-            log.warning("%s did not upload: %s", peer, text)
             if match := _WAIT.match(text):
-                self._outcome.wait_s = max(
-                    self._outcome.wait_s, min(int(match[1]), _LONGEST_WAIT_S)
-                )
+                self.outcome.wait_s = max(self.outcome.wait_s, min(int(match[1]), _LONGEST_WAIT_S))
             return
         try:
             meta, vector, p2p_bytes = upload_of(reply)
             state.upload(peer, wire.upload_from(meta, vector))
-            self._outcome.bytes_p2p += p2p_bytes
+            self.outcome.bytes_p2p += p2p_bytes
         except ProtocolError as error:
             log.warning("the upload of %s is left out: %s", peer, error)
             if isinstance(error, RemoteError):

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
+from flwr.app import Message
+from flwr.serverapp import Grid
 
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
@@ -19,13 +21,20 @@ from ...base.ledger_file import open_ledger
 from ...base.state import State
 from ...net import certificates, rpc
 from ...net.certificates import Identity
+from ...protocol.draw import Group
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.ledger import Ledger
+from ...protocol.signing import Signer
 from ...protocol.ticket import MODES
 from ...reports.record import RoundRecord, line
 from ...runs.run_events import encodable, record_to_proto
 from . import probe
+from .drawn_groups import DrawnGroups
+from .next_serial import next_serial
+from .nodes import PeerNodes
 from .progress import Progress
+from .replies import Lost, ask_all
+from .unmasking import Unmasking
 
 STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"
 REGISTRY_VARIABLE = "SMPCFL_REGISTRY"
@@ -45,6 +54,7 @@ class Server:
     run: int = 0
     progress: Progress | None = None
     rounds: int | None = None
+    drawn: DrawnGroups | None = None
 
     @classmethod
     def load(cls, mode: str, flower_run: str) -> Server:
@@ -70,13 +80,52 @@ class Server:
         # A plain `flwr run` goes by Flower's number, unless its app starts more than one training.
         run = int(flower_run) if int(flower_run) not in _carried else secrets.randbits(63)
         _carried.add(int(flower_run))
-        server = cls(state, own, registry, ledger, run)
+        drawn = None if own is None else DrawnGroups(own, registry, state)
+        server = cls(state, own, registry, ledger, run, drawn=drawn)
+        server.forward_log()
+        progress = Progress.of(state, flower_run)
+        return replace(server, run=progress.run, progress=progress) if progress else server
+
+    def forward_log(self) -> None:
+        """Of this process, from now on."""
         own_log = logging.getLogger("smpcfl")
         own_log.setLevel(logging.INFO)
         if not any(isinstance(handler, _Forward) for handler in own_log.handlers):
-            own_log.addHandler(_Forward(server))
-        progress = Progress.of(state, flower_run)
-        return replace(server, run=progress.run, progress=progress) if progress else server
+            own_log.addHandler(_Forward(self))
+
+    # -- what a round needs -----------------------------------------------------------------------
+
+    @property
+    def signer(self) -> Signer:
+        """Of the aggregator; only in a secure mode there is one."""
+        assert self.own is not None
+        return self.own.signer
+
+    def nodes(self, least: int) -> PeerNodes | None:
+        """Which of Flower's nodes is which peer; None where nobody has to say. `least`: of PeerNodes."""
+        return PeerNodes(self.own.ca, least=least) if self.own is not None else None
+
+    def next_serial(self) -> int:
+        """For a ticket: above all before."""
+        return next_serial(State(self.state).serial)
+
+    def unmasking(self) -> Unmasking:
+        """For one round."""
+        assert self.own is not None
+        return Unmasking(self.own, self.registry, self.state, self.refused)
+
+    def ask(
+        self,
+        grid: Grid,
+        messages: Iterable[Message],
+        timeout: float,
+        grace: float | None,
+        lost: Lost = lambda missing, late: False,
+    ) -> Mapping[int, Message]:
+        """Replies by node: see `ask_all`."""
+        return ask_all(grid, messages, timeout, grace, lost)
+
+    # -- what it reports --------------------------------------------------------------------------
 
     def announce(self, rounds: int, done: int) -> None:
         """Reports to the service that a run starts, or goes on after round `done`."""
@@ -91,6 +140,15 @@ class Server:
     def refused(self, error: RemoteError) -> None:
         """Has the service count it: this process has no metrics."""
         self.report(pb.RunEvent(refusal=pb.Refusal(reason=error.reason.value)))
+
+    def groups(self) -> tuple[Group, ...]:
+        """Of the newest draw; none where the deployment is too small for groups. Waits for the first draw."""
+        return self.drawn.now() if self.drawn is not None else ()
+
+    def ledger_of(self, group: Group) -> Ledger:
+        """What was done in this group."""
+        assert self.drawn is not None
+        return self.drawn.ledger(group)
 
     def probe(self, peers: Iterable[str]) -> dict[str, bytes]:
         """Of these peers, those whose agent answers, each with its instance."""

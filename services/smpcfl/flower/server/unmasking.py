@@ -28,7 +28,7 @@ _RETRY_S = 1.0
 
 
 class Unmasking:
-    """For one round. Counts the bytes of the unmask channel, and what peers say of theirs.
+    """For one cohort. Counts the bytes of the unmask channel, and what peers say of theirs.
 
     `refused` hears of each answer that is left out; `reasons` are those of peers that do not answer.
     """
@@ -65,6 +65,12 @@ class Unmasking:
     ) -> None:
         await self._channels.close_all()
         await self.directory.close()
+
+    def another(self) -> Unmasking:
+        """For another group at the same time: with the same channels, and counts of its own."""
+        other = Unmasking(self._own, self._registry, Path(), self._refused)
+        other.directory, other._channels = self.directory, self._channels
+        return other
 
     async def refresh(self) -> bool:
         """The registry's roster; the kept one, and False, if the registry is down."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,9 @@ class StagedRound(AggregatorRound):
         }
         stage.write(f"log/{self._number}-ticket.json", json.dumps(kept).encode())
 
-    def fix_survivors(self) -> list[str]:
+    def fix_survivors(self, within: Collection[str] | None = None) -> list[str]:
         stage.reach(f"{self._number}-fixing")
-        survivors = super().fix_survivors()
+        survivors = super().fix_survivors(within)
         stage.write(f"log/{self._number}-survivors.json", json.dumps(survivors).encode())
         return survivors
 

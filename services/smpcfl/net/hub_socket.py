@@ -1,0 +1,43 @@
+"""Where ClientApps in Flower's simulation engine find the hub that holds the agents of all virtual peers.
+
+Flower says nothing to a ClientApp that ours could choose for it, so both sides take the path from the run's
+number.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from ..base import files
+
+NODE = "smpcfl-node"
+PARTITION = "smpcfl-partition"
+"""Call metadata: Flower's number of the node that calls, and its `partition-id`, in decimal digits."""
+
+
+def folder_of(flower_run: int) -> Path:
+    """On this machine, for this user; it may not exist."""
+    return Path(tempfile.gettempdir()) / f"smpcfl-simulation-{os.getuid()}-{flower_run}"
+
+
+def make(flower_run: int) -> Path:
+    """The path to listen at, in a folder that nobody else may enter. StorageError if it is too long."""
+    folder = folder_of(flower_run)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return files.socket_path(folder, "hub")
+
+
+def find(flower_run: int) -> Path | None:
+    """The hub's socket; None if there is none, or if anybody else could have put it there."""
+    folder = folder_of(flower_run)
+    path = folder / "run" / "hub.sock"
+    try:
+        about = folder.lstat()
+        if not path.is_socket():
+            return None
+    except OSError:
+        return None
+    # Of a link, `lstat` says that everybody may enter.
+    return path if about.st_uid == os.getuid() and not about.st_mode & 0o077 else None

@@ -1,0 +1,1 @@
+"""Runs in the process of Flower's simulation engine: all virtual peers, their network, and their agents."""

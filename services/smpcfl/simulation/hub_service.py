@@ -1,0 +1,141 @@
+"""The Unix socket at which ClientApps of all virtual peers find their agents, as each real one finds its own.
+
+The calls are those of a peer's agent. They are answered at once: nobody in memory has to be waited for.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn
+
+import grpc
+
+from smpc.v1 import local_pb2 as pb
+from smpc.v1 import local_pb2_grpc as pb_grpc
+from smpc.v1 import messages_pb2 as messages
+
+from ..net import rpc, wire
+from ..net.hub_socket import NODE, PARTITION
+from ..protocol.errors import Reason, RemoteError
+from ..protocol.masks import SeededMasks
+from ..protocol.messages import Header
+from ..protocol.peer_round import PeerRound
+from .hub import Hub
+from .virtual_peer import Round
+
+log = logging.getLogger("smpcfl.simulation")
+_THREADS = 32
+
+
+def _refusing(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A RemoteError becomes a refusal that carries its reason."""
+
+    @functools.wraps(method)
+    def call(self: HubService, request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return method(self, request, context)
+        except RemoteError as error:
+            _refuse(context, error)
+
+    return call
+
+
+def _refuse(context: grpc.ServicerContext, error: RemoteError) -> NoReturn:
+    context.set_trailing_metadata(rpc.refusal_metadata(error))
+    context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+    raise AssertionError("abort does not return")
+
+
+class HubService(pb_grpc.AgentServicer):
+    """The call's metadata say which peer's agent it is for."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._instance = os.urandom(8)
+
+    @_refusing
+    def Identity(self, request: pb.IdentityRequest, context: grpc.ServicerContext) -> Any:
+        peer = self._hub.peer(_node(context))
+        return pb.IdentityReply(
+            peer=peer.name, modes=self._hub.policy.modes, instance=self._instance
+        )
+
+    @_refusing
+    def Begin(self, request: pb.BeginRequest, context: grpc.ServicerContext) -> Any:
+        ticket = wire.ticket_from_proto(request.ticket)
+        round_ = self._hub.begin(
+            _node(context), ticket, request.model_digest, request.content_digest
+        )
+        return pb.BeginReply(frozen=round_.frozen is not None, given_seed=True)
+
+    @_refusing
+    def Frozen(self, request: pb.FrozenRequest, context: grpc.ServicerContext) -> Any:
+        round_ = self._hub.round_of(_node(context), request.ticket_digest)
+        if round_.frozen is None or round_.header is None:
+            raise RemoteError(Reason.WRONG_PHASE, "nothing is frozen")
+        first = pb.UploadChunk(meta=_meta(round_, round_.header))
+        return iter([first, *(pb.UploadChunk(vector=v) for v in rpc.pieces(round_.frozen))])
+
+    @_refusing
+    def Masks(self, request: pb.MasksRequest, context: grpc.ServicerContext) -> Any:
+        node = _node(context)
+        who = f"{self._hub.peer(node).name} (partition {_given(context, PARTITION)})"
+        if request.failure:
+            log.error("%s: training failed, and a zero is sent: %s", who, request.failure)
+        if request.unreported:
+            log.warning(
+                "%s: no metrics are sent, so that nobody's are summed: %s", who, request.unreported
+            )
+        round_, masks, header = self._hub.masks(
+            node, request.ticket_digest, failed=bool(request.failure)
+        )
+        meta = _meta(round_, header)
+        if isinstance(masks, SeededMasks):
+            keys = pb.MasksChunk(
+                meta=meta, self_key=masks.self_key, plus=masks.plus, minus=masks.minus
+            )
+            return iter([keys])
+        vectors = (pb.MasksChunk(vector=piece) for piece in rpc.pieces(masks.vector))
+        return iter([pb.MasksChunk(meta=meta), *vectors])
+
+    @_refusing
+    def Freeze(self, request: Iterator[pb.FreezeChunk], context: grpc.ServicerContext) -> Any:
+        digest, vector = b"", bytearray()
+        for chunk in request:
+            digest = digest or chunk.ticket_digest
+            vector += chunk.vector
+        return pb.FreezeReply(p2p_bytes=self._hub.freeze(_node(context), digest, bytes(vector)))
+
+    def Report(self, request: pb.ReportRequest, context: grpc.ServicerContext) -> Any:
+        return pb.ReportReply()
+
+
+def _node(context: grpc.ServicerContext) -> int:
+    text = _given(context, NODE)
+    if not text.isdigit():
+        raise RemoteError(Reason.MALFORMED, "no node in the call's metadata", found=text)
+    return int(text)
+
+
+def _given(context: grpc.ServicerContext, key: str) -> str:
+    return str(dict(context.invocation_metadata()).get(key, ""))
+
+
+def _meta(round_: Round, header: Header) -> messages.UploadMeta:
+    announcement = round_.announcement if isinstance(round_, PeerRound) else None
+    return wire.upload_meta_to_proto(header, announcement)
+
+
+def serve(hub: Hub, socket: Path) -> grpc.Server:
+    """Listens at `socket` from now on, which only this user can open. To be stopped by the caller."""
+    server = grpc.server(ThreadPoolExecutor(_THREADS, thread_name_prefix="hub"))
+    pb_grpc.add_AgentServicer_to_server(HubService(hub), server)
+    server.add_insecure_port(f"unix:{socket}")
+    server.start()
+    socket.chmod(0o600)
+    return server
