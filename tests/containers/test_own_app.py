@@ -45,7 +45,7 @@ def test_it_trains_on_each_peers_data_and_its_results_are_fetched(tmp_path: Path
         compose.environment["SMPCFL_APPS"] = docker("run", *image, "hash", "/app").strip()
         compose("up", "-d", "--scale", f"peer={PEERS}", "registry", "aggregator", "peer")
         list_runs = ("exec", "-T", "aggregator", "sh", "-c", f"{LIST} 2>&1; true")
-        wait(lambda: '"success": true' in compose(*list_runs), 900, lambda: compose("logs"), 2.0)
+        wait(lambda: '"success": true' in compose(*list_runs), 900, lambda: compose("logs"), 5.0)
         shown = compose("exec", "-T", "aggregator", "smpcfl", "run", "--app", "/app")
         assert f"survivors {PEERS}/{PEERS}" in shown
         assert [r["outcome"] for r in compose.records()] == ["complete"] * own_app.ROUNDS

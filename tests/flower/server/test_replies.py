@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
+import httpx
 import pytest
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -23,6 +24,7 @@ class Nodes:
         self.what = what
         self.names = list(what)
         self.closed = threading.Event()
+        self.locked = 0  # pulls that end with an error of the SuperLink's
         self._sent: dict[str, Message] = {}
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
@@ -40,10 +42,17 @@ class Nodes:
             self.closed.wait(30)  # as Flower does, with whatever else was asked for
         if any(self.what[key] == "broken" for key in keys):
             raise ConnectionError("no SuperLink")
+        if any(self.what[key] == "locked" for key in keys):
+            self.locked -= 1
+            if self.locked >= 0:
+                request = httpx.Request("POST", "https://superlink")
+                raise httpx.HTTPStatusError(
+                    "locked", request=request, response=httpx.Response(500, request=request)
+                )
         return [
             Message(RecordDict(), reply_to=self._sent[key])
             for key in keys
-            if self.what[key] == "answers"
+            if self.what[key] in ("answers", "locked")
         ]
 
     def exchange(self, timeout: float, grace: float | None = None, lost: Any = None) -> set[str]:
@@ -109,3 +118,15 @@ def test_nobody_waits_for_a_node_that_is_lost(monkeypatch: pytest.MonkeyPatch) -
 def test_what_the_superlink_refuses_is_raised() -> None:
     with pytest.raises(ConnectionError):
         Nodes(a="answers", b="broken").exchange(60)
+
+
+def test_a_superlink_whose_database_is_locked_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replies, "_POLL_S", 0.01)
+    nodes = Nodes(a="locked")
+    nodes.locked = 9
+    assert nodes.exchange(60) == {"a"}
+    nodes.locked = 10
+    with pytest.raises(httpx.HTTPStatusError):
+        nodes.exchange(60)

@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+import httpx
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 _POLL_S = 0.2
 _LOOK_S = 1.0
 _POLLS_PER_S = 12.0  # of all threads together: they are what keeps the SuperLink busy
+_TRIES = 10  # of a pull that ends with an error of the SuperLink's: its database is locked while many write
 
 Reply = tuple[int, Message]
 # Whether none of the missing nodes will reply any more; the flag: two thirds have, it is late.
@@ -39,12 +41,19 @@ class Replies:
             threading.Thread(target=self._await, args=arguments, daemon=True).start()
 
     def _await(self, key: str, node: int, pause: float) -> None:
+        failed = 0
         try:
             while not self._stop.is_set():
-                for reply in self._grid.pull_messages([key]):
-                    # By message: Flower's own error replies do not name the node.
-                    self._found.put((node, reply))
-                    return
+                try:
+                    for reply in self._grid.pull_messages([key]):
+                        # By message: Flower's own error replies do not name the node.
+                        self._found.put((node, reply))
+                        return
+                    failed = 0
+                except httpx.HTTPStatusError as error:
+                    failed += 1
+                    if not error.response.is_server_error or failed == _TRIES:
+                        raise
                 self._stop.wait(pause)
         except Exception as error:
             self._found.put(error)
