@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from ..base.metrics import Metrics
 from ..base.waiting import wait_for
 from ..net import wire
+from ..net.agent_wire import Round
 from ..net.certificates import Identity, der
 from ..net.node_proof import node_bytes
 from ..protocol.additive import AdditivePeerRound
@@ -36,7 +37,6 @@ from .serial_store import SerialStore
 log = logging.getLogger("smpcfl.peer")
 SPREAD_S = 0.5
 T = TypeVar("T")
-Round = PeerRound | AdditivePeerRound
 Send = Callable[[Call, Callable[[int], None]], Coroutine[Any, Any, PeerMessage | None]]
 
 

@@ -7,17 +7,13 @@ from collections.abc import AsyncIterator, Callable
 
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
-from smpc.v1 import messages_pb2 as messages
 
 from ..base.metrics import Metrics
-from ..net import rpc, wire
+from ..net import agent_wire, rpc, wire
 from ..net.rpc import Context
 from ..protocol.digests import config_digest
 from ..protocol.errors import Reason, RemoteError
-from ..protocol.masks import SeededMasks
-from ..protocol.messages import Header
-from ..protocol.peer_round import PeerRound
-from .agent import PeerAgent, Round
+from .agent import PeerAgent
 
 log = logging.getLogger("smpcfl.peer")
 
@@ -80,14 +76,10 @@ class AgentService(pb_grpc.AgentServicer):
         self, request: pb.FrozenRequest, context: Context
     ) -> AsyncIterator[pb.UploadChunk]:
         try:
-            round_ = self._agent.round_of(request.ticket_digest)
+            for chunk in agent_wire.frozen_chunks(self._agent.round_of(request.ticket_digest)):
+                yield chunk
         except RemoteError as error:
             await rpc.refuse(context, error)
-        if round_.frozen is None or round_.header is None:
-            await rpc.refuse(context, RemoteError(Reason.WRONG_PHASE, "nothing is frozen"))
-        yield pb.UploadChunk(meta=_meta(round_, round_.header))
-        for piece in rpc.pieces(round_.frozen):
-            yield pb.UploadChunk(vector=piece)
 
     async def Masks(
         self, request: pb.MasksRequest, context: Context
@@ -105,15 +97,8 @@ class AgentService(pb_grpc.AgentServicer):
         except RemoteError as error:
             self._agent.refused(error)
             await rpc.refuse(context, error)
-        meta = _meta(round_, header)
-        if isinstance(masks, SeededMasks):
-            yield pb.MasksChunk(
-                meta=meta, self_key=masks.self_key, plus=masks.plus, minus=masks.minus
-            )
-            return
-        yield pb.MasksChunk(meta=meta)
-        for piece in rpc.pieces(masks.vector):
-            yield pb.MasksChunk(vector=piece)
+        for chunk in agent_wire.masks_chunks(round_, masks, header):
+            yield chunk
 
     async def _freeze(
         self, request: AsyncIterator[pb.FreezeChunk], context: Context
@@ -136,8 +121,3 @@ class AgentService(pb_grpc.AgentServicer):
         if request.upload_seconds > 0:
             self._metrics.phase_duration.observe(request.upload_seconds, phase="upload")
         return pb.ReportReply()
-
-
-def _meta(round_: Round, header: Header) -> messages.UploadMeta:
-    announcement = round_.announcement if isinstance(round_, PeerRound) else None
-    return wire.upload_meta_to_proto(header, announcement)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ..net.agent_wire import Round
 from ..protocol.digests import config_digest
 from ..protocol.draw import GROUP_SIZE, Group, make_groups, may_be_cut
 from ..protocol.errors import Reason, RemoteError
@@ -21,7 +22,7 @@ from ..protocol.signing import AGGREGATOR, signer
 from ..protocol.ticket import SignedTicket
 from .costs import Costs, RoundCosts
 from .virtual_cohort import LOST_AT, VirtualCohort
-from .virtual_peer import PublicKeys, Round, VirtualPeer
+from .virtual_peer import PublicKeys, VirtualPeer
 
 _NO_CA = bytes(32)
 
@@ -86,7 +87,7 @@ class Hub:
         each peer of its own group, is done here.
         """
         with self.lock:
-            if not may_be_cut(len(self._by_name), self._group_size):
+            if not self._needs_groups():
                 return ()
             now = int(time.time())
             last = self._groups[0] if self._groups else None

@@ -17,16 +17,11 @@ import grpc
 
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
-from smpc.v1 import messages_pb2 as messages
 
-from ..net import rpc, wire
+from ..net import agent_wire, rpc, wire
 from ..net.hub_socket import NODE, PARTITION
 from ..protocol.errors import Reason, RemoteError
-from ..protocol.masks import SeededMasks
-from ..protocol.messages import Header
-from ..protocol.peer_round import PeerRound
 from .hub import Hub
-from .virtual_peer import Round
 
 log = logging.getLogger("smpcfl.simulation")
 _THREADS = 32
@@ -76,10 +71,7 @@ class HubService(pb_grpc.AgentServicer):
     @_refusing
     def Frozen(self, request: pb.FrozenRequest, context: grpc.ServicerContext) -> Any:
         round_ = self._hub.round_of(_node(context), request.ticket_digest)
-        if round_.frozen is None or round_.header is None:
-            raise RemoteError(Reason.WRONG_PHASE, "nothing is frozen")
-        first = pb.UploadChunk(meta=_meta(round_, round_.header))
-        return iter([first, *(pb.UploadChunk(vector=v) for v in rpc.pieces(round_.frozen))])
+        return iter(list(agent_wire.frozen_chunks(round_)))
 
     @_refusing
     def Masks(self, request: pb.MasksRequest, context: grpc.ServicerContext) -> Any:
@@ -94,14 +86,7 @@ class HubService(pb_grpc.AgentServicer):
         round_, masks, header = self._hub.masks(
             node, request.ticket_digest, failed=bool(request.failure)
         )
-        meta = _meta(round_, header)
-        if isinstance(masks, SeededMasks):
-            keys = pb.MasksChunk(
-                meta=meta, self_key=masks.self_key, plus=masks.plus, minus=masks.minus
-            )
-            return iter([keys])
-        vectors = (pb.MasksChunk(vector=piece) for piece in rpc.pieces(masks.vector))
-        return iter([pb.MasksChunk(meta=meta), *vectors])
+        return agent_wire.masks_chunks(round_, masks, header)
 
     @_refusing
     def Freeze(self, request: Iterator[pb.FreezeChunk], context: grpc.ServicerContext) -> Any:
@@ -124,11 +109,6 @@ def _node(context: grpc.ServicerContext) -> int:
 
 def _given(context: grpc.ServicerContext, key: str) -> str:
     return str(dict(context.invocation_metadata()).get(key, ""))
-
-
-def _meta(round_: Round, header: Header) -> messages.UploadMeta:
-    announcement = round_.announcement if isinstance(round_, PeerRound) else None
-    return wire.upload_meta_to_proto(header, announcement)
 
 
 def serve(hub: Hub, socket: Path) -> grpc.Server:

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..net import rpc
+from ..net.agent_wire import Round
 from ..net.kinds import KINDS
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.masks import AdditiveMasks, SeededMasks
 from ..protocol.messages import Answer, Call, Header, PeerMessage, Survivors
 from ..protocol.peer_round import PeerRound
 from ..protocol.ticket import SignedTicket
-from .virtual_peer import Round, VirtualPeer
+from .virtual_peer import VirtualPeer
 
 ABSENT = "before the exchange"
 NO_UPLOAD = "before its upload"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ..net.agent_wire import Round
 from ..net.certificates import fingerprint
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.admission import Admission
@@ -20,8 +21,6 @@ from ..protocol.policy import Policy
 from ..protocol.signing import Signer, signer, verify
 from ..protocol.ticket import ADDITIVE, SignedTicket
 from .costs import Costs
-
-Round = PeerRound | AdditivePeerRound
 
 
 @dataclass
