@@ -28,12 +28,14 @@ from support.faults import (
     HUB,
     Crash,
     Cut,
+    Delay,
     Drop,
     Fault,
     Lie,
     Pause,
     Schedule,
     Slow,
+    TwoFaces,
     draw,
     draw_confined,
     draw_edge,
@@ -157,6 +159,24 @@ KEPT = {
     ),
     "training that ends after the upload deadline": (
         Schedule(234, 5, (Slow(3, 13.75),)),
+        "complete",
+    ),
+    "a last word that the pair counts, which comes late": (
+        Schedule(3823, 5, (TwoFaces(0), Cut(3, 4, 0.0, 4.4), Delay(1, 4, 3, 0.85))),
+        "complete",
+    ),
+    "a second receipt where both know that the pair counts": (
+        Schedule(
+            1520,
+            11,
+            (
+                Cut(7, 10, 0.0, 3.85),
+                Crash(0, "ticket"),
+                Crash(9, "ticket"),
+                Crash(8, "train"),
+                Drop(10, 7, 2, reply=True),
+            ),
+        ),
         "complete",
     ),
     "an upload lost, where nobody may be missing": (

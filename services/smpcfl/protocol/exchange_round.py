@@ -290,7 +290,8 @@ class ExchangeRound(BaseRound):
         return Ready(
             self.ticket.digest,
             receipt=own if own.number > neighbour.delivered else None,
-            counts=self._says(index),
+            # Until it was answered: said again it means that the reply was lost.
+            counts=self._says(index) and not neighbour.told,
             has=self._receipts.number(index),
             have=self._receipts.numbers if wave > neighbour.asked else None,
             proofs=tuple(proofs[i] for i in sorted(proofs.keys() - neighbour.warned)),

@@ -37,9 +37,10 @@ class Exchange:
 class Ready:
     """The sender's newest receipt, where the receiver may lack it, and whether the pair counts for it.
 
-    `has`: the number of the receiver's receipt that the sender holds, 0 for none. `have`: of which holders it
-    holds which, given only by who lacks some. `announcement`, with the receiver's share of r_i, comes where
-    the receiver may not have the sender's shares, so that whoever counts a peer can count its failure.
+    `counts` is said until a call that says it is answered. `has`: the number of the receiver's receipt that
+    the sender holds, 0 for none. `have`: of which holders it holds which, given only by who lacks some.
+    `announcement`, with the receiver's share of r_i, comes where the receiver may not have the sender's
+    shares, so that whoever counts a peer can count its failure.
     """
 
     ticket_digest: bytes

@@ -46,9 +46,9 @@ class Neighbour:
     def knows(self) -> bool:
         """It has heard that the pair counts for this peer: in a call that it answered, or in a reply.
 
-        Where replies get lost, only a call that is answered will do.
+        Where replies get lost, only a call that is answered will do, or its last word that the pair counts.
         """
-        return self.told or (self.replied and self.calls == 1)
+        return self.told or (self.replied and self.calls == 1) or (self.closed and self.says)
 
     def shown(self, kind: str, dealer: int, holder: int) -> ShownShare:
         """The "self" or the "pair" share that it dealt. `holder`: whose share it is, counted from 1."""
