@@ -18,8 +18,10 @@ from smpcfl.net import certificates, rpc
 from smpcfl.net.certificates import Role
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.signing import AGGREGATOR
+from smpcfl.reports.record import group_lines
 from support.enrolled import Deployment
 from support.fake_runs import a_record
+from support.reported import GROUPED
 
 HOST = "127.0.0.1"
 RECORD = a_record(round=3, contributors=5, withstood=1, accuracy=0.9, loss=0.3)
@@ -80,6 +82,18 @@ async def test_the_aggregator_sees_roster_round_and_guarantee(
     assert "no " in line
     assert "round 3  seeded    survivors 5/5  accuracy 0.900" in shown
     assert "in force: an aggregator and 1 of the 5 peers together learn the sum only" in shown
+
+
+@pytest.mark.sockets
+async def test_the_aggregator_sees_void_groups_and_who_is_suspected(
+    registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = registry.settings(Role.AGGREGATOR, AGGREGATOR)
+    State(settings.state).records.write_text(GROUPED.to_json() + "\n")
+    assert await status.show(settings) == 0
+    shown = capsys.readouterr().out
+    assert "  groups 1/2  suspected 1  " in shown
+    assert "\n".join(group_lines(GROUPED)) in shown
 
 
 @pytest.mark.sockets

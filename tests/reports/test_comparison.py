@@ -1,6 +1,7 @@
 """The report that compares the modes."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from smpcfl.reports import comparison
-from support.reported import COMPLETE, three_modes
+from support.reported import COMPLETE, GROUPED, three_modes
 
 
 def test_modes_are_compared_with_normal() -> None:
@@ -58,7 +59,28 @@ def test_report_json_has_a_list_for_each_number_with_an_entry_for_each_round(
         "withstood": [2, 2],
         "dropouts": [0, 3],
         "outcome": ["complete", "void"],
+        "draw": [0, 0],
+        "groups": [[], []],
+        "suspected": [{}, {}],
     }
+
+
+def test_groups_are_counted_over_all_rounds_and_listed_in_report_json(tmp_path: Path) -> None:
+    modes = {"normal": [replace(COMPLETE, mode="normal")], "seeded": [GROUPED, GROUPED]}
+    rows = dict(comparison.comparison(modes)[1])
+    assert rows["groups complete"] == ["-", "2 of 4"]
+    assert "groups complete" not in dict(comparison.comparison(three_modes())[1])
+    json_path, _ = comparison.write(tmp_path, modes, {})
+    written = json.loads(json_path.read_text("utf-8"))["modes"]["seeded"]
+    assert written["draw"] == [7, 7]
+    assert written["groups"][0][1] == {
+        "group": 2,
+        "outcome": "void",
+        "reason": "too few",
+        "cohort": 5,
+        "survivors": 0,
+    }
+    assert written["suspected"][1] == {"peer-a": [[1, 2], [1, 3]]}
 
 
 def test_a_report_appears_whole_or_not_at_all(

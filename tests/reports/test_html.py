@@ -12,7 +12,7 @@ import pytest
 
 from smpcfl.reports import comparison, html
 from smpcfl.reports.record import RoundRecord
-from support.reported import COMPLETE, VOID, three_modes
+from support.reported import COMPLETE, GROUPED, VOID, three_modes
 
 
 @pytest.mark.parametrize(
@@ -186,3 +186,15 @@ def test_ticks_enclose_the_values_in_even_steps(low: float, high: float) -> None
     steps = [b - a for a, b in pairwise(ticks)]
     assert steps == pytest.approx([steps[0]] * len(steps))
     assert steps[0] > 0
+
+
+def test_groups_and_suspects_are_shown_with_the_rounds(tmp_path: Path) -> None:
+    named = replace(GROUPED, suspected={"<peer>": ((1, 2),)})
+    html = html_of({"seeded": [COMPLETE, named]}, {}, tmp_path)
+    texts = Elements(html).texts
+    assert "1/2" in texts
+    assert (
+        "Suspected: <peer>, whose groups ended void while others completed: round 2 of run 1"
+        in texts
+    )
+    assert "Suspected" not in html_of(three_modes(), {}, tmp_path)

@@ -5,16 +5,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from smpcfl.reports.record import GroupRecord, RoundRecord, line
-from support.reported import COMPLETE, VOID
-
-GROUP = GroupRecord(group=2, outcome="void", reason="too few", cohort=5, survivors=0)
-GROUPED = replace(
-    COMPLETE,
-    draw=7,
-    groups=(replace(GROUP, group=1, outcome="complete", reason="", survivors=5), GROUP),
-    suspected={"peer-a": ((1, 2), (1, 3))},
-)
+from smpcfl.reports.record import RoundRecord, group_lines, line
+from support.reported import COMPLETE, GROUP, GROUPED, VOID
 
 
 def with_member(**members: object) -> str:
@@ -130,3 +122,13 @@ def test_the_line_says_how_many_groups_completed_and_whether_anybody_is_suspecte
     assert "suspected 1" in text
     assert "groups" not in line(COMPLETE)
     assert "suspected" not in line(COMPLETE)
+
+
+def test_void_groups_and_suspects_have_a_line_each() -> None:
+    assert group_lines(GROUPED) == [
+        "draw 7, group 2: void: too few  survivors 0/5",
+        "suspected: peer-a, its groups ended void while others completed: 2 of run 1, 3 of run 1",
+    ]
+    assert group_lines(COMPLETE) == []
+    (text,) = group_lines(replace(COMPLETE, groups=(replace(GROUP, reason="\x1b[2Ja\nb"),)))
+    assert text.isprintable()

@@ -1,10 +1,10 @@
-"""Records of rounds as reports show them: one that was complete, one that was void, two of each mode."""
+"""Records of rounds as reports show them: complete, void, and cut into groups; two rounds of each mode."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from smpcfl.reports.record import RoundRecord
+from smpcfl.reports.record import GroupRecord, RoundRecord
 from support.fake_runs import a_record
 
 COMPLETE = a_record(
@@ -24,6 +24,14 @@ COMPLETE = a_record(
     phase_seconds={"exchange": 1.5, "upload": 3.0},
 )
 VOID = replace(COMPLETE, round=4, outcome="void", reason="too few answers", survivors=5, dropouts=3)
+
+GROUP = GroupRecord(group=2, outcome="void", reason="too few", cohort=5, survivors=0)
+GROUPED = replace(
+    COMPLETE,
+    draw=7,
+    groups=(replace(GROUP, group=1, outcome="complete", reason="", survivors=5), GROUP),
+    suspected={"peer-a": ((1, 2), (1, 3))},
+)
 
 
 def three_modes() -> dict[str, list[RoundRecord]]:

@@ -18,7 +18,7 @@ from ..net.certificates import Identity, IdentityError, Role
 from ..net.directory import Directory
 from ..protocol.errors import LocalError
 from ..protocol.guarantee import guarantee
-from ..reports.record import RoundRecord, line
+from ..reports.record import RoundRecord, group_lines, line
 
 
 async def show(settings: Settings) -> int:
@@ -49,9 +49,8 @@ async def show(settings: Settings) -> int:
     console.print(table)
     records = rounds_service.read(State(settings.state).records)
     if own.role is Role.AGGREGATOR:
-        console.print(
-            line(records[-1]) if records else "no round yet", highlight=False, soft_wrap=True
-        )
+        last = [line(records[-1]), *group_lines(records[-1])] if records else ["no round yet"]
+        console.print("\n".join(last), highlight=False, markup=False, soft_wrap=True)
     console.print(_guarantee(settings, own, records), highlight=False, soft_wrap=True)
     return 0
 

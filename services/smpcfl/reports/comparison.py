@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,16 @@ def comparison(modes: Mapping[str, list[RoundRecord]]) -> Comparison:
                 cell += relate(mine, base)
             cells.append(cell)
         rows.append((label, cells))
+    if any(record.groups for records in modes.values() for record in records):
+        rows.append(("groups complete", [_groups(records) for records in modes.values()]))
     rows.append(("who learns what", [_guarantee(records) for records in modes.values()]))
     return list(modes), rows
+
+
+def _groups(records: list[RoundRecord]) -> str:
+    """Over all rounds."""
+    found = [group.outcome for record in records for group in record.groups]
+    return f"{found.count('complete')} of {len(found)}" if found else ABSENT
 
 
 def _guarantee(records: list[RoundRecord]) -> str:
@@ -152,6 +161,9 @@ def _series(records: list[RoundRecord]) -> Series:
         "withstood": [record.withstood for record in records],
         "dropouts": [record.dropouts for record in records],
         "outcome": [record.outcome for record in records],
+        "draw": [record.draw for record in records],
+        "groups": [[asdict(group) for group in record.groups] for record in records],
+        "suspected": [record.suspected for record in records],
     }
 
 

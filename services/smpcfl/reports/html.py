@@ -124,6 +124,7 @@ def _rounds_table(mode: str, series: Series) -> str:
         "survivors": str,
         "contributors": str,
         "dropouts": str,
+        "groups": _complete,
         "accuracy": decimal,
         "loss": decimal,
         "bytes_up": byte_size,
@@ -134,7 +135,8 @@ def _rounds_table(mode: str, series: Series) -> str:
     head = "".join(
         f'<th scope="col">{name}</th>'
         for name in (
-            *("round", "outcome", "survivors", "trained", "dropouts", "accuracy", "loss"),
+            *("round", "outcome", "survivors", "trained", "dropouts", "groups"),
+            *("accuracy", "loss"),
             *("up", "down", "peer to peer", "time"),
         )
     )
@@ -145,10 +147,23 @@ def _rounds_table(mode: str, series: Series) -> str:
         + "</tr>"
         for number, cells in enumerate(zip(*columns, strict=True), start=1)
     )
+    last = series["suspected"][-1] if series["suspected"] else {}
+    suspected = "".join(
+        f"<p>Suspected: {escape(peer)}, whose groups ended void while others completed: "
+        + ", ".join(f"round {round_} of run {run}" for run, round_ in rounds)
+        + "</p>"
+        for peer, rounds in last.items()
+    )
     return (
         f'<details><summary>{escape(mode)}</summary><div class="scroll"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></details>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{suspected}</details>"
     )
+
+
+def _complete(groups: list[dict[str, Any]]) -> str:
+    """How many groups of a round are complete; a dash where the cohort was not cut."""
+    complete = sum(group["outcome"] == "complete" for group in groups)
+    return f"{complete}/{len(groups)}" if groups else ABSENT
 
 
 def _line_chart(key: str, title: str, modes: Mapping[str, Series]) -> str:

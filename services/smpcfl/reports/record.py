@@ -102,9 +102,7 @@ def line(record: RoundRecord, rounds: int | None = None) -> str:
         number = f"{record.round:>{len(str(rounds))}}/{rounds}"
     parts = [f"round {number}", f"{record.mode:<8}"]
     if record.outcome == "void":
-        # A reason may quote what a peer sent; it must not break the line or drive the terminal.
-        clean = "".join(c if c.isprintable() else " " for c in record.reason)
-        parts.append(f"void: {' '.join(clean.split()) or 'no reason given'}")
+        parts.append(f"void: {_clean(record.reason)}")
     parts.append(f"survivors {record.survivors}/{record.cohort}")
     if record.outcome == "complete" and record.contributors < record.survivors:
         parts.append(f"training failed on {record.survivors - record.contributors}")
@@ -121,6 +119,26 @@ def line(record: RoundRecord, rounds: int | None = None) -> str:
         f"{record.seconds:.1f} s",
     ]
     return "  ".join(parts)
+
+
+def group_lines(record: RoundRecord) -> list[str]:
+    """What a line has no room for, a line each: the groups that are void, and who is suspected."""
+    found = [
+        f"draw {record.draw}, group {group.group}: void: {_clean(group.reason)}"
+        f"  survivors {group.survivors}/{group.cohort}"
+        for group in record.groups
+        if group.outcome == "void"
+    ]
+    for peer, rounds in record.suspected.items():
+        named = ", ".join(f"{round_} of run {run}" for run, round_ in rounds)
+        found.append(f"suspected: {peer}, its groups ended void while others completed: {named}")
+    return found
+
+
+def _clean(reason: str) -> str:
+    """A reason may quote what a peer sent; it must not break the line or drive the terminal."""
+    text = "".join(c if c.isprintable() else " " for c in reason)
+    return " ".join(text.split()) or "no reason given"
 
 
 def finite(value: float | None) -> float | None:
