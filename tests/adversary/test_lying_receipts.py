@@ -32,7 +32,7 @@ def liar_counts(network: Network, dealer: int) -> set[bool]:
     """Whether the liar is one of this dealer's holders, in the views of the others."""
     announced = round_of(network, dealer).announcement.hash
     others = [round_of(network, index) for index in range(8) if index != LIAR]
-    return {LIAR in round_._receipts._holders[announced] for round_ in others}
+    return {round_._receipts._confirmed[LIAR].get(dealer) == announced for round_ in others}
 
 
 class SaysOtherwise(PeerRound):
@@ -195,8 +195,8 @@ def the_newest_alone_counts() -> Iterator[None]:
 
     def forgetting(self: Receipts, receipt: Receipt, listed: dict[int, bytes]) -> None:
         for dealer, found in self._confirmed.pop(receipt.holder, {}).items():
-            self._holders[found].discard(receipt.holder)
-            if len(self._holders[found]) < self._ticket.threshold:
+            self._holders[found] -= 1
+            if self._holders[found] < self._ticket.threshold:
                 self._covered.pop(dealer, None)
         keep(self, receipt, listed)
 

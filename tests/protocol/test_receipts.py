@@ -156,7 +156,7 @@ def test_a_holder_that_names_two_announcements_confirmed_the_first() -> None:
     _, question = only_question(receipts)
     receipts.take_list(1, question, ListReply((OTHER,)))
     assert receipts.number(1) == 2
-    assert receipts._holders[OTHER.hash] == set()
+    assert receipts._holders[OTHER.hash] == 0
 
 
 def test_what_a_survivors_header_must_name_is_what_t_receipts_cover() -> None:

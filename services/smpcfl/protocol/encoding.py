@@ -13,6 +13,10 @@ Item: TypeAlias = Union[int, float, bytes, str, "Sequence[Item]"]
 VERSION = 2
 
 
+class Encoded(bytes):
+    """An item that is encoded already, as it occurs often."""
+
+
 def canonical(domain: str, *items: Item) -> bytes:
     """Tagged, length-prefixed encoding of `items` under a domain that no other use shares."""
     return b"".join([_prefix(domain), *map(_encode, items)])
@@ -23,6 +27,10 @@ def digest(domain: str, *items: Item) -> bytes:
     return hashlib.sha256(canonical(domain, *items)).digest()
 
 
+def encoded(item: Item) -> Encoded:
+    return Encoded(_encode(item))
+
+
 @cache
 def _prefix(domain: str) -> bytes:
     return _encode(f"smpcfl/v{VERSION}/{domain}")
@@ -31,6 +39,8 @@ def _prefix(domain: str) -> bytes:
 def _encode(item: Item) -> bytes:
     # The most frequent kinds first: a round encodes tens of thousands of items.
     if isinstance(item, bytes):
+        if isinstance(item, Encoded):
+            return item
         return b"b" + len(item).to_bytes(8, "big") + item
     if isinstance(item, int):
         return b"i" + item.to_bytes(9, "big", signed=True)

@@ -48,6 +48,7 @@ class ExchangeRound(BaseRound):
         self._of = Neighbours()
         self._secrets: Secrets | None = self._deal(entropy)
         self._receipts = Receipts(self.ticket, self.me, keyring, signer, self.announcement)
+        self._awaited = set(self.neighbours)  # whose shares have not come
         self._counting: tuple[int, ...] = ()
         self._questions = set[int]()  # to whom a question about a list is in flight
         self._reported = set[int]()  # the dealers of whose second announcement somebody was told
@@ -91,6 +92,7 @@ class ExchangeRound(BaseRound):
         # The first ones stand: the root covers them, and the call may be repeated.
         if neighbour.dealt is None:
             neighbour.dealt, neighbour.failure_share = message.dealt, message.dealt.failure_share
+            self._awaited.discard(index)
 
     def _know(self, index: int, announcement: Announcement) -> None:
         """A neighbour's announcement, from itself."""
@@ -105,11 +107,7 @@ class ExchangeRound(BaseRound):
             raise RemoteError(Reason.EQUIVOCATION, "two announcements", peer=self._id(index))
 
     def _confirmed(self, now: float) -> bool:
-        return self._all_held or now >= self._signing_s[0]
-
-    @property
-    def _all_held(self) -> bool:
-        return len(self._of.held) == len(self.neighbours)
+        return not self._awaited or now >= self._signing_s[0]
 
     # -- receipts -------------------------------------------------------------------------------
 
@@ -124,11 +122,11 @@ class ExchangeRound(BaseRound):
         number, before = (0, ()) if own is None else (own.number, own.dealers)
         if number == MOST_RECEIPTS or len(before) == len(self.ticket.cohort):
             return
-        held = self._of.held.keys()
-        if number and held <= set(before):
-            return
-        if self._all_held or number < sum(now >= at for at in self._signing_s):
-            self._receipts.sign(held)
+        # Asked after every message: what is held is not gathered before it is time.
+        if not self._awaited or number < sum(now >= at for at in self._signing_s):
+            held = self._of.held.keys()
+            if not number or held - set(before):
+                self._receipts.sign(held)
 
     def show_list(self, sender: str, message: ListRequest, now: float) -> ListReply:
         """What is behind a receipt that this peer sent."""

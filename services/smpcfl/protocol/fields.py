@@ -21,6 +21,13 @@ def check_index(value: int, name: str) -> None:
         raise RemoteError(Reason.MALFORMED, name, found=value)
 
 
+def check_ascending(places: Sequence[int], name: str) -> None:
+    if list(places) != sorted(set(places)):
+        raise RemoteError(Reason.MALFORMED, f"{name} not ascending")
+    for place in (*places[:1], *places[-1:]):
+        check_index(place, name)
+
+
 def check_path(value: Sequence[bytes]) -> None:
     if len(value) > MAX_PATH:
         raise RemoteError(Reason.MALFORMED, "path", expected=f"<= {MAX_PATH}", found=len(value))

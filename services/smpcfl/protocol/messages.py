@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 from .announcement import Announcement, Dealt, Equivocation
-from .encoding import Item, canonical, digest
+from .encoding import Encoded, canonical, digest, encoded
 from .errors import Reason, RemoteError
-from .fields import check_element, check_index, check_length, check_path
+from .fields import check_ascending, check_element, check_index, check_length, check_path
 from .keystream import Secret
 from .receipts import ListReply, ListRequest, Receipt
 from .shamir import SHARE_BYTES
 from .signing import SIGNATURE_BYTES, Keyring, check_signature
-from .ticket import DIGEST_BYTES, SignedTicket, Ticket, pack_bitmap
+from .ticket import DIGEST_BYTES, MAX_COHORT, SignedTicket, Ticket, pack_bitmap
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,11 @@ class Header:
         check_length(self.announcement_hash, DIGEST_BYTES, "announcement_hash")
         check_length(self.signature, SIGNATURE_BYTES, "signature")
         check_index(self.sender, "sender")
-        for index, announcement_hash in self.counting:
-            check_index(index, "counting")
-            check_length(announcement_hash, DIGEST_BYTES, "counting")
-        places = [index for index, _ in self.counting]
-        if places != sorted(set(places)) or self.sender in places:
-            raise RemoteError(Reason.MALFORMED, "counting neighbours not ascending")
+        if {len(found) for _, found in self.counting} - {DIGEST_BYTES}:
+            raise RemoteError(Reason.MALFORMED, "counting", expected=f"{DIGEST_BYTES} bytes each")
+        check_ascending([index for index, _ in self.counting], "counting neighbours")
+        if self.sender in self.counts:
+            raise RemoteError(Reason.MALFORMED, "the sender among its counting neighbours")
 
     @cached_property
     def signed_bytes(self) -> bytes:
@@ -133,8 +132,14 @@ def header_bytes(
     counting: Sequence[tuple[int, bytes]],
     masked_failure: int,
 ) -> bytes:
-    pairs: list[Item] = [list(pair) for pair in counting]
+    pairs = [_named(index, found) for index, found in counting]
     return canonical("header", ticket_digest, sender, announcement_hash, pairs, masked_failure)
+
+
+@lru_cache(maxsize=4 * MAX_COHORT)
+def _named(index: int, announcement_hash: bytes) -> Encoded:
+    """Each header of a round names the same announcements."""
+    return encoded([index, announcement_hash])
 
 
 @dataclass(frozen=True)
@@ -171,10 +176,7 @@ class Survivors:
         check_length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
         check_length(self.headers_digest, DIGEST_BYTES, "headers_digest")
         check_length(self.signature, SIGNATURE_BYTES, "signature")
-        if list(self.survivors) != sorted(set(self.survivors)) or any(
-            index < 0 for index in self.survivors
-        ):
-            raise RemoteError(Reason.MALFORMED, "survivors not ascending")
+        check_ascending(self.survivors, "survivors")
         senders = [header.sender for header in self.headers]
         if senders != sorted(set(senders)) or not set(senders) <= set(self.survivors):
             raise RemoteError(Reason.MALFORMED, "headers not of survivors, ascending")

@@ -6,7 +6,6 @@ take a message and return the reply.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from . import failures
@@ -192,7 +191,7 @@ class PeerRound(ExchangeRound):
         chosen, dropped = set(self._survivors.survivors), self._dropped(self._survivors)
         announcements, named = self._receipts.announcements.first, self._named(self._survivors)
         # Of a dealer with two announcements this peer may hold shares of the one that nobody counted.
-        held = [j for j in sorted(self._of.held) if announcements[j].hash in named[j]]
+        held = [j for j in sorted(self._of.held) if (j, announcements[j].hash) in named]
         self._answer = Answer(
             self.ticket.digest,
             self.me,
@@ -204,16 +203,13 @@ class PeerRound(ExchangeRound):
 
     def _dropped(self, message: Survivors) -> set[int]:
         """Peers outside U whom a survivor lists: only their pair secrets are missing."""
-        listed = {index for header in message.headers for index in header.counts}
+        listed = set[int]().union(*(header.counts for header in message.headers))
         return listed - set(message.survivors)
 
-    def _named(self, message: Survivors) -> defaultdict[int, set[bytes]]:
-        """By peer, the hashes of its announcements that survivors name; its own header's among them."""
-        named = defaultdict[int, set[bytes]](set)
-        for header in message.headers:
-            for index, found in ((header.sender, header.announcement_hash), *header.counting):
-                named[index].add(found)
-        return named
+    def _named(self, message: Survivors) -> set[tuple[int, bytes]]:
+        """Who is named by which hash of its announcement in survivors' headers, its own among them."""
+        own = {(header.sender, header.announcement_hash) for header in message.headers}
+        return own.union(*(header.counting for header in message.headers))
 
     def _show(self, dealer: int, kind: str) -> ShownShare:
         holder = self.ticket.neighbours[dealer].index(self.me) + 1

@@ -5,14 +5,14 @@ To confirm a dealer is to hold its announcement, and shares that fit it.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .announcement import Announcement, Announcements
 from .encoding import canonical
 from .errors import Reason, RemoteError
-from .fields import check_index, check_length
+from .fields import check_ascending, check_index, check_length
 from .signing import SIGNATURE_BYTES, Keyring, Signer
 from .ticket import DIGEST_BYTES, Ticket, pack_bitmap
 
@@ -39,7 +39,7 @@ class Receipt:
         check_length(self.signature, SIGNATURE_BYTES, "receipt")
         if not 1 <= self.number <= MOST_RECEIPTS:
             raise RemoteError(Reason.MALFORMED, "number of a receipt", found=self.number)
-        _check_ascending(self.dealers, "dealers of a receipt")
+        check_ascending(self.dealers, "dealers of a receipt")
         if self.holder not in self.dealers:
             raise RemoteError(Reason.MALFORMED, "a receipt without its holder's announcement")
 
@@ -47,7 +47,7 @@ class Receipt:
 def receipt_bytes(ticket: Ticket, holder: int, number: int, listed: Mapping[int, bytes]) -> bytes:
     """What the holder signs. `listed`: hash of the announcement by dealer."""
     bitmap = pack_bitmap(tuple(listed), len(ticket.cohort))
-    hashes = b"".join(found for _, found in sorted(listed.items()))
+    hashes = b"".join(listed[dealer] for dealer in sorted(listed))
     return canonical("receipt", ticket.digest, holder, number, bitmap, hashes)
 
 
@@ -66,7 +66,7 @@ class ListRequest:
     def __post_init__(self) -> None:
         check_length(self.ticket_digest, DIGEST_BYTES, "ticket_digest")
         check_index(self.holder, "holder")
-        _check_ascending([dealer for dealer, _ in self.known], "known dealers")
+        check_ascending([dealer for dealer, _ in self.known], "known dealers")
         for _, found in self.known:
             check_length(found, KNOWN_BYTES, "known")
 
@@ -76,14 +76,6 @@ class ListReply:
     """Those that the asker lacks, or knows another one of. The others are the ones that it has."""
 
     announcements: tuple[Announcement, ...]
-
-
-def _check_ascending(places: Iterable[int], name: str) -> None:
-    found = list(places)
-    if found != sorted(set(found)):
-        raise RemoteError(Reason.MALFORMED, f"{name} not ascending")
-    for place in (*found[:1], *found[-1:]):
-        check_index(place, name)
 
 
 @dataclass
@@ -111,7 +103,7 @@ class Receipts:
         self._lists: dict[tuple[int, int], dict[int, bytes]] = {}
         # By holder: the union of its receipts. The first announcement that it names of a dealer stands.
         self._confirmed: defaultdict[int, dict[int, bytes]] = defaultdict(dict)
-        self._holders: defaultdict[bytes, set[int]] = defaultdict(set)
+        self._holders = Counter[bytes]()  # by hash: how many confirmed it
         self._covered: dict[int, bytes] = {}
         self._doubts: dict[tuple[int, int], _Doubt] = {}  # by sender and holder
         self._asked: set[tuple[int, int, int]] = set()  # sender, holder, number: once each
@@ -222,14 +214,13 @@ class Receipts:
         if receipt.number > self.number(holder):
             self._newest[holder] = receipt
         self._lists[holder, receipt.number] = listed
-        confirmed = self._confirmed[holder]
-        for dealer, announcement_hash in listed.items():
-            if dealer != holder and dealer not in confirmed:
-                confirmed[dealer] = announcement_hash
-                holders = self._holders[announcement_hash]
-                holders.add(holder)
-                if len(holders) >= self._ticket.threshold:
-                    self._covered.setdefault(dealer, announcement_hash)
+        confirmed, threshold = self._confirmed[holder], self._ticket.threshold
+        found = {i: hash_ for i, hash_ in listed.items() if i != holder and i not in confirmed}
+        confirmed.update(found)
+        self._holders.update(found.values())
+        for dealer, announcement_hash in found.items():
+            if self._holders[announcement_hash] >= threshold:
+                self._covered.setdefault(dealer, announcement_hash)
         for key, doubt in list(self._doubts.items()):
             if key[1] == holder and doubt.receipt.number <= receipt.number:
                 del self._doubts[key]

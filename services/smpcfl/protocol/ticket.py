@@ -265,12 +265,11 @@ class SignedTicket:
 
 def pack_bitmap(members: Sequence[int], size: int) -> bytes:
     """One bit for each cohort index, least significant first."""
-    bits = 0
-    for member in members:
+    found = set(members)
+    for member in (min(found), max(found)) if found else ():
         if not 0 <= member < size:
             raise RemoteError(Reason.MALFORMED, "bitmap", expected=f"< {size}", found=member)
-        bits |= 1 << member
-    return bits.to_bytes((size + 7) // 8, "little")
+    return sum(map((1).__lshift__, found)).to_bytes((size + 7) // 8, "little")
 
 
 def unpack_bitmap(raw: bytes, size: int) -> tuple[int, ...]:
@@ -278,4 +277,4 @@ def unpack_bitmap(raw: bytes, size: int) -> tuple[int, ...]:
     bits = int.from_bytes(raw, "little")
     if len(raw) != (size + 7) // 8 or bits >> size:
         raise RemoteError(Reason.MALFORMED, "bitmap", expected=f"{size} bits", found=len(raw) * 8)
-    return tuple(index for index in range(size) if bits >> index & 1)
+    return tuple(index for index, bit in enumerate(f"{bits:b}"[::-1]) if bit == "1")
