@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,16 +56,15 @@ def compare(modes: Sequence[str], wanted: Wanted, repeat: int, directory: Path) 
             shown = ", ".join(map(decimal, values))
             average = f"{mean(found):.4f}" if found else decimal(None)
             console.print(f"{mode}: final accuracy {average} (mean of {shown})")
-    json_path, html_path = comparison.write(directory, first, meta(wanted, number, repeat, finals))
-    console.print(f"report: {html_path.resolve()}\n        {json_path.resolve()}", soft_wrap=True)
+    write_report(
+        console, directory, first, meta(wanted) | {"repeat": repeat, "final_accuracy": finals}
+    )
     for mode in first:
         if (saved := directory / mode).is_dir():
             console.print(
                 f"saved and printed by the app in {mode}: {saved.resolve()}", soft_wrap=True
             )
-    for mode, records in first.items():
-        if all(record.outcome == "void" for record in records):
-            raise LocalError(f"{mode}: no round completed; the last one: {records[-1].reason}")
+    check_trained(first)
     return 0
 
 
@@ -109,19 +108,32 @@ def check_report(directory: Path) -> None:
         ) from error
 
 
-def meta(
-    wanted: Wanted, number: int | None, repeat: int, finals: dict[str, list[float | None]]
-) -> dict[str, object]:
-    """What a report says of how it came about. `finals`: the last accuracy of each run, by mode."""
+def write_report(
+    console: Console,
+    directory: Path,
+    modes: Mapping[str, list[RoundRecord]],
+    about: Mapping[str, object],
+) -> None:
+    json_path, html_path = comparison.write(directory, modes, about)
+    console.print(f"report: {html_path.resolve()}\n        {json_path.resolve()}", soft_wrap=True)
+
+
+def check_trained(modes: Mapping[str, list[RoundRecord]]) -> None:
+    """LocalError for a mode in which no round completed."""
+    for mode, records in modes.items():
+        if all(record.outcome == "void" for record in records):
+            raise LocalError(f"{mode}: no round completed; the last one: {records[-1].reason}")
+
+
+def meta(wanted: Wanted) -> dict[str, object]:
+    """What a report says of how it came about."""
     own = declared(wanted.app) if wanted.app is not None else {}
     app = wanted.app.resolve().name if wanted.app is not None else "bundled"
     return {
         "app": app,
         "peers": wanted.peers,
-        "rounds": number,
+        "rounds": wanted.number,
         "seed": seed_of({**own, **wanted.config(0)}),
-        "repeat": repeat,
-        "final_accuracy": finals,
         "smpcfl": __version__,
         "flwr": version("flwr"),
         "python": platform.python_version(),

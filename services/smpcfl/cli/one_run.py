@@ -14,7 +14,6 @@ from rich.progress import Progress
 from ..aggregator import rounds_service as kept
 from ..aggregator import submission
 from ..aggregator.flower_runs import COLOUR, Runs
-from ..daemons.bundled import BUNDLED
 from ..protocol.errors import LocalError, Reason
 from ..reports.record import RoundRecord, line
 from ..runs import current_run
@@ -27,7 +26,12 @@ SERVER_LOG = "server.log"
 _START_S = 120.0
 _ROUND_S = 300.0
 _OWN_ROUND_S = 3600.0  # what somebody's own training takes is not ours to know
-_WARNING = "warning: "  # as the ServerApp's log of ours has it
+WARNING = "warning: "  # as the ServerApp's log of ours has it
+
+NO_ROUND = (
+    "the app ended without a round that was reported: its ServerApp has to train with"
+    " smpcfl.flower.SecureStrategy (docs/your-app.md)"
+)
 
 
 class OneRun:
@@ -86,8 +90,7 @@ class OneRun:
 
     def _submit(self, stack: Stack, runs: Runs, offset: int) -> None:
         wanted = self._wanted
-        app = BUNDLED if wanted.app is None else wanted.app.resolve()
-        run = CurrentRun(str(app), wanted.config(offset))
+        run = CurrentRun(str(wanted.folder), wanted.config(offset))
         asyncio.run(submission.submit(runs, stack.aggregator.current_run, run))
 
     def _to_the_end(self, stack: Stack) -> None:
@@ -120,10 +123,7 @@ class OneRun:
                 rounds = f"{shown} of {self._number}" if self._number is not None else f"{shown}"
                 raise LocalError(f"the run {run.ended} after {rounds} rounds: {run.reason}")
             if not shown:
-                raise LocalError(
-                    "the app ended without a round that was reported: its ServerApp has to train with"
-                    " smpcfl.flower.SecureStrategy (docs/your-app.md)"
-                )
+                raise LocalError(NO_ROUND)
 
     def _check_that_it_trains(self, record: RoundRecord) -> None:
         """LocalError if it failed on every peer, whose logs are all here, and no round was complete."""
@@ -144,7 +144,7 @@ class OneRun:
             return
         printed = COLOUR.sub("", asyncio.run(runs.printed(run.flower_run)))
         for text in dict.fromkeys(printed.splitlines()):
-            if text.startswith(_WARNING):
+            if text.startswith(WARNING):
                 self._say(f"{self._mode}: {text}")
         if self._results is not None and printed:
             self._results.mkdir(parents=True, exist_ok=True)

@@ -19,22 +19,20 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from ..base.config import Settings
-from ..daemons.bundled import BUNDLED
 from ..daemons.supervisor import descendants
 from ..protocol.errors import LocalError
 from ..reports import comparison
 from ..reports.record import RoundRecord, line
 from ..simulation import run_folder
 from ..simulation.costs import RoundCosts
-from .demo import allowed, check_report, meta, progress_bar
-from .one_run import SERVER_LOG
-from .stack import interrupt
+from .demo import allowed, check_report, check_trained, meta, progress_bar, write_report
+from .one_run import NO_ROUND, SERVER_LOG, WARNING
+from .stack import end_like_ctrl_c, environment
 from .wanted import Wanted
 
 _POLL_S = 0.2
 _END_S = 12.0
 _TAIL = 3000  # characters
-_SHOWN = "warning: "  # as the ServerApp's log of ours has it
 
 
 def simulate(wanted: Wanted, mode: str, lost: float, directory: Path) -> int:
@@ -54,13 +52,9 @@ def simulate(wanted: Wanted, mode: str, lost: float, directory: Path) -> int:
         run.follow_to_the_end()
         run.keep_output(directory / mode)
     console.print(comparison.table({mode: run.records}))
-    about = meta(wanted, wanted.number, 1, {})
-    del about["final_accuracy"], about["repeat"]
-    about |= {"simulated": True, "lost_share": lost, "per_peer": run.costs}
-    json_path, html_path = comparison.write(directory, {mode: run.records}, about)
-    console.print(f"report: {html_path.resolve()}\n        {json_path.resolve()}", soft_wrap=True)
-    if all(record.outcome == "void" for record in run.records):
-        raise LocalError(f"{mode}: no round completed; the last one: {run.records[-1].reason}")
+    about = {"simulated": True, "lost_share": lost, "per_peer": run.costs}
+    write_report(console, directory, {mode: run.records}, meta(wanted) | about)
+    check_trained({mode: run.records})
     return 0
 
 
@@ -82,10 +76,7 @@ class _Simulated:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> _Simulated:
-        with contextlib.suppress(ValueError):  # not the main thread: no signal reaches it anyway
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    signal.signal(number, interrupt)
+        end_like_ctrl_c()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -96,7 +87,6 @@ class _Simulated:
     def start(self, lost: float) -> None:
         """Starts the engine; what it prints goes to a log."""
         wanted = self._wanted
-        app = BUNDLED if wanted.app is None else wanted.app.resolve()
         results = self._folder / "results"
         results.mkdir()
         given = {
@@ -109,15 +99,18 @@ class _Simulated:
             run_folder.FOLDER: str(self._folder),
             run_folder.LOST: str(lost),
         }
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("SMPCFL_")}
-        if "SMPCFL_MNIST" in os.environ:
-            kept["SMPCFL_MNIST"] = os.environ["SMPCFL_MNIST"]
-        command = [sys.executable, "-m", "smpcfl.simulation.engine", str(app), str(wanted.peers)]
+        command = [
+            sys.executable,
+            "-m",
+            "smpcfl.simulation.engine",
+            str(wanted.folder),
+            str(wanted.peers),
+        ]
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 [*command, json.dumps(wanted.config(0))],
                 cwd=results,
-                env={**kept, **given},
+                env={**environment(), **given},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -137,10 +130,7 @@ class _Simulated:
         if self._process.returncode:
             raise self._failed(f"the simulation ended with code {self._process.returncode}")
         if not self.records:
-            raise self._failed(
-                "the app ended without a round that was reported: its ServerApp has to train with"
-                " smpcfl.flower.SecureStrategy (docs/your-app.md)"
-            )
+            raise self._failed(NO_ROUND)
         self._progress.update(self._task, description=f"{self._mode}: done")
 
     def _show_lines(self, shown: int) -> int:
@@ -148,7 +138,7 @@ class _Simulated:
         text = self._log.read_bytes()[shown:]
         whole, newline, _ = text.rpartition(b"\n")
         for row in dict.fromkeys(whole.decode(errors="replace").splitlines()):
-            if row.startswith((_SHOWN, run_folder.SAID)):
+            if row.startswith((WARNING, run_folder.SAID)):
                 self._say(row)
         return shown + len(whole) + len(newline)
 

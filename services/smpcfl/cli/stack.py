@@ -53,11 +53,7 @@ class Stack:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Stack:
-        with contextlib.suppress(ValueError):  # not the main thread: no signal reaches it anyway
-            # Ends like Ctrl-C, and leaves as little behind; unless ignored, as under nohup.
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    signal.signal(number, interrupt)
+        end_like_ctrl_c()
         try:
             self._start()
         except BaseException:
@@ -148,13 +144,10 @@ class Stack:
         command = [sys.executable, "-m", "smpcfl", service]
         for key, value in given.items():
             command += [f"--{key.replace('_', '-')}", str(value)]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("SMPCFL_")}
-        if "SMPCFL_MNIST" in os.environ:
-            environment["SMPCFL_MNIST"] = os.environ["SMPCFL_MNIST"]
         with (self.folder / f"{name}.log").open("ab") as output, _signals_held():
             self._processes[name] = subprocess.Popen(
                 command,
-                env=environment,
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -249,6 +242,23 @@ def _signals_held() -> Iterator[None]:
             signal.signal(number, held)
     for number, frame in came:
         before[number](number, frame)
+
+
+def environment() -> dict[str, str]:
+    """For what is started here: all but the user's settings of services, and where the digits are."""
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("SMPCFL_") or key == "SMPCFL_MNIST"
+    }
+
+
+def end_like_ctrl_c() -> None:
+    """SIGTERM and SIGHUP leave as little behind as Ctrl-C; unless ignored, as under nohup."""
+    with contextlib.suppress(ValueError):  # not the main thread: no signal reaches it anyway
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, interrupt)
 
 
 def interrupt(number: int, frame: object) -> None:

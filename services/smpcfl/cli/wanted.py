@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..daemons.bundled import BUNDLED
 from .app_config import app_config, declared, rounds_of, seed_of
 
 _ROUNDS, _SEED = 5, 1  # of the bundled app
@@ -39,6 +40,11 @@ class Wanted:
         rounds = rounds_of(own) if self.rounds is None else self.rounds
         seed = seed_of(own) if self.seed is None and offset else self.seed
         return app_config(self.app, rounds, None if seed is None else seed + offset)
+
+    @property
+    def folder(self) -> Path:
+        """Where the app is."""
+        return BUNDLED if self.app is None else self.app.resolve()
 
     @property
     def number(self) -> int | None:
