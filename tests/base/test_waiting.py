@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from smpcfl.base.waiting import or_stop, until_stop
+from smpcfl.base.waiting import Reminder, or_stop, until_stop
 
 
 async def wait_and_note(stop: asyncio.Event, seen: list[str]) -> None:
@@ -70,3 +70,10 @@ async def test_work_that_ends_before_the_stop_gives_its_result_or_its_error() ->
     assert await or_stop(asyncio.Event(), work(None)) == 3
     with pytest.raises(ValueError, match="no"):
         await or_stop(asyncio.Event(), work(ValueError("no")))
+
+
+def test_a_reminder_is_due_at_once_and_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([1000.0, 1005.0, 1009.9, 1010.0, 1012.0])
+    monkeypatch.setattr("smpcfl.base.waiting.time.monotonic", lambda: next(now))
+    reminder = Reminder()
+    assert [reminder.is_due() for _ in range(5)] == [True, False, False, True, False]

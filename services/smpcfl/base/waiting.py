@@ -1,15 +1,33 @@
-"""Ways to wait that a shutdown can end."""
+"""Ways to wait that a shutdown can end, and when to say what for."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import math
+import time
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 log = logging.getLogger("smpcfl")
 T = TypeVar("T")
+
+
+class Reminder:
+    """When to log what is waited for: at once, and again every ten seconds."""
+
+    EVERY_S = 10.0
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def is_due(self) -> bool:
+        now = time.monotonic()
+        due = now - self._last >= self.EVERY_S
+        if due:
+            self._last = now
+        return due
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:

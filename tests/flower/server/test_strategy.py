@@ -22,8 +22,8 @@ from flwr.app import (
 )
 from flwr.serverapp.strategy import FedAvg, FedAvgM, FedMedian, Result, Strategy
 
+from smpcfl.base.waiting import Reminder
 from smpcfl.flower import SecureStrategy
-from smpcfl.flower.server import lineup
 from smpcfl.flower.server.clipping import Clipping
 from smpcfl.flower.shared.records import to_numpy, to_record
 from smpcfl.protocol.errors import LocalError
@@ -475,7 +475,7 @@ def test_a_run_waits_until_enough_peers_are_there(
             peers.join("peer-late")
 
     monkeypatch.setattr("time.sleep", sleep)
-    monkeypatch.setattr(lineup, "_SAY_EVERY_S", math.inf)
+    monkeypatch.setattr(Reminder, "EVERY_S", math.inf)
     run = Run(peers, mode=mode, rounds=1)
     assert [(r.outcome, r.cohort) for r in run.strategy.records] == [("complete", 5)]
     assert caplog.text.count("waiting for peers: 4 of 5 are there") == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import shutil
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import grpc.aio
 
 from ...base.ledger_file import open_ledger
 from ...base.state import State
+from ...base.waiting import Reminder
 from ...net.certificates import Identity
 from ...net.directory import Directory
 from ...net.kept_draw import KeptDraw
@@ -21,7 +21,6 @@ from ...protocol.errors import RemoteError
 from ...protocol.ledger import Ledger
 
 log = logging.getLogger("smpcfl.flower")
-_SAY_EVERY_S = 10.0
 
 
 class DrawnGroups:
@@ -39,7 +38,7 @@ class DrawnGroups:
 
         Waits for the registry where it has not drawn yet.
         """
-        logged = -math.inf
+        reminder = Reminder()
         while True:
             needed = asyncio.run(self._look())
             groups = self._kept.groups
@@ -47,11 +46,10 @@ class DrawnGroups:
                 return groups
             if not needed:
                 return ()
-            if time.monotonic() - logged >= _SAY_EVERY_S:
+            if reminder.is_due():
                 log.info(
                     "waiting for the registry to draw groups: it does so once no more peers come"
                 )
-                logged = time.monotonic()
             time.sleep(1.0)
 
     async def _look(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import random
 import time
 from collections.abc import Collection, Mapping
@@ -11,11 +10,11 @@ from typing import NamedTuple
 
 from flwr.serverapp import Grid
 
+from ...base.waiting import Reminder
 from ...protocol.policy import Policy
 from .service_link import Server
 
 log = logging.getLogger("smpcfl.flower")
-_SAY_EVERY_S = 10.0
 
 
 class Chosen(NamedTuple):
@@ -43,7 +42,7 @@ class Lineup:
 
     def present(self) -> dict[int, str]:
         """Peer ids by node id, once there are enough; in `normal`, nobody has to say who it is."""
-        logged = -math.inf
+        reminder = Reminder()
         while True:
             if self._nodes is None:
                 found = dict.fromkeys(self._grid.get_node_ids(), "")
@@ -51,9 +50,8 @@ class Lineup:
                 found = self._nodes.present(self._grid, self._server.probe)
             if len(found) >= self._least:
                 return found
-            if time.monotonic() - logged >= _SAY_EVERY_S:
+            if reminder.is_due():
                 log.info("waiting for peers: %d of %d are there", len(found), self._least)
-                logged = time.monotonic()
             time.sleep(0.5)
 
     def to_train(self, sampled: Collection[int], model_digest: bytes) -> Chosen:
@@ -75,15 +73,14 @@ class Lineup:
             found |= {node: present[node] for node in random.sample(others, missing)}
         if not self._recovers:
             return Chosen.of(found)
-        logged = -math.inf
+        reminder = Reminder()
         while (chosen := self._once_more(model_digest, found)) is None:
-            if time.monotonic() - logged >= _SAY_EVERY_S:
+            if reminder.is_due():
                 log.warning(
                     "a sum over this model was agreed to, and came to nothing; peers take part in another one"
                     " over the same peers, or over others enough: waiting for %s",
                     ", ".join(self._server.ledger.missing(model_digest, found.values())),
                 )
-                logged = time.monotonic()
             time.sleep(0.5)
             found = self.present()
         if (out := len(found) - len(chosen.within or chosen.peers)) > 0:

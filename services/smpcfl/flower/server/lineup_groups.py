@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import random
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from ...base.waiting import Reminder
 from ...protocol.draw import Group
 from ...protocol.ledger import Ledger
 from ...protocol.policy import Policy
@@ -18,7 +18,6 @@ from .secure_options import Options
 from .service_link import Server
 
 log = logging.getLogger("smpcfl.flower")
-_SAY_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,13 @@ class GroupLineup:
 
     def to_train(self, sampled: Collection[int], model_digest: bytes) -> list[Part]:
         """At least one that does not sit out. Of the groups, as many as hold what the strategy sampled."""
-        logged = -math.inf
+        reminder = Reminder()
         while self._look():
             parts = self._to_train(self._lineup.present(), len(sampled), model_digest)
             if any(part.chosen for part in parts):
                 return parts
-            if time.monotonic() - logged >= _SAY_EVERY_S:
+            if reminder.is_due():
                 log.warning("waiting: no group can take part, the first one: %s", parts[0].reason)
-                logged = time.monotonic()
             time.sleep(0.5)
         return [self._alone(self._lineup.to_train(sampled, model_digest))]
 
