@@ -34,16 +34,18 @@ async def flood(net: Deployed, folder: Path, signed: SignedTicket) -> AsyncItera
     State(folder).ca.write_bytes(certificates.pem(net.enrolled.ca))
     (folder / "ticket").write_bytes(wire.ticket_to_proto(signed).SerializeToString())
     others = [f"{name}={at}" for name, at in net.addresses().items() if name != attacker]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "support.flooder", str(folder), *others),
-        env={"PYTHONPATH": ":".join(sys.path)},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    log = folder / "log"
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "support.flooder", str(folder), *others),
+            env={"PYTHONPATH": ":".join(sys.path)},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+        )
     try:
         assert process.stdout is not None
-        assert await process.stdout.readline() == b"flooding\n"
+        assert await process.stdout.readline() == b"flooding\n", log.read_text()
         yield made
         output, _ = await process.communicate(b"")
         made.append(int(output))

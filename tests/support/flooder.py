@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,6 +23,9 @@ from smpc.v1 import peer_pb2_grpc as pb_grpc
 from smpcfl.base.state import State
 from smpcfl.net import certificates, wire
 from smpcfl.net.certificates import Role, tls_name
+from smpcfl.net.ready_wire import ready_to_proto
+from smpcfl.protocol.messages import Ready
+from smpcfl.protocol.receipts import Receipt
 
 CHANNELS = 8  # connections to each of the others
 UNDER_WAY = 1000  # calls
@@ -61,7 +66,12 @@ async def main(folder: Path, addresses: dict[str, str]) -> None:
         for channel in channels
         for worker in range(AT_A_TIME)
     ]
-    await asyncio.to_thread(sys.stdin.read)
+    over = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    done, _ = await asyncio.wait({over, *workers}, return_when=asyncio.FIRST_COMPLETED)
+    if over not in done:
+        traceback.print_exception(done.pop().exception())
+        sys.stderr.flush()
+        os._exit(1)  # the thread that reads would wait on
     for task in workers:
         task.cancel()
     await asyncio.gather(*workers, return_exceptions=True)
@@ -73,7 +83,7 @@ def _calls(channel: grpc.aio.Channel, offer: messages.SignedTicket) -> list:  # 
     stub = pb_grpc.PeerStub(channel)
     digest = wire.ticket_from_proto(offer).ticket.digest
     tag = wire.tag(digest)
-    ready = messages.Ready(ticket=tag, holders=[0, 1, 2], signatures=bytes(3 * 64))
+    ready = ready_to_proto(Ready(digest, Receipt(0, 1, (0, 1, 2), bytes(64))))
     agreement = messages.Agreement(ticket=tag, survivors_digest=bytes(32), signature=bytes(64))
     raw = channel.unary_unary("/smpc.v1.Peer/Exchange")
     half = channel.stream_unary("/smpc.v1.Peer/Ready")  # a request that never comes

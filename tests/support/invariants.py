@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from smpcfl.protocol.errors import RemoteError
@@ -9,23 +11,32 @@ from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.phases import Phase
 from support.timed import Timed
 
+_PLAIN = {bytes, str, int, float, bool, type(None)}
+
 
 def secrets_in(value: object, seen: set[int] | None = None) -> list[object]:
     """Every secret that can be reached from an object's attributes and containers."""
     seen = set() if seen is None else seen
-    if id(value) in seen:
-        return []
-    seen.add(id(value))
-    if isinstance(value, Secret | X25519PrivateKey):
-        return [value]
-    inner: list[object] = []
-    if isinstance(value, dict):
-        inner = [*value.keys(), *value.values()]
-    elif isinstance(value, list | tuple | set | frozenset):
-        inner = list(value)
-    elif any(kind.__module__.startswith("smpcfl") for kind in type(value).__mro__):
-        inner = list(getattr(value, "__dict__", {}).values())
-    return [found for item in inner for found in secrets_in(item, seen)]
+    found, waiting = list[object](), [value]
+    while waiting:
+        item = waiting.pop()
+        if type(item) in _PLAIN or id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Secret | X25519PrivateKey):
+            found.append(item)
+        elif isinstance(item, dict):
+            waiting += (*item.keys(), *item.values())
+        elif isinstance(item, list | tuple | set | frozenset):
+            waiting += item
+        elif _is_ours(type(item)):
+            waiting += getattr(item, "__dict__", {}).values()
+    return found
+
+
+@cache
+def _is_ours(kind: type) -> bool:
+    return any(base.__module__.startswith("smpcfl") for base in kind.__mro__)
 
 
 def play(network: Timed) -> str:
