@@ -13,10 +13,16 @@ import pytest
 from smpcfl.aggregator import rounds_service
 from smpcfl.base.state import State
 from smpcfl.cli.stack import Stack
+from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.reports.record import RoundRecord
 from smpcfl.runs.checkpoint import Checkpoint, Checkpoints
+from support.light_app import light_app, running
 
-PEERS, ROUNDS, SEED = 3, 3, 1
+PEERS, ROUNDS = 3, 3
+
+
+def a_stack(folder: Path, app: Path) -> Stack:
+    return Stack(folder, "seeded", PEERS, 0, 1, hash_of(app))
 
 
 def records(stack: Stack) -> list[RoundRecord]:
@@ -51,11 +57,12 @@ def start_again(stack: Stack, name: str) -> None:
 @pytest.mark.processes
 @pytest.mark.timeout(900)
 def test_a_killed_aggregator_goes_on_with_the_same_model(tmp_path: Path) -> None:
-    with Stack(tmp_path / "whole", "seeded", PEERS, ROUNDS, SEED) as stack:
+    app = light_app(tmp_path / "app", ROUNDS)
+    with a_stack(tmp_path / "whole", app) as stack, running(stack, app):
         stack.wait(lambda: len(records(stack)) == ROUNDS, 280, "training")
         undisturbed = final(stack)
 
-    with Stack(tmp_path / "cut", "seeded", PEERS, ROUNDS, SEED) as stack:
+    with a_stack(tmp_path / "cut", app) as stack, running(stack, app):
         stack.wait(lambda: len(records(stack)) == 2, 280, "two rounds")
         kill(stack, "aggregator")
         registry = stack._processes["registry"].pid
@@ -79,4 +86,5 @@ def test_a_killed_aggregator_goes_on_with_the_same_model(tmp_path: Path) -> None
     )
     assert list(resumed.arrays) == list(undisturbed.arrays)
     for name, array in undisturbed.arrays.items():
+        assert (array != array.round()).all(), "rounding shows in each number"
         np.testing.assert_array_equal(resumed.arrays[name].view(np.uint32), array.view(np.uint32))

@@ -36,7 +36,7 @@ def train(message, context):
 
 @server.main()
 def main(grid, context):
-    strategy = smpcfl.flower.SecureStrategy(FedAvg(fraction_evaluate=0.0))
+    strategy = smpcfl.flower.SecureStrategy(FedAvg(fraction_evaluate=0.0), seed=1)
     initial = ArrayRecord({{"w": Array(np.zeros({size}))}})
     strategy.start(grid, initial, num_rounds={rounds})
 """
