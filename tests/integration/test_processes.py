@@ -48,8 +48,11 @@ def test_three_peers_train_and_find_each_other_by_mdns(tmp_path: Path) -> None:
         assert 0 < second.bytes_p2p <= 2 * 1000
         targets = json.loads(page(option(stack, "registry", "--targets-port"), "/targets"))
         assert len(targets) == 3
+        # What others announce on this link, another test's peers for example, is counted as well.
         metrics = page(option(stack, "peer-0", "--metrics-port"), "/metrics")
-        assert 'smpcfl_peers_discovered{mode="seeded",via="mdns"} 3.0' in metrics
+        seen = re.search(r'smpcfl_peers_discovered{mode="seeded",via="mdns"} (\S+)', metrics)
+        assert seen is not None
+        assert float(seen[1]) >= 3
         again = smpcfl(
             "run",
             "--rounds",
@@ -70,6 +73,7 @@ def test_three_peers_train_and_find_each_other_by_mdns(tmp_path: Path) -> None:
                 SMPCFL_JOIN=str(tmp_path / "join" / "peer"),
             )
             assert "aggregator that colludes with none of the 3 peers" in status.stdout, status
+            assert status.stdout.count("│ yes") == 3, "of the roster, seen by mDNS"
         with closing(sqlite3.connect(tmp_path / "aggregator" / "superlink.db")) as database:
             runs = database.execute("SELECT run_id, clientapp_runtime FROM run").fetchall()
         assert [runtime for _, runtime in runs] == [0.0, 0.0], "how long the apps ran"
@@ -86,12 +90,12 @@ def test_ctrl_c_ends_all(tmp_path: Path) -> None:
     demo = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not any(tmp_path.glob("smpcfl-*/peer-2/log/supernode.log")):
         assert time.monotonic() < deadline, "the SuperNodes did not start"
         time.sleep(0.1)
     demo.send_signal(signal.SIGINT)
-    assert demo.wait(60) == 130
+    assert demo.wait(300) == 130
     left = subprocess.run(
         ["pgrep", "-af", str(tmp_path)], capture_output=True, text=True, check=False
     )
