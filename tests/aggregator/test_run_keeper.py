@@ -224,6 +224,25 @@ async def test_an_interrupted_run_goes_on_and_what_is_left_of_it_is_stopped(benc
     assert (bench.kept.run, bench.kept.flower_run, bench.kept.ended) == (RUN, "102", "")
 
 
+async def test_whoever_follows_a_run_does_not_take_our_stop_for_a_users(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`smpcfl run` notes at once how the Flower run ended that it follows: here, that it was stopped."""
+    bench.interrupted(mode="seeded", first=run_keeper.first_run(bench.settings))
+    bench.runs.table = {"9": "running"}
+    stop = bench.runs.stop
+
+    async def stop_as_followed(run_id: str) -> None:
+        followed = replace(bench.kept, flower_run=run_id)
+        await stop(run_id)
+        current_run.end(bench.path, followed, STOPPED)
+
+    monkeypatch.setattr(bench.runs, "stop", stop_as_followed)
+    await bench.start(looks=1)
+    assert bench.runs.log == [("stop", "9"), ("start", "the/app", "101")]
+    assert (bench.kept.run, bench.kept.flower_run, bench.kept.ended) == (RUN, "101", "")
+
+
 @pytest.mark.parametrize(
     ("members", "status"),
     [
