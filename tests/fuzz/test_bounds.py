@@ -76,6 +76,7 @@ def test_a_survivor_far_beyond_the_cohort(index: int) -> None:
 
 
 def test_the_origin_of_a_survivor_set_beyond_the_cohort() -> None:
+    assert_refused(lambda: Survivors(TICKET.digest, (2**31,), (), bytes(32), bytes(64)))
     survivors = Survivors(TICKET.digest, (2**16 - 1,), (), bytes(32), bytes(64))
     assert_refused(lambda: check_origin(TICKET, keyring_of(()), survivors))
 
