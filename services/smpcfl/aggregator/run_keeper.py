@@ -124,20 +124,20 @@ class RunKeeper:
             CurrentRun(str(BUNDLED), config, mode=self._settings.mode, first=first), stop
         )
 
-    async def _cut_off(self, stop: asyncio.Event) -> list[str]:
-        """Flower's runs whose ServerApps died with the SuperLink, which does not know yet."""
-        while not stop.is_set():
-            try:
-                return await self._runs.active()
-            except LocalError as error:
-                log.debug("waiting for the SuperLink: %s", error)
-                await wait_for(stop, _RETRY_S)
-        return []
+    async def _stop_what_is_left(
+        self, stop: asyncio.Event, going_on: CurrentRun | None = None
+    ) -> None:
+        """Flower's runs whose ServerApps died with the SuperLink, which does not know yet.
 
-    async def _stop_what_is_left(self, stop: asyncio.Event) -> None:
+        `going_on` is of no Flower run before its own is stopped: whoever follows it would take that for a
+        user's stop, and it for ended.
+        """
         while not stop.is_set():
             try:
-                for flower_run in await self._cut_off(stop):
+                left = await self._runs.active()
+                if going_on is not None and going_on.flower_run in left:
+                    self._save(replace(going_on, flower_run=""))
+                for flower_run in left:
                     log.info("Flower run %s was cut off: stopping it", flower_run)
                     await self._runs.stop(flower_run)
                 return
@@ -158,17 +158,11 @@ class RunKeeper:
         log.info(
             "run %d did not finish: going on with it as soon as the SuperLink is up", found.run
         )
-        left, wanted = await self._cut_off(stop), self._named(found)
-        if found.flower_run not in left and (
-            await self._runs.status(found.flower_run) == "finished:completed"
-        ):
-            await self._stop_what_is_left(stop)
+        await self._stop_what_is_left(stop, going_on=found)
+        if await self._runs.status(found.flower_run) == "finished:completed":
             self._end(found, COMPLETED)
-            return
-        # Of no Flower run now: whoever follows it would take our stop for a user's, and it for ended.
-        self._save(replace(wanted, flower_run=""))
-        await self._stop_what_is_left(stop)
-        await self._submit(wanted, stop)
+        else:
+            await self._submit(self._named(found), stop)
 
     async def _submit(self, wanted: CurrentRun, stop: asyncio.Event) -> None:
         """Not before there is room: a full disk would end it at once."""
