@@ -18,8 +18,18 @@ from .errors import Reason, RemoteError
 from .ring import Layout, RingVector
 
 SEED_BYTES = 32
-# A key of small order gives zero with every private key, so a known one does to find it.
-_ANY_KEY = X25519PrivateKey.from_private_bytes(bytes([8]) * 32)
+_FIELD = 2**255 - 19  # of curve25519
+# The points of order 1, 2, 4 and 8 of the curve and 1, 2 and 4 of its twist, by their coordinate u. With any
+# private key, a multiple of 8, each of them gives zero.
+_SMALL_ORDER = frozenset(
+    {
+        0,
+        1,
+        _FIELD - 1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    }
+)
 
 
 class Secret(bytes):
@@ -70,8 +80,12 @@ def pair_key(
 
 
 def check_public_key(public: bytes, peer: str) -> None:
-    """RemoteError(MALFORMED) for a public key of small order, before anyone counts on it."""
-    _agree(_ANY_KEY, public, peer)
+    """RemoteError(MALFORMED) for a public key of small order or size, before anyone counts on it."""
+    u = (
+        int.from_bytes(public, "little") % 2**255
+    )  # RFC 7748, section 5: the last bit does not count
+    if len(public) != 32 or u % _FIELD in _SMALL_ORDER:
+        raise _small_order(peer)
 
 
 def commitment(self_seed: bytes, ticket_digest: bytes, peer: str) -> bytes:
@@ -83,9 +97,11 @@ def _agree(private: X25519PrivateKey, public: bytes, peer: str) -> bytes:
     try:
         return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:
-        raise RemoteError(
-            Reason.MALFORMED, "X25519 public key of small order", peer=peer
-        ) from error
+        raise _small_order(peer) from error
+
+
+def _small_order(peer: str) -> RemoteError:
+    return RemoteError(Reason.MALFORMED, "X25519 public key of small order", peer=peer)
 
 
 def _derive(material: bytes, salt: bytes, info: bytes) -> Secret:

@@ -8,18 +8,22 @@ a root of one's own, 2^64, get their dealer no more than shares of another secre
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
-from .encoding import digest
+from .encoding import canonical, digest
 
 NODE_BYTES = 16
 
+_EMPTY = digest("merkle empty")[:NODE_BYTES]
+# What `canonical` puts before a node's left and right: written once, as a round has tens of thousands.
+_BEFORE_RIGHT = canonical("", bytes(NODE_BYTES))[len(canonical("")) : -NODE_BYTES]
+_BEFORE_LEFT = canonical("merkle node") + _BEFORE_RIGHT
 
-def _node(domain: str, *items: bytes) -> bytes:
-    return digest(domain, *items)[:NODE_BYTES]
 
-
-_EMPTY = _node("merkle empty")
+def _node(left: bytes, right: bytes) -> bytes:
+    whole = b"".join((_BEFORE_LEFT, left, _BEFORE_RIGHT, right))
+    return hashlib.sha256(whole).digest()[:NODE_BYTES]
 
 
 def share_hash(kind: str, holder: int, share: bytes) -> bytes:
@@ -28,7 +32,7 @@ def share_hash(kind: str, holder: int, share: bytes) -> bytes:
 
 
 def leaf(self_hash: bytes, pair_hash: bytes) -> bytes:
-    return _node("merkle leaf", self_hash, pair_hash)
+    return digest("merkle leaf", self_hash, pair_hash)[:NODE_BYTES]
 
 
 def depth(leaves: int) -> int:
@@ -44,7 +48,7 @@ def root_and_paths(leaves: Sequence[bytes]) -> tuple[bytes, list[tuple[bytes, ..
     while len(level) > 1:
         for index, path in enumerate(paths):
             path.append(level[(index >> height) ^ 1])
-        level = [_node("merkle node", level[i], level[i + 1]) for i in range(0, len(level), 2)]
+        level = [_node(level[i], level[i + 1]) for i in range(0, len(level), 2)]
         height += 1
     return level[0], [tuple(path) for path in paths]
 
@@ -52,6 +56,6 @@ def root_and_paths(leaves: Sequence[bytes]) -> tuple[bytes, list[tuple[bytes, ..
 def root_from(node: bytes, index: int, path: Sequence[bytes]) -> bytes:
     """The root that `node` at `index` (from 0) leads to along `path`."""
     for sibling in path:
-        node = _node("merkle node", *((sibling, node) if index & 1 else (node, sibling)))
+        node = _node(sibling, node) if index & 1 else _node(node, sibling)
         index >>= 1
     return node

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .announcement import Announcement, Announcements
-from .encoding import canonical
+from .encoding import Encoded, canonical, encoded
 from .errors import Reason, RemoteError
 from .fields import check_ascending, check_index, check_length
 from .signing import SIGNATURE_BYTES, Keyring, Signer
@@ -46,9 +46,18 @@ class Receipt:
 
 def receipt_bytes(ticket: Ticket, holder: int, number: int, listed: Mapping[int, bytes]) -> bytes:
     """What the holder signs. `listed`: hash of the announcement by dealer."""
+    return _signed_bytes(ticket, holder, number, _listed_bytes(ticket, listed))
+
+
+def _signed_bytes(ticket: Ticket, holder: int, number: int, listed: Encoded) -> bytes:
+    return canonical("receipt", ticket.digest, holder, number, listed)
+
+
+def _listed_bytes(ticket: Ticket, listed: Mapping[int, bytes]) -> Encoded:
+    """The part of a receipt that is the same for all holders of the same."""
     bitmap = pack_bitmap(tuple(listed), len(ticket.cohort))
     hashes = b"".join(listed[dealer] for dealer in sorted(listed))
-    return canonical("receipt", ticket.digest, holder, number, bitmap, hashes)
+    return Encoded(encoded(bitmap) + encoded(hashes))
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,9 @@ class Receipts:
         self._covered: dict[int, bytes] = {}
         self._doubts: dict[tuple[int, int], _Doubt] = {}  # by sender and holder
         self._asked: set[tuple[int, int, int]] = set()  # sender, holder, number: once each
+        # Of the receipt looked at last, as almost all are over the same dealers: their announcements that
+        # are known first, and the bytes that are signed for these.
+        self._last: tuple[dict[int, bytes], Encoded] = ({}, Encoded())
 
     # -- what is known ----------------------------------------------------------------------------
 
@@ -197,15 +209,18 @@ class Receipts:
 
     def _fits(self, receipt: Receipt) -> bool:
         """Whether it is signed over the announcements that are known first; if so it is kept."""
-        first = self.announcements.first
-        listed = {dealer: first[dealer].hash for dealer in receipt.dealers}
-        fits = self._is_signed(receipt, listed)
+        if tuple(self._last[0]) != receipt.dealers:
+            first = self.announcements.first
+            listed = {dealer: first[dealer].hash for dealer in receipt.dealers}
+            self._last = listed, _listed_bytes(self._ticket, listed)
+        listed, content = self._last
+        fits = self._is_signed(receipt, content)
         if fits:
             self._keep(receipt, listed)
         return fits
 
-    def _is_signed(self, receipt: Receipt, listed: Mapping[int, bytes]) -> bool:
-        signed = receipt_bytes(self._ticket, receipt.holder, receipt.number, listed)
+    def _is_signed(self, receipt: Receipt, listed: Encoded) -> bool:
+        signed = _signed_bytes(self._ticket, receipt.holder, receipt.number, listed)
         holder = self._ticket.cohort[receipt.holder]
         return self._keyring.verify(holder, signed, receipt.signature)
 
@@ -268,7 +283,9 @@ class Receipts:
         listed = {item.dealer: item.hash for item in found}
         try:
             # The receipt first: nothing is kept that no holder signed for.
-            if len(found) < len(known) or not self._is_signed(receipt, listed):
+            if len(found) < len(known) or not self._is_signed(
+                receipt, _listed_bytes(self._ticket, listed)
+            ):
                 raise RemoteError(Reason.BAD_RECEIPT)
             for item in found:
                 self.learn(item)

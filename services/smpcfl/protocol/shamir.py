@@ -7,6 +7,8 @@ an element and a share takes 33 bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from operator import mul
 
 from .errors import LocalError, Reason, RemoteError
 from .keystream import Secret
@@ -58,12 +60,19 @@ def evaluate(coefficients: Sequence[int], holders: int, prime: int) -> list[int]
 
 def at_zero(points: Mapping[int, int], prime: int) -> int:
     """The value at 0 of the polynomial of least degree through `points`, modulo `prime` (Lagrange)."""
-    result = 0
-    for x, value in points.items():
+    products = map(mul, points.values(), _weights(tuple(points), prime))
+    return int(sum(products)) % prime
+
+
+@lru_cache(maxsize=16)  # many secrets of a round are found from shares of the same holders
+def _weights(places: tuple[int, ...], prime: int) -> list[int]:
+    """What the values at these places are multiplied with."""
+    weights = []
+    for x in places:
         numerator = denominator = 1
-        for other in points:
+        for other in places:
             if other != x:
                 numerator = numerator * other % prime
                 denominator = denominator * (other - x) % prime
-        result = (result + value * numerator * pow(denominator, -1, prime)) % prime
-    return result
+        weights.append(numerator * pow(denominator, -1, prime) % prime)
+    return weights
