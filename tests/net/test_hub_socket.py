@@ -22,7 +22,7 @@ def hub(
 ) -> Iterator[Path]:
     """Where one listens."""
     monkeypatch.setattr(hub_socket.tempfile, "tempdir", str(tmp_path_factory.mktemp("s")))
-    path = hub_socket.make(RUN)
+    path, _ = hub_socket.make(RUN)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         yield path

@@ -59,7 +59,7 @@ class Simulated:
             **changes,
         }
         ticket = replace(make_ticket(len(fields["cohort"]), mode=self._mode).ticket, **fields)
-        return SignedTicket(ticket, self.hub.signer(ticket.signed_bytes))
+        return SignedTicket(ticket, self.hub.sign(ticket.signed_bytes))
 
     @contextmanager
     def client(self, name: str) -> Iterator[None]:
@@ -72,7 +72,7 @@ class Simulated:
     def train(self, signed: SignedTicket, nodes: Iterable[int] | None = None) -> AggregatorRound:
         """Each ClientApp from its beginning to its upload, before the next one begins."""
         self.errors, self.addends = {}, {}
-        state = AggregatorRound(signed, self.hub.signer, self.hub.keys)
+        state = AggregatorRound(signed, self.hub.sign, self.hub.keys)
         rng, digest = np.random.default_rng(1), signed.ticket.digest
         for node in self.names if nodes is None else nodes:
             name = self.names[node]

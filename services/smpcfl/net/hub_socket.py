@@ -22,11 +22,14 @@ def folder_of(flower_run: int) -> Path:
     return Path(tempfile.gettempdir()) / f"smpcfl-simulation-{os.getuid()}-{flower_run}"
 
 
-def make(flower_run: int) -> Path:
-    """The path to listen at, in a folder that nobody else may enter. StorageError if it is too long."""
+def make(flower_run: int) -> tuple[Path, Path]:
+    """Where to listen for ClientApps, and for the ServerApp, in a folder that nobody else may enter.
+
+    StorageError if a path is too long.
+    """
     folder = folder_of(flower_run)
     folder.mkdir(mode=0o700, exist_ok=True)
-    return files.socket_path(folder, "hub")
+    return files.socket_path(folder, "hub"), files.socket_path(folder, "server")
 
 
 def find(flower_run: int) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from smpc.v1 import messages_pb2 as pb
 
@@ -92,7 +93,7 @@ def list_request_to_proto(item: ListRequest) -> pb.ListRequest:
         ticket=tag(item.ticket_digest),
         holder=item.holder,
         number=item.number,
-        dealers=_pack([dealer for dealer, _ in item.known]),
+        dealers=_pack(tuple(dealer for dealer, _ in item.known)),
         hashes=b"".join(found for _, found in item.known),
     )
 
@@ -141,7 +142,8 @@ def _receipt_from_proto(message: pb.Receipt) -> Receipt:
     return Receipt(message.holder, message.number, _unpack(message.dealers), message.signature)
 
 
-def _pack(members: Sequence[int]) -> bytes:
+@lru_cache(maxsize=64)  # one receipt goes to all neighbours, and most are over the same dealers
+def _pack(members: tuple[int, ...]) -> bytes:
     """A bitmap up to the last member: who writes it need not know the size of the cohort."""
     return pack_bitmap(members, 1 + max(members, default=-1))
 

@@ -6,6 +6,7 @@ Any other exception that leaves `protocol/` is a bug; the fuzzers hold it to tha
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 
 _LONGEST = 300  # characters of an error's text
 
@@ -103,6 +104,17 @@ class RemoteError(ProtocolError):
         if expected is not None or found is not None:
             text += f"; expected {expected}, found {found}"
         super().__init__(clean(text))
+
+    def __reduce__(self) -> tuple[partial[RemoteError], tuple[()]]:
+        """For `pickle`, which would call it with the text alone."""
+        return partial(
+            RemoteError,
+            self.reason,
+            self.detail,
+            peer=self.peer,
+            expected=self.expected,
+            found=self.found,
+        ), ()
 
 
 def clean(text: str) -> str:

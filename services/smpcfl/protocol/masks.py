@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .keystream import Secret, expand
+from .keystream import Secret, add_keystreams
 from .ring import RingVector
 
 
@@ -17,12 +17,8 @@ class SeededMasks:
     minus: tuple[Secret, ...] = field(repr=False)
 
     def apply(self, addend: RingVector) -> RingVector:
-        layout = addend.layout
-        total = addend + expand(self.self_key, layout)
-        for key in self.plus:
-            total += expand(key, layout)
-        for key in self.minus:
-            total -= expand(key, layout)
+        total = RingVector(addend.body.copy(), addend.wide.copy())
+        add_keystreams(total, (self.self_key, *self.plus), self.minus)
         return total
 
 

@@ -96,6 +96,18 @@ class _Doubt:
     """Dealers of which none is known: it was not verified yet."""
 
 
+@dataclass(frozen=True)
+class _Last:
+    """The dealers of the receipt that was looked at last, as almost all are over the same.
+
+    `listed`: their announcements that are known first, and `content`: what is signed for these.
+    """
+
+    dealers: tuple[int, ...]
+    listed: dict[int, bytes]
+    content: Encoded
+
+
 class Receipts:
     """Who confirmed whom, in the view of one peer, and the announcements that this is about."""
 
@@ -116,9 +128,7 @@ class Receipts:
         self._covered: dict[int, bytes] = {}
         self._doubts: dict[tuple[int, int], _Doubt] = {}  # by sender and holder
         self._asked: set[tuple[int, int, int]] = set()  # sender, holder, number: once each
-        # Of the receipt looked at last, as almost all are over the same dealers: their announcements that
-        # are known first, and the bytes that are signed for these.
-        self._last: tuple[dict[int, bytes], Encoded] = ({}, Encoded())
+        self._last = _Last((), {}, Encoded())
 
     # -- what is known ----------------------------------------------------------------------------
 
@@ -192,8 +202,8 @@ class Receipts:
 
     def take(self, sender: int, receipt: Receipt) -> None:
         """A receipt that `sender` sent, its own or another's. What does not fit becomes a question."""
-        if max(receipt.dealers) >= len(self._ticket.cohort):
-            raise RemoteError(Reason.NOT_IN_COHORT, "receipt", found=max(receipt.dealers))
+        if receipt.dealers[-1] >= len(self._ticket.cohort):
+            raise RemoteError(Reason.NOT_IN_COHORT, "receipt", found=receipt.dealers[-1])
         holder, number = receipt.holder, receipt.number
         doubt = self._doubts.get((sender, holder))
         if (
@@ -203,20 +213,21 @@ class Receipts:
             or (sender, holder, number) in self._asked
         ):
             return
-        missing = set(receipt.dealers) - self.announcements.first.keys()
+        missing = set[int]()
+        if receipt.dealers != self._last.dealers:
+            missing = set(receipt.dealers) - self.announcements.first.keys()
         if missing or not self._fits(receipt):
             self._doubts[sender, holder] = _Doubt(receipt, missing)
 
     def _fits(self, receipt: Receipt) -> bool:
         """Whether it is signed over the announcements that are known first; if so it is kept."""
-        if tuple(self._last[0]) != receipt.dealers:
+        if receipt.dealers != self._last.dealers:
             first = self.announcements.first
             listed = {dealer: first[dealer].hash for dealer in receipt.dealers}
-            self._last = listed, _listed_bytes(self._ticket, listed)
-        listed, content = self._last
-        fits = self._is_signed(receipt, content)
+            self._last = _Last(receipt.dealers, listed, _listed_bytes(self._ticket, listed))
+        fits = self._is_signed(receipt, self._last.content)
         if fits:
-            self._keep(receipt, listed)
+            self._keep(receipt, self._last.listed)
         return fits
 
     def _is_signed(self, receipt: Receipt, listed: Encoded) -> bool:
@@ -233,9 +244,9 @@ class Receipts:
         found = {i: hash_ for i, hash_ in listed.items() if i != holder and i not in confirmed}
         confirmed.update(found)
         self._holders.update(found.values())
-        for dealer, announcement_hash in found.items():
-            if self._holders[announcement_hash] >= threshold:
-                self._covered.setdefault(dealer, announcement_hash)
+        for dealer in found.keys() - self._covered.keys():
+            if self._holders[found[dealer]] >= threshold:
+                self._covered[dealer] = found[dealer]
         for key, doubt in list(self._doubts.items()):
             if key[1] == holder and doubt.receipt.number <= receipt.number:
                 del self._doubts[key]

@@ -53,8 +53,10 @@ def evaluate(coefficients: Sequence[int], holders: int, prime: int) -> list[int]
     for x in range(1, holders + 1):
         value = 0
         for coefficient in reversed(coefficients):
-            value = (value * x + coefficient) % prime
-        values.append(value)
+            value = (
+                value * x + coefficient
+            )  # reduced in the end: `x` is small, and a division is slow
+        values.append(value % prime)
     return values
 
 

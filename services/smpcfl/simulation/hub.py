@@ -8,7 +8,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ..net.agent_wire import Round
@@ -19,7 +21,7 @@ from ..protocol.masks import AdditiveMasks, SeededMasks
 from ..protocol.messages import Answer, Header, Survivors
 from ..protocol.policy import Policy
 from ..protocol.signing import AGGREGATOR, signer
-from ..protocol.ticket import SignedTicket
+from ..protocol.ticket import SignedTicket, Ticket
 from .costs import Costs, RoundCosts
 from .virtual_cohort import LOST_AT, VirtualCohort
 from .virtual_peer import PublicKeys, VirtualPeer
@@ -44,7 +46,8 @@ class Hub:
         group_size: int = GROUP_SIZE,
     ) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
-        self.signer = signer(key)
+        self.sign = signer(key)
+        """As the aggregator."""
         self.keys = PublicKeys({AGGREGATOR: key.public_key()})
         self.lock = threading.RLock()
         # As `smpcfl demo` has them: one operator runs all of these.
@@ -56,7 +59,9 @@ class Hub:
         self._groups: tuple[Group, ...] = ()
         self._by_node: dict[int, VirtualPeer] = {}
         self._by_name: dict[str, VirtualPeer] = {}
-        self._cohorts: dict[bytes, VirtualCohort] = {}
+        # Exchanges take place one after another, beside the training of peers that have theirs behind them.
+        self._exchanges = ThreadPoolExecutor(1, thread_name_prefix="exchange")
+        self._cohorts: dict[bytes, tuple[Ticket, Future[VirtualCohort]]] = {}
         self._lost_when: Counter[str] = Counter()
 
     # -- who is there -----------------------------------------------------------------------------
@@ -69,6 +74,16 @@ class Hub:
                 peer = VirtualPeer(node, name, self.policy, self.keys, self._needs_groups)
                 self._by_node[node] = self._by_name[name] = peer
             return {node: self._by_node[node].name for node in nodes}
+
+    def public_keys(self) -> dict[str, bytes]:
+        """Of all peers that joined, and of the aggregator, by name: DER SubjectPublicKeyInfo."""
+        with self.lock:
+            return {
+                name: key.public_bytes(
+                    serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+                )
+                for name, key in self.keys.keys.items()
+            }
 
     def _needs_groups(self) -> bool:
         return may_be_cut(len(self._by_name), self._group_size)
@@ -113,32 +128,41 @@ class Hub:
     def begin(
         self, node: int, ticket: SignedTicket, model_digest: bytes, content_digest: bytes
     ) -> Round:
-        """The round, in which this peer may train now. The first of a round has it take place.
+        """The round, in which this peer may train now, once its exchange has taken place.
 
         RemoteError if the peer refuses, or was lost before.
         """
-        with self.lock:
-            name = self.peer(node).name
-            digest = ticket.ticket.digest
-            if digest not in self._cohorts:
-                self._open(ticket)
-            return self._cohorts[digest].begin(
-                name, model_digest, config_digest(content_digest, self._app)
-            )
+        name = self.peer(node).name
+        self.open(ticket)
+        cohort = self._cohort(ticket.ticket.digest)
+        with cohort.lock:
+            return cohort.begin(name, model_digest, config_digest(content_digest, self._app))
 
-    def _open(self, ticket: SignedTicket) -> None:
-        members = [self._by_name[name] for name in ticket.ticket.cohort if name in self._by_name]
-        busy = {peer.name for peer in members}
-        for digest, cohort in list(self._cohorts.items()):
-            if not busy.isdisjoint(cohort.ticket.cohort):
-                cohort.close()
-                del self._cohorts[digest]
-        if not self._cohorts:
-            self.keys.forget()
-        lost = self.lost_in(ticket.ticket.run, ticket.ticket.round)
-        opened = VirtualCohort(ticket, members, lost, int(time.time() * 1000))
-        self._cohorts[ticket.ticket.digest] = opened
-        self._lost_when.update(lost[peer] for peer in ticket.ticket.cohort if peer in lost)
+    def open(self, ticket: SignedTicket) -> None:
+        """Has the round's exchange take place, after those asked for before, if nobody asked for it yet."""
+        with self.lock:
+            asked = ticket.ticket
+            if asked.digest in self._cohorts:
+                return
+            members = [self._by_name[name] for name in asked.cohort if name in self._by_name]
+            busy = {peer.name for peer in members}
+            before = [
+                digest
+                for digest, (other, _) in self._cohorts.items()
+                if not busy.isdisjoint(other.cohort)
+            ]
+            ended = [self._cohorts.pop(digest)[1] for digest in before]
+            if not self._cohorts:
+                self.keys.forget()
+            lost = self.lost_in(asked.run, asked.round)
+            self._lost_when.update(lost[peer] for peer in asked.cohort if peer in lost)
+
+            def exchange() -> VirtualCohort:
+                for cohort in ended:
+                    cohort.result().close()
+                return VirtualCohort(ticket, members, lost, int(time.time() * 1000))
+
+            self._cohorts[asked.digest] = asked, self._exchanges.submit(exchange)
 
     def lost_in(self, run: int, number: int) -> Mapping[str, str]:
         """When which peers are lost in round `number`: the same in its training and its evaluation."""
@@ -152,45 +176,53 @@ class Hub:
 
     def round_of(self, node: int, ticket_digest: bytes) -> Round:
         """RemoteError if the peer has no such round, or was lost in it."""
-        with self.lock:
-            return self._cohort(ticket_digest).round_of(self.peer(node).name)
+        cohort = self._cohort(ticket_digest)
+        with cohort.lock:
+            return cohort.round_of(self.peer(node).name)
 
     def masks(
         self, node: int, ticket_digest: bytes, *, failed: bool
     ) -> tuple[Round, SeededMasks | AdditiveMasks, Header]:
         """The masks of the round; RemoteError if there never will be any. `failed`: training did."""
-        with self.lock:
-            name, cohort = self.peer(node).name, self._cohort(ticket_digest)
+        name, cohort = self.peer(node).name, self._cohort(ticket_digest)
+        with cohort.lock:
             masks, header = cohort.masks(name, failed=failed)
             return cohort.round_of(name), masks, header
 
     def freeze(self, node: int, ticket_digest: bytes, vector: bytes) -> int:
         """Freezes the upload; the bytes that its peer has sent to others in this round."""
-        with self.lock:
-            return self._cohort(ticket_digest).freeze(self.peer(node).name, vector)
+        cohort = self._cohort(ticket_digest)
+        with cohort.lock:
+            return cohort.freeze(self.peer(node).name, vector)
 
     def _cohort(self, ticket_digest: bytes) -> VirtualCohort:
-        if ticket_digest not in self._cohorts:
-            raise RemoteError(Reason.UNKNOWN_TICKET)
-        return self._cohorts[ticket_digest]
+        """After its exchange."""
+        with self.lock:
+            if ticket_digest not in self._cohorts:
+                raise RemoteError(Reason.UNKNOWN_TICKET)
+            _, cohort = self._cohorts[ticket_digest]
+        return cohort.result()
 
     # -- for the ServerApp ------------------------------------------------------------------------
 
     def unmask(self, message: Survivors) -> dict[str, Answer | RemoteError]:
         """What each peer that is there answers, by peer id."""
-        with self.lock:
-            return self._cohort(message.ticket_digest).unmask(message)
+        cohort = self._cohort(message.ticket_digest)
+        with cohort.lock:
+            return cohort.unmask(message)
 
     def p2p_bytes(self, ticket_digest: bytes) -> dict[str, int]:
         """Sent to other peers in this round, by each peer that is still there."""
-        with self.lock:
-            return self._cohort(ticket_digest).p2p_bytes()
+        cohort = self._cohort(ticket_digest)
+        with cohort.lock:
+            return cohort.p2p_bytes()
 
     def close(self, ticket_digest: bytes) -> None:
         """The round is over: its secrets and uploads go."""
         with self.lock:
-            if (cohort := self._cohorts.pop(ticket_digest, None)) is not None:
-                cohort.close()
+            found = self._cohorts.pop(ticket_digest, None)
+        if found is not None:
+            found[1].result().close()
 
     def costs(self) -> RoundCosts:
         """Since this was last asked."""

@@ -96,9 +96,6 @@ class HubService(pb_grpc.AgentServicer):
             vector += chunk.vector
         return pb.FreezeReply(p2p_bytes=self._hub.freeze(_node(context), digest, bytes(vector)))
 
-    def Report(self, request: pb.ReportRequest, context: grpc.ServicerContext) -> Any:
-        return pb.ReportReply()
-
 
 def _node(context: grpc.ServicerContext) -> int:
     text = _given(context, NODE)

@@ -9,6 +9,7 @@ has a time of its own, which goes on only as far as what it is asked for has to 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 
 from ..net import rpc
@@ -32,7 +33,8 @@ _MOMENT_S = 0.001
 class VirtualCohort:
     """One round. `peers`: those of the ticket's cohort that there are; `lost`: when, of those that get lost.
 
-    Each of the others has the ticket, or is in `refused` with its reason.
+    Each of the others has the ticket, or is in `refused` with its reason. Whoever calls a method holds
+    `lock`, but for `close`, which takes it.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class VirtualCohort:
         lost: Mapping[str, str],
         now_ms: int,
     ) -> None:
+        self.lock = threading.Lock()
         self.ticket = ticket.ticket
         self.lost = dict(lost)
         self.refused: dict[str, RemoteError] = {}
@@ -186,6 +189,8 @@ class VirtualCohort:
         return {name: peer.round_bytes for name, peer in self._peers.items()}
 
     def close(self) -> None:
-        """Wipes all secrets of the round."""
-        for peer in self._opened:
-            peer.close_round()
+        """Wipes all secrets of the round, in which nobody takes part from then on."""
+        with self.lock:
+            self._peers.clear()
+            for peer in self._opened:
+                peer.close_round()

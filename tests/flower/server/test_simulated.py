@@ -25,7 +25,7 @@ from smpcfl.net import hub_socket
 from smpcfl.protocol.errors import LocalError
 from smpcfl.reports.record import RoundRecord
 from smpcfl.simulation import run_folder
-from smpcfl.simulation.hub import Hub
+from smpcfl.simulation.hub_process import HubProcess
 from support.engine import InMemoryGrid
 
 pytestmark = pytest.mark.sockets
@@ -127,7 +127,7 @@ def test_what_drop_outs_did_is_recorded(
 def test_many_peers_are_cut_into_groups_whose_sums_are_added(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(simulated, "Hub", partial(Hub, group_size=5))
+    monkeypatch.setattr(simulated, "HubProcess", partial(HubProcess, group_size=5))
     arrays, records = train(InMemoryGrid(app, 17), 2, evaluate=1.0)
     both = expected(range(17)) + expected(range(17), cap=32)  # the cap rises after the first
     np.testing.assert_allclose(arrays, both, rtol=1e-5)

@@ -153,7 +153,9 @@ class AgentClient:
         bytes_out: int = 0,
         upload_seconds: float = 0.0,
     ) -> None:
-        """For the peer's own metrics."""
+        """For the peer's own metrics, of which a virtual one has none."""
+        if self.simulated:
+            return
         request = pb.ReportRequest(
             bytes_in=bytes_in, bytes_out=bytes_out, upload_seconds=upload_seconds
         )

@@ -1,11 +1,12 @@
 """In Flower's simulation engine: what the aggregator's service and the peers are elsewhere is the hub here.
 
-The engine runs the ServerApp as a thread of its own process, in which the hub then is too, and ClientApps one
-after another in a few actors.
+The engine runs the ServerApp as a thread of its own process, beside which the hub has another one, and
+ClientApps one after another in a few actors.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 import time
@@ -16,22 +17,25 @@ from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace, TracebackType
 from typing import Any, cast
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from smpc.v1 import local_pb2 as pb
-from smpc.v1 import peer_pb2
+from smpc.v1 import messages_pb2, peer_pb2
 
 from ...net import hub_socket, rpc, wire
 from ...protocol.aggregator_round import AggregatorRound
 from ...protocol.draw import Group
 from ...protocol.errors import Reason, RemoteError
 from ...protocol.ledger import Ledger
-from ...protocol.signing import Signer
+from ...protocol.signing import KeyTable, Signer
 from ...reports.record import RoundRecord
 from ...simulation import run_folder
 from ...simulation.hub import Hub
-from ...simulation.hub_service import serve
+from ...simulation.hub_process import HubProcess
+from ..shared.records import config_of
 from .grid_around import GridAround
 from .nodes import PeerNodes, Probe
 from .quick_delivery import deliver_quickly
@@ -65,6 +69,7 @@ class SimulatedServer(Server):
     """Nothing is kept on disk that outlives the run, but what `smpcfl simulate` shows."""
 
     hub: Hub = field(kw_only=True)
+    members: KeyTable = field(default_factory=KeyTable)
     serial: int = 0
     ledgers: dict[tuple[int, int], Ledger] = field(default_factory=dict)
 
@@ -72,23 +77,23 @@ class SimulatedServer(Server):
     def start(cls, grid: Grid, mode: str) -> SimulatedServer:
         """Starts the hub of this run, and says what it is."""
         run = grid.run
-        hub = Hub(mode, bytes.fromhex(run.fab_hash), lost=run_folder.lost())
-        socket = hub_socket.make(run.run_id)
-        server = cls(hub_socket.folder_of(run.run_id), None, "", Ledger(), run.run_id, hub=hub)
-        server.forward_log()
+        lost = run_folder.lost()
         print(run_folder.SAID, flush=True)
-        service = serve(hub, socket)
-        at_exit(_remove, run.run_id, service)
+        process = HubProcess(run.run_id, mode, bytes.fromhex(run.fab_hash), lost=lost)
+        at_exit(_remove, run.run_id, process)
+        folder = hub_socket.folder_of(run.run_id)
+        server = cls(folder, None, "", Ledger(), run.run_id, hub=process.hub)
+        server.forward_log()
         return server
 
     # -- what a round needs -----------------------------------------------------------------------
 
     @property
     def signer(self) -> Signer:
-        return self.hub.signer
+        return self.hub.sign
 
     def nodes(self, least: int) -> PeerNodes | None:
-        return cast(PeerNodes, _VirtualNodes(self.hub))
+        return cast(PeerNodes, _VirtualNodes(self))
 
     def next_serial(self) -> int:
         self.serial = max(self.serial + 1, int(time.time() * 1000))
@@ -116,6 +121,7 @@ class SimulatedServer(Server):
     ) -> Mapping[int, Message]:
         """Waits for all: the engine lets each ClientApp come to its end, one after another."""
         waiting, found = list(messages), dict[int, Message]()
+        self._open(waiting)
         total, out = len(waiting), dict[str, int]()
         while waiting or out:
             batch, waiting = (
@@ -131,6 +137,13 @@ class SimulatedServer(Server):
                 time.sleep(_POLL_S)
         return found
 
+    def _open(self, messages: Iterable[Message]) -> None:
+        """Lets the exchanges of a round begin, in the order in which its ClientApps will."""
+        records = (config_of(message.content) for message in messages)
+        for ticket in dict.fromkeys(record["ticket"] for record in records if record is not None):
+            proto = wire.parse(messages_pb2.SignedTicket, cast(bytes, ticket))
+            self.hub.open(wire.ticket_from_proto(proto))
+
     # -- what it reports --------------------------------------------------------------------------
 
     def record(self, record: RoundRecord) -> None:
@@ -144,21 +157,29 @@ class SimulatedServer(Server):
         """There is no service to hear of it."""
 
 
-def _remove(flower_run: int, service: Any) -> None:
-    service.stop(0)
+def _remove(flower_run: int, process: HubProcess) -> None:
+    process.close()
     shutil.rmtree(hub_socket.folder_of(flower_run), ignore_errors=True)
 
 
 class _VirtualNodes:
     """In place of PeerNodes: nobody has to say who it is, and nobody is away between two rounds."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, server: SimulatedServer) -> None:
+        self._server = server
 
     def present(self, grid: Grid, probe: Probe) -> dict[int, str]:
         while len(nodes := list(grid.get_node_ids())) < run_folder.peers():
             time.sleep(_POLL_S)
-        return self._hub.join(nodes)
+        peers = self._server.hub.join(nodes)
+        if not self._server.members.keys.keys() >= set(peers.values()):
+            self._server.members = KeyTable(
+                {
+                    name: cast(EllipticCurvePublicKey, load_der_public_key(raw))
+                    for name, raw in self._server.hub.public_keys().items()
+                }
+            )
+        return peers
 
     def ask(self, grid: Grid) -> None:
         pass
@@ -180,7 +201,7 @@ class _HubUnmasking:
         self.bytes_out = 0
         self.p2p_bytes: dict[str, int] = {}
         self.reasons: Counter[Reason] = Counter()
-        self.directory = SimpleNamespace(members=server.hub.keys)
+        self.directory = SimpleNamespace(members=server.members)
 
     async def __aenter__(self) -> _HubUnmasking:
         return self
@@ -204,7 +225,7 @@ class _HubUnmasking:
         self.bytes_out = len(state.ticket.cohort) * rpc.size(
             wire.survivors_to_proto(message, state.ticket)
         )
-        answers = self._hub.unmask(message)
+        answers = await asyncio.to_thread(self._hub.unmask, message)
         self.p2p_bytes = self._hub.p2p_bytes(state.ticket.digest)
         self._hub.close(state.ticket.digest)
         for peer, answer in answers.items():
