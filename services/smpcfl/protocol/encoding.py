@@ -31,6 +31,11 @@ def encoded(item: Item) -> Encoded:
     return Encoded(_encode(item))
 
 
+def before_bytes(length: int) -> bytes:
+    """What stands before an item of so many bytes."""
+    return b"b" + length.to_bytes(8, "big")
+
+
 @cache
 def _prefix(domain: str) -> bytes:
     return _encode(f"smpcfl/v{VERSION}/{domain}")
@@ -41,7 +46,7 @@ def _encode(item: Item) -> bytes:
     if isinstance(item, bytes):
         if isinstance(item, Encoded):
             return item
-        return b"b" + len(item).to_bytes(8, "big") + item
+        return before_bytes(len(item)) + item
     if isinstance(item, int):
         return b"i" + item.to_bytes(9, "big", signed=True)
     if isinstance(item, str):

@@ -10,29 +10,41 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 
-from .encoding import canonical, digest
+from .encoding import before_bytes, canonical, digest
 
 NODE_BYTES = 16
+DIGEST_BYTES = 32
 
 _EMPTY = digest("merkle empty")[:NODE_BYTES]
-# What `canonical` puts before a node's left and right: written once, as a round has tens of thousands.
-_BEFORE_RIGHT = canonical("", bytes(NODE_BYTES))[len(canonical("")) : -NODE_BYTES]
-_BEFORE_LEFT = canonical("merkle node") + _BEFORE_RIGHT
+# What is hashed is as `digest` has it. The part that is always the same is written once: a round has tens of
+# thousands of nodes.
+_BEFORE_HASH, _BEFORE_NODE = before_bytes(DIGEST_BYTES), before_bytes(NODE_BYTES)
+_LEAF = canonical("merkle leaf") + _BEFORE_HASH
+_INNER = canonical("merkle node") + _BEFORE_NODE
+
+
+def _hash(*parts: bytes) -> bytes:
+    return hashlib.sha256(b"".join(parts)).digest()
 
 
 def _node(left: bytes, right: bytes) -> bytes:
-    whole = b"".join((_BEFORE_LEFT, left, _BEFORE_RIGHT, right))
-    return hashlib.sha256(whole).digest()[:NODE_BYTES]
+    return _hash(_INNER, left, _BEFORE_NODE, right)[:NODE_BYTES]
 
 
 def share_hash(kind: str, holder: int, share: bytes) -> bytes:
     """Hash of one share; `kind` is "self" (of b_i) or "pair" (of sk_i), `holder` counts from 1."""
-    return digest("share", kind, holder, bytes(share))
+    return _hash(_before_share(kind, holder, len(share)), share)
+
+
+@cache
+def _before_share(kind: str, holder: int, length: int) -> bytes:
+    return canonical("share", kind, holder) + before_bytes(length)
 
 
 def leaf(self_hash: bytes, pair_hash: bytes) -> bytes:
-    return digest("merkle leaf", self_hash, pair_hash)[:NODE_BYTES]
+    return _hash(_LEAF, self_hash, _BEFORE_HASH, pair_hash)[:NODE_BYTES]
 
 
 def depth(leaves: int) -> int:

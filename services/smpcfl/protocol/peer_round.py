@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from . import failures
 from .base_round import Handler
 from .errors import Reason, RemoteError
 from .exchange_round import ExchangeRound
-from .keystream import pair_key, self_key
+from .keystream import Secret, pair_key, self_key
 from .ledger import Ledger
 from .masks import SeededMasks
 from .messages import (
@@ -41,7 +43,7 @@ from .ticket import SignedTicket
 
 
 class PeerRound(ExchangeRound):
-    """State of one round."""
+    """State of one round. `agree` is `pair_key`, or does the same."""
 
     def __init__(
         self,
@@ -54,8 +56,10 @@ class PeerRound(ExchangeRound):
         *,
         ledger: Ledger | None = None,
         spread: float | None = None,
+        agree: Callable[[X25519PrivateKey, bytes, bytes, str, str], Secret] = pair_key,
     ) -> None:
         super().__init__(signed_ticket, me, signer, keyring, entropy, spread=spread)
+        self._agree = agree
         self._policy = policy
         self._ledger = ledger or Ledger()
         self._keyring = keyring
@@ -94,7 +98,7 @@ class PeerRound(ExchangeRound):
         digest, me = self.ticket.digest, self._id(self.me)
         # Keys before the phase: a neighbour's bad public key must not spend the masks.
         keys = {
-            i: pair_key(secrets.private, announcements[i].public_key, digest, me, self._id(i))
+            i: self._agree(secrets.private, announcements[i].public_key, digest, me, self._id(i))
             for i in counting
         }
         self.phase, self._counting = step(self.phase, Event.MASK), counting

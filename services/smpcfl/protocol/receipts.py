@@ -5,7 +5,7 @@ To confirm a dealer is to hold its announcement, and shares that fit it.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -122,9 +122,10 @@ class Receipts:
         self._newest: dict[int, Receipt] = {}
         # By holder and number: what it listed. Kept to be shown to whoever asks.
         self._lists: dict[tuple[int, int], dict[int, bytes]] = {}
-        # By holder: the union of its receipts. The first announcement that it names of a dealer stands.
-        self._confirmed: defaultdict[int, dict[int, bytes]] = defaultdict(dict)
-        self._holders = Counter[bytes]()  # by hash: how many confirmed it
+        # By holder: the union of its receipts. The first announcement that it names of a dealer stands. Its
+        # own is among them, and not counted.
+        self._confirmed: dict[int, Mapping[int, bytes]] = {}
+        self._holders = Counter[bytes]()  # by hash: how many others confirmed it
         self._covered: dict[int, bytes] = {}
         self._doubts: dict[tuple[int, int], _Doubt] = {}  # by sender and holder
         self._asked: set[tuple[int, int, int]] = set()  # sender, holder, number: once each
@@ -147,7 +148,7 @@ class Receipts:
         return tuple((holder, found.number) for holder, found in sorted(self._newest.items()))
 
     def confirms(self, holder: int, dealer: int) -> bool:
-        return dealer in self._confirmed[holder]
+        return dealer != holder and dealer in self._confirmed.get(holder, ())
 
     def is_ready(self, dealer: int) -> bool:
         """Whether t other peers confirmed one announcement of it, and no second one is known."""
@@ -240,13 +241,19 @@ class Receipts:
         if receipt.number > self.number(holder):
             self._newest[holder] = receipt
         self._lists[holder, receipt.number] = listed
-        confirmed, threshold = self._confirmed[holder], self._ticket.threshold
-        found = {i: hash_ for i, hash_ in listed.items() if i != holder and i not in confirmed}
-        confirmed.update(found)
+        before = self._confirmed.get(holder)
+        if before is None:
+            found = self._confirmed[holder] = listed
+            self._holders[listed[holder]] -= 1
+        else:
+            found = {i: listed[i] for i in listed.keys() - before.keys()}
+            self._confirmed[holder] = {**before, **found}
         self._holders.update(found.values())
-        for dealer in found.keys() - self._covered.keys():
-            if self._holders[found[dealer]] >= threshold:
-                self._covered[dealer] = found[dealer]
+        threshold = self._ticket.threshold
+        if len(self._newest) >= threshold:  # holders that sent one: before, nobody is covered
+            for dealer in found.keys() - self._covered.keys():
+                if self._holders[found[dealer]] >= threshold:
+                    self._covered[dealer] = found[dealer]
         for key, doubt in list(self._doubts.items()):
             if key[1] == holder and doubt.receipt.number <= receipt.number:
                 del self._doubts[key]

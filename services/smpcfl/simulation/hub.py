@@ -60,7 +60,7 @@ class Hub:
         self._by_node: dict[int, VirtualPeer] = {}
         self._by_name: dict[str, VirtualPeer] = {}
         # Exchanges take place one after another, beside the training of peers that have theirs behind them.
-        self._exchanges = ThreadPoolExecutor(1, thread_name_prefix="exchange")
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="cohorts")
         self._cohorts: dict[bytes, tuple[Ticket, Future[VirtualCohort]]] = {}
         self._lost_when: Counter[str] = Counter()
 
@@ -162,7 +162,7 @@ class Hub:
                     cohort.result().close()
                 return VirtualCohort(ticket, members, lost, int(time.time() * 1000))
 
-            self._cohorts[asked.digest] = asked, self._exchanges.submit(exchange)
+            self._cohorts[asked.digest] = asked, self._worker.submit(exchange)
 
     def lost_in(self, run: int, number: int) -> Mapping[str, str]:
         """When which peers are lost in round `number`: the same in its training and its evaluation."""
@@ -208,8 +208,13 @@ class Hub:
     def unmask(self, message: Survivors) -> dict[str, Answer | RemoteError]:
         """What each peer that is there answers, by peer id."""
         cohort = self._cohort(message.ticket_digest)
-        with cohort.lock:
-            return cohort.unmask(message)
+
+        def unmask() -> dict[str, Answer | RemoteError]:
+            with cohort.lock:
+                return cohort.unmask(message)
+
+        # One after another: while one cohort does so, the aggregator is busy with the answers of another.
+        return self._worker.submit(unmask).result()
 
     def p2p_bytes(self, ticket_digest: bytes) -> dict[str, int]:
         """Sent to other peers in this round, by each peer that is still there."""

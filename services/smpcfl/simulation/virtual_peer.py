@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from ..net.agent_wire import Round
 from ..net.certificates import fingerprint
@@ -15,6 +16,7 @@ from ..protocol.additive import AdditivePeerRound
 from ..protocol.admission import Admission
 from ..protocol.draw import Group
 from ..protocol.grouping import Drawn, Grouping
+from ..protocol.keystream import Secret, pair_key
 from ..protocol.ledger import Ledger
 from ..protocol.peer_round import PeerRound
 from ..protocol.policy import Policy
@@ -27,12 +29,14 @@ from .costs import Costs
 class PublicKeys:
     """Whose key is whose, for all virtual peers together.
 
-    A signature that several peers verify is calculated with once: they are all in this process.
+    They are all in this process, so what several come to is calculated once: whether a signature is valid,
+    and the key of a pair's mask.
     """
 
     keys: dict[str, ec.EllipticCurvePublicKey] = field(default_factory=dict)
     _known: dict[tuple[str, bytes, bytes], bool] = field(default_factory=dict, repr=False)
     _fingerprints: dict[str, bytes] = field(default_factory=dict, repr=False)
+    _pairs: dict[tuple[bytes, frozenset[str]], Secret] = field(default_factory=dict, repr=False)
 
     def verify(self, name: str, message: bytes, signature: bytes) -> bool:
         what = (name, hashlib.sha256(message).digest(), signature)
@@ -47,9 +51,19 @@ class PublicKeys:
             self._fingerprints[name] = bytes.fromhex(fingerprint(self.keys[name]))
         return self._fingerprints.get(name)
 
+    def pair_key(
+        self, private: X25519PrivateKey, public: bytes, ticket_digest: bytes, one: str, other: str
+    ) -> Secret:
+        """As `keystream.pair_key`; for the other one of the pair, what the first came to."""
+        pair = ticket_digest, frozenset((one, other))
+        if (found := self._pairs.pop(pair, None)) is None:
+            found = self._pairs[pair] = pair_key(private, public, ticket_digest, one, other)
+        return found
+
     def forget(self) -> None:
-        """No signature made so far will be verified again."""
+        """Nothing calculated so far will be asked for again."""
         self._known.clear()
+        self._pairs.clear()
 
 
 class VirtualPeer:
@@ -138,6 +152,7 @@ class VirtualPeer:
             entropy,
             ledger=self._ledger,
             spread=delay,
+            agree=self._keys.pair_key,
         )
 
     def close_round(self) -> None:

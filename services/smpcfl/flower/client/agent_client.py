@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import lru_cache
 from types import TracebackType
 
 import grpc
@@ -29,7 +30,8 @@ class AgentClient:
     """LocalError where the agent is not there, RemoteError with its reason where it refuses.
 
     `socket`: the agent's path; left out, what the environment names, as in a ClientApp's process.
-    `simulated`: it is a virtual peer's, in the hub, and `metadata` say to the hub which one's.
+    `simulated`: it is a virtual peer's, in the hub, and `metadata` say to the hub which one's. The channel to
+    the hub is kept for the ClientApps that this process has after this one.
     """
 
     simulated = False
@@ -43,7 +45,7 @@ class AgentClient:
                 f"{VARIABLE} is not set: this ClientApp has no agent; start its SuperNode with"
                 " `smpcfl peer` (in Flower's simulation engine: the ServerApp has to use SecureStrategy)"
             )
-        self._channel = rpc.local_channel(socket)
+        self._channel = self._connect(socket)
         self._stub = pb_grpc.AgentStub(self._channel)
         self._socket = socket
 
@@ -53,10 +55,7 @@ class AgentClient:
         hub = hub_socket.find(context.run_id) if VARIABLE not in os.environ else None
         if hub is None:
             return cls()
-        client = cls(str(hub))
-        client.simulated = True
-        # A call may have to wait until a whole round of others has taken place.
-        client._call_s = client._upload_s = _MASKS_S
+        client = _HubClient(str(hub))
         partition = context.node_config.get("partition-id", "")
         client.metadata = (
             (hub_socket.NODE, str(context.node_id)),
@@ -73,7 +72,7 @@ class AgentClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._channel.close()
+        self._close()
         if isinstance(error, grpc.RpcError):
             reason = rpc.reason_of(error)
             detail = str(error.details()) if isinstance(error, grpc.Call) else str(error)
@@ -82,6 +81,12 @@ class AgentClient:
             # The text goes to the aggregator: what gRPC says, which may tell sizes, stays here.
             log.error("the agent at %s does not answer: %s", self._socket, detail)
             raise LocalError("this peer's agent does not answer: its own log says why") from error
+
+    def _connect(self, socket: str) -> grpc.Channel:
+        return rpc.local_channel(socket)
+
+    def _close(self) -> None:
+        self._channel.close()
 
     def identity(self, node: int = 0) -> pb.IdentityReply:
         """Peer id, the modes that the peer's own policy allows, and which instance of the agent this is.
@@ -160,6 +165,23 @@ class AgentClient:
             bytes_in=bytes_in, bytes_out=bytes_out, upload_seconds=upload_seconds
         )
         self._stub.Report(request, timeout=self._call_s, metadata=self.metadata)
+
+
+class _HubClient(AgentClient):
+    simulated = True
+    # A call may have to wait until a whole round of others has taken place.
+    _call_s = _upload_s = _MASKS_S
+
+    def _connect(self, socket: str) -> grpc.Channel:
+        return _hub_channel(socket)
+
+    def _close(self) -> None:
+        pass
+
+
+@lru_cache(maxsize=1)
+def _hub_channel(socket: str) -> grpc.Channel:
+    return rpc.local_channel(socket)
 
 
 class AgentRefusal(RemoteError):

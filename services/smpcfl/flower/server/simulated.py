@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import sys
 import time
 from atexit import register as at_exit
 from collections import Counter
@@ -45,6 +46,8 @@ from .unmasking import Unmasking
 
 log = logging.getLogger("smpcfl.flower")
 _POLL_S = 0.1
+# The engine hands each message through several threads, beside those that compute. Python gives each 5 ms.
+_SWITCH_S = 5e-4
 _ON_THEIR_WAY = 100  # messages: for each that the engine delivers, it goes through all of them
 
 
@@ -77,6 +80,7 @@ class SimulatedServer(Server):
     def start(cls, grid: Grid, mode: str) -> SimulatedServer:
         """Starts the hub of this run, and says what it is."""
         run = grid.run
+        sys.setswitchinterval(_SWITCH_S)
         lost = run_folder.lost()
         print(run_folder.SAID, flush=True)
         process = HubProcess(run.run_id, mode, bytes.fromhex(run.fab_hash), lost=lost)
