@@ -54,3 +54,13 @@ def test_lost_peers_void_no_round_that_tolerates_them(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report/report.json").read_text())
     assert report["modes"]["seeded"]["outcome"] == ["complete"] * ROUNDS
     assert all(sum(costs["lost"].values()) == 2 for costs in report["meta"]["per_peer"])
+
+
+def test_the_benchmark_in_small_comes_to_one_model_with_and_without_us() -> None:
+    benchmark = Path(__file__).parents[2] / "benchmarks/simulation.py"
+    options = ["--peers", "6", "--parameters", "100", "--rounds", "1", "--evaluate", "1.0"]
+    done = subprocess.run(
+        [sys.executable, str(benchmark), *options], capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row.split()[1] for row in done.stdout.splitlines()[2:]] == ["plain", "secure"]

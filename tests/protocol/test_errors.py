@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -30,3 +31,9 @@ def test_it_says_what_is_known(arguments: dict[str, Any], text: str) -> None:
 
 def test_it_is_cut_after_300_characters() -> None:
     assert str(RemoteError(Reason.BAD_SHARE, "x" * 1000)) == "bad_share: " + "x" * 289
+
+
+def test_it_passes_from_process_to_process() -> None:
+    error = RemoteError(Reason.BAD_SHARE, "d", peer="bravo", expected=1, found=(2, 3))
+    found = pickle.loads(pickle.dumps(error))
+    assert (str(found), vars(found)) == (str(error), vars(error))

@@ -62,6 +62,7 @@ class AgentService(pb_grpc.AgentServicer):
             frozen=round_.frozen is not None,
             floor_ms=self._agent.floors.ms(round_.ticket.task),
             given_seed=self._given_seed,
+            peer=self._agent.name,
         )
 
     def _app_of(self, flower_run: int) -> bytes:

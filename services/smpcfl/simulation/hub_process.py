@@ -71,7 +71,8 @@ class HubProcess:
         self._process.stdin.write(json.dumps(given | {"options": options}) + "\n")
         self._process.stdin.flush()
         if (first := self._process.stdout.readline().strip()) != _READY:
-            rest = self._process.communicate()[0]
+            rest = self._process.stdout.read()
+            self._process.wait()
             raise LocalError(f"the hub of the virtual peers does not start: {first}\n{rest}")
         self._log = threading.Thread(target=self._forward, daemon=True)
         self._log.start()

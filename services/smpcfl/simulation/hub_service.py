@@ -63,10 +63,11 @@ class HubService(pb_grpc.AgentServicer):
     @_refusing
     def Begin(self, request: pb.BeginRequest, context: grpc.ServicerContext) -> Any:
         ticket = wire.ticket_from_proto(request.ticket)
-        round_ = self._hub.begin(
-            _node(context), ticket, request.model_digest, request.content_digest
+        node = _node(context)
+        round_ = self._hub.begin(node, ticket, request.model_digest, request.content_digest)
+        return pb.BeginReply(
+            frozen=round_.frozen is not None, given_seed=True, peer=self._hub.peer(node).name
         )
-        return pb.BeginReply(frozen=round_.frozen is not None, given_seed=True)
 
     @_refusing
     def Frozen(self, request: pb.FrozenRequest, context: grpc.ServicerContext) -> Any:

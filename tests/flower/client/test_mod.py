@@ -58,7 +58,7 @@ class Agent:
     """An agent that admits every ticket; it hears what stays on the peer. Its masks are none."""
 
     def __init__(self) -> None:
-        self.reply = local_pb2.BeginReply()
+        self.reply = local_pb2.BeginReply(peer="a")
         self.begun: list[tuple[Any, ...]] = []
         self.trained: list[tuple[int, str]] = []  # how long it took, why it failed
         self.unreported: list[str] = []  # why there are no metrics

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -28,15 +28,15 @@ from smpcfl.simulation import run_folder
 from smpcfl.simulation.hub_process import HubProcess
 from support.engine import InMemoryGrid
 
-pytestmark = pytest.mark.sockets
+pytestmark = pytest.mark.commands
 ENTRIES = 50
 
 
 @pytest.fixture(autouse=True)
-def _as_the_engine_starts_it(
+def end(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    """What is left for the end of the process happens after each test."""
+) -> Iterator[Callable[[], None]]:
+    """As the engine starts it. What is left for the end of the process happens after each test, or now."""
     at_exit = []
     monkeypatch.setattr(simulated, "at_exit", lambda *call: at_exit.append(call))
     monkeypatch.setattr(hub_socket.tempfile, "tempdir", str(tmp_path_factory.mktemp("s")))
@@ -44,9 +44,14 @@ def _as_the_engine_starts_it(
     for name in ("_task_id", "_run_id", "_node_id"):  # Flower's messages want to know
         monkeypatch.setattr(TaskIdentity, name, 1)
     monkeypatch.setattr(logging.getLogger("smpcfl"), "handlers", [])
-    yield
-    for function, *arguments in at_exit:
-        function(*arguments)
+
+    def end() -> None:
+        while at_exit:
+            function, *arguments = at_exit.pop()
+            function(*arguments)
+
+    yield end
+    end()
     assert not list(Path(hub_socket.tempfile.gettempdir()).iterdir()), "nothing is left"
 
 
@@ -149,13 +154,15 @@ def test_additive_works_there_as_well() -> None:
 
 
 def test_a_training_that_fails_adds_nothing_and_the_log_says_where(
-    caplog: pytest.LogCaptureFixture,
+    end: Callable[[], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     arrays, records = train(InMemoryGrid(failing, 6), 1)
+    end()
+    printed = capsys.readouterr().err
     np.testing.assert_allclose(arrays, expected([0, 2, 3, 4, 5]), rtol=1e-6)
     assert records[0].contributors == 5
-    assert "peer-00001 (partition 1): training failed" in caplog.text
-    assert "no data here" in caplog.text
+    assert "peer-00001 (partition 1): training failed" in printed
+    assert "no data here" in printed
 
 
 def test_many_peers_do_not_get_their_messages_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,27 +71,26 @@ def _handle(
     agent: AgentClient, message: Message, context: Context, call_next: ClientAppCallable
 ) -> Message:
     ours = config_of(message.content)
+    if ours is not None and "identify" not in ours:
+        return _train(agent, ours, message, context, call_next)
     own = agent.identity(context.node_id)
-    if ours is not None and "identify" in ours:
+    if ours is not None:
         # "start" is the agent's instance: what goes through Flower keeps its name.
         identity = ConfigRecord(
             {"start": own.instance, "certificate": own.certificate, "signature": own.signature}
         )
         return Message(RecordDict({RECORD: identity}), reply_to=message)
-    if ours is None:
-        if NORMAL not in own.modes:
-            raise LocalError(
-                f"this peer takes part in mode {'/'.join(own.modes)} only, and this"
-                f" {message.metadata.message_type} message has no ticket: nothing leaves it in the"
-                " clear (the ServerApp has to use SecureStrategy, or smpcfl.flower.secure)"
-            )
-        return call_next(message, context)
-    return _train(agent, own.peer, ours, message, context, call_next)
+    if NORMAL not in own.modes:
+        raise LocalError(
+            f"this peer takes part in mode {'/'.join(own.modes)} only, and this"
+            f" {message.metadata.message_type} message has no ticket: nothing leaves it in the"
+            " clear (the ServerApp has to use SecureStrategy, or smpcfl.flower.secure)"
+        )
+    return call_next(message, context)
 
 
 def _train(
     agent: AgentClient,
-    peer: str,
     ours: ConfigRecord,
     message: Message,
     context: Context,
@@ -121,7 +120,7 @@ def _train(
     latest_s = TIMEOUT_MAX if agent.simulated else ticket.deadlines.training_ms / 1000
 
     def work() -> Work:
-        seen, own_context = shown(message, context, ticket, peer, given)
+        seen, own_context = shown(message, context, ticket, begun.peer, given)
         reply = call_next(seen, own_context)
         if reply.has_error():
             raise LocalError(reply.error.reason)
