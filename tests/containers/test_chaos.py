@@ -33,6 +33,7 @@ PLAN: dict[str, Any] = {
     "deadlines_ms": {
         "exchange": 5_000,
         "ready": 8_000,
+        "train": 50_000,
         "upload": 60_000,
         "agree": 66_000,
         "unmask": 70_000,

@@ -47,6 +47,12 @@ def test_nor_is_one_of_somebody_else(hub: Path, monkeypatch: pytest.MonkeyPatch)
     assert hub_socket.find(RUN) is None
 
 
+def test_nobody_listens_in_a_folder_that_others_can_enter(hub: Path) -> None:
+    hub_socket.folder_of(RUN).chmod(0o755)
+    with pytest.raises(StorageError, match="open to others"):
+        hub_socket.make(RUN)
+
+
 def test_nor_a_link_to_a_folder_of_ours(hub: Path) -> None:
     hub_socket.folder_of(2).symlink_to(hub_socket.folder_of(RUN))
     assert hub_socket.find(2) is None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from smpcfl.protocol import keystream
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.keystream import Secret, expand
 from smpcfl.protocol.masks import AdditiveMasks, SeededMasks
-from smpcfl.protocol.ring import Layout
+from smpcfl.protocol.ring import WIDTHS, Layout
 from support.network import random_addend
 
 LAYOUT = Layout(16, 10, 8)
@@ -19,6 +20,17 @@ ADDEND = random_addend(LAYOUT, np.random.default_rng(0))
 def test_it_is_the_self_mask_and_those_of_the_pairs_with_their_signs() -> None:
     masked = SeededMasks(A, plus=(PAIR,), minus=(OTHER,)).apply(ADDEND)
     expected = ADDEND + expand(A, LAYOUT) + expand(PAIR, LAYOUT) - expand(OTHER, LAYOUT)
+    assert masked.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("beyond", [-1, 0, 1, 7])
+def test_a_keystream_goes_on_from_block_to_block(width: int, beyond: int) -> None:
+    words = 2 * keystream._BLOCK * 8 // width + beyond
+    layout = Layout(width, words, keystream._BLOCK // 8 + 3)
+    addend = random_addend(layout, np.random.default_rng(0))
+    masked = SeededMasks(A, plus=(PAIR,), minus=(OTHER,)).apply(addend)
+    expected = addend + expand(A, layout) + expand(PAIR, layout) - expand(OTHER, layout)
     assert masked.tobytes() == expected.tobytes()
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ticket import EVALUATE
+from smpcfl.simulation import hub
 from smpcfl.simulation.hub import Hub
 from smpcfl.simulation.virtual_cohort import LOST_AT
 from support.virtual import CONTENT, Simulated
@@ -73,6 +74,33 @@ def test_costs_are_those_of_a_round_and_of_a_peer() -> None:
     assert costs.verified >= 2 * 7
     assert 0 < costs.p2p_bytes <= costs.p2p_bytes_most
     assert simulated.hub.costs().peers == 0, "they begin anew"
+
+
+def test_an_exchange_that_fails_does_not_take_the_next_one_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simulated = Simulated(5)
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "VirtualCohort", lambda *given: {}["nothing"])
+        with pytest.raises(KeyError):
+            simulated.train(simulated.ticket(round=1))
+    signed = simulated.ticket(round=2)
+    total = simulated.finish(simulated.train(signed))
+    assert total.tobytes() == simulated.true_sum(signed).tobytes()
+
+
+def test_exchanges_take_place_before_their_clients_begin() -> None:
+    simulated = Simulated(17, group_size=5)
+    signed = [
+        simulated.ticket(cohort=group.cohort, draw=group.draw, group=group.group)
+        for group in simulated.hub.groups()
+    ]
+    for ticket in signed:
+        simulated.hub.open(ticket)
+    for ticket in reversed(signed):
+        nodes = [n for n, name in simulated.names.items() if name in ticket.ticket.cohort]
+        total = simulated.finish(simulated.train(ticket, nodes))
+        assert total.tobytes() == simulated.true_sum(ticket).tobytes()
 
 
 def test_a_client_with_another_app_or_model_is_refused() -> None:

@@ -83,3 +83,19 @@ def test_why_it_does_not_start_is_said(folder: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(LocalError, match="does not start") as raised:
         HubProcess(RUN, "seeded", bytes(32))
     assert "No such file or directory" in str(raised.value)
+
+
+def test_what_is_printed_before_it_is_ready_does_not_stop_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    HubProcess(RUN, "seeded", bytes(32)).close()
+
+
+def test_one_that_is_killed_is_named() -> None:
+    process = HubProcess(RUN, "seeded", bytes(32))
+    process._process.kill()
+    process._process.wait()
+    with pytest.raises(LocalError, match="has ended, with code -9"):
+        process.hub.join([1])
+    process.close()

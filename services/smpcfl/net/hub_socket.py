@@ -7,6 +7,7 @@ number.
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from pathlib import Path
 
@@ -25,11 +26,14 @@ def folder_of(flower_run: int) -> Path:
 def make(flower_run: int) -> tuple[Path, Path]:
     """Where to listen for ClientApps, and for the ServerApp, in a folder that nobody else may enter.
 
-    StorageError if a path is too long.
+    StorageError if a path is too long, or the folder is another user's.
     """
     folder = folder_of(flower_run)
     folder.mkdir(mode=0o700, exist_ok=True)
-    return files.socket_path(folder, "hub"), files.socket_path(folder, "server")
+    if not _is_own(folder):
+        raise files.StorageError(f"{folder} is another user's, or open to others: remove it")
+    # `multiprocessing` keeps connections by address, and a run that trains once more has another hub.
+    return files.socket_path(folder, "hub"), files.socket_path(folder, secrets.token_hex(2))
 
 
 def find(flower_run: int) -> Path | None:
@@ -37,10 +41,12 @@ def find(flower_run: int) -> Path | None:
     folder = folder_of(flower_run)
     path = folder / "run" / "hub.sock"
     try:
-        about = folder.lstat()
-        if not path.is_socket():
-            return None
+        return path if path.is_socket() and _is_own(folder) else None
     except OSError:
         return None
-    # Of a link, `lstat` says that everybody may enter.
-    return path if about.st_uid == os.getuid() and not about.st_mode & 0o077 else None
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether nobody else may enter it. Of a link, `lstat` says that everybody may."""
+    about = folder.lstat()
+    return about.st_uid == os.getuid() and not about.st_mode & 0o077

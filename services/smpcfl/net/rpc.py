@@ -113,9 +113,11 @@ def channel(identity: Identity, address: str, role: Role, name: str) -> grpc.aio
 def local_channel(path: str) -> grpc.Channel:
     """Blocking channel to a service on this machine's Unix socket.
 
-    Without pings: a socket file needs none, and a call that waits for a minute would be ended for them.
+    Without pings: a socket file needs none, and a call that waits for a minute would be ended for them. With
+    a connection of its own: who listened at this path before may still hold another one.
     """
     options = [item for item in _OPTIONS if item[0].endswith("_message_length")]
+    options.append(("grpc.use_local_subchannel_pool", 1))
     return grpc.insecure_channel(f"unix:{path}", options)
 
 

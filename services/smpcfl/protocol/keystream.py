@@ -105,9 +105,8 @@ def pair_key(
 
 def check_public_key(public: bytes, peer: str) -> None:
     """RemoteError(MALFORMED) for a public key of small order or size, before anyone counts on it."""
-    u = (
-        int.from_bytes(public, "little") % 2**255
-    )  # RFC 7748, section 5: the last bit does not count
+    # RFC 7748, section 5: the last bit does not count.
+    u = int.from_bytes(public, "little") % 2**255
     if len(public) != 32 or u % _FIELD in _SMALL_ORDER:
         raise _small_order(peer)
 

@@ -44,6 +44,7 @@ def _before_share(kind: str, holder: int, length: int) -> bytes:
 
 
 def leaf(self_hash: bytes, pair_hash: bytes) -> bytes:
+    """Of two hashes of 32 bytes."""
     return _hash(_LEAF, self_hash, _BEFORE_HASH, pair_hash)[:NODE_BYTES]
 
 

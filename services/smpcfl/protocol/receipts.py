@@ -100,7 +100,8 @@ class _Doubt:
 class _Last:
     """The dealers of the receipt that was looked at last, as almost all are over the same.
 
-    `listed`: their announcements that are known first, and `content`: what is signed for these.
+    `listed`: their announcements that are known first, and `content`: what is signed for these. Which one of
+    a dealer came first never changes.
     """
 
     dealers: tuple[int, ...]
@@ -244,7 +245,7 @@ class Receipts:
         before = self._confirmed.get(holder)
         if before is None:
             found = self._confirmed[holder] = listed
-            self._holders[listed[holder]] -= 1
+            self._holders[listed[holder]] -= 1  # its own is among those that are counted below
         else:
             found = {i: listed[i] for i in listed.keys() - before.keys()}
             self._confirmed[holder] = {**before, **found}

@@ -15,6 +15,8 @@ from .keystream import Secret
 
 PRIME = 2**256 + 297
 SHARE_BYTES = 33
+# Of Horner's rule, before the value is reduced: `x` is small, and a division slow.
+_STEPS = 32
 _DRAW_BYTES = 48  # 128 bits more than the field: the bias of the reduction is below 2^-127
 
 
@@ -49,14 +51,14 @@ def combine(shares: Mapping[int, bytes]) -> Secret:
 
 def evaluate(coefficients: Sequence[int], holders: int, prime: int) -> list[int]:
     """A polynomial, its constant term first, at 1 to `holders`, modulo `prime`."""
-    values = []
+    values, downwards = [], coefficients[::-1]
     for x in range(1, holders + 1):
         value = 0
-        for coefficient in reversed(coefficients):
-            value = (
-                value * x + coefficient
-            )  # reduced in the end: `x` is small, and a division is slow
-        values.append(value % prime)
+        for start in range(0, len(downwards), _STEPS):
+            for coefficient in downwards[start : start + _STEPS]:
+                value = value * x + coefficient
+            value %= prime
+        values.append(value)
     return values
 
 
@@ -66,7 +68,8 @@ def at_zero(points: Mapping[int, int], prime: int) -> int:
     return int(sum(products)) % prime
 
 
-@lru_cache(maxsize=16)  # many secrets of a round are found from shares of the same holders
+# Many secrets of a round are found from shares of the same holders.
+@lru_cache(maxsize=16)
 def _weights(places: tuple[int, ...], prime: int) -> list[int]:
     """What the values at these places are multiplied with."""
     weights = []

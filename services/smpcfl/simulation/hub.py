@@ -152,14 +152,15 @@ class Hub:
                 if not busy.isdisjoint(other.cohort)
             ]
             ended = [self._cohorts.pop(digest)[1] for digest in before]
-            if not self._cohorts:
-                self.keys.forget()
+            alone = not self._cohorts
             lost = self.lost_in(asked.run, asked.round)
             self._lost_when.update(lost[peer] for peer in asked.cohort if peer in lost)
 
             def exchange() -> VirtualCohort:
                 for cohort in ended:
-                    cohort.result().close()
+                    _close(cohort)
+                if alone:
+                    self.keys.forget()
                 return VirtualCohort(ticket, members, lost, int(time.time() * 1000))
 
             self._cohorts[asked.digest] = asked, self._worker.submit(exchange)
@@ -227,7 +228,7 @@ class Hub:
         with self.lock:
             found = self._cohorts.pop(ticket_digest, None)
         if found is not None:
-            found[1].result().close()
+            _close(found[1])
 
     def costs(self) -> RoundCosts:
         """Since this was last asked."""
@@ -238,3 +239,9 @@ class Hub:
                 peer.costs = Costs()
             self._lost_when.clear()
             return found
+
+
+def _close(cohort: Future[VirtualCohort]) -> None:
+    """Once its exchange is over; one that failed has nothing to wipe."""
+    if cohort.exception() is None:
+        cohort.result().close()

@@ -6,6 +6,7 @@ Its parent is the engine's process, with which it ends. What the parent asks it 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -18,7 +19,7 @@ import threading
 from collections.abc import Callable
 from multiprocessing.managers import BaseManager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from ..net import hub_socket
 from ..protocol.draw import GROUP_SIZE
@@ -26,6 +27,7 @@ from ..protocol.errors import LocalError
 from .hub import Hub
 from .hub_service import serve
 
+log = logging.getLogger("smpcfl.simulation")
 _READY = "ready"
 _END_S = 10.0
 # Python gives a thread 5 ms before another one may go on. An exchange computes for seconds on end, and each
@@ -64,46 +66,98 @@ class HubProcess:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._remote = _Remote(self._process)
+        self.hub = cast(Hub, self._remote)
         options = {"mode": mode, "lost": lost, "group_size": group_size}
         given = {"clients": str(clients), "calls": str(calls), "key": key.hex(), "app": app.hex()}
+        self._log = threading.Thread(target=self._forward, daemon=True)
+        try:
+            self._await_ready(json.dumps(given | {"options": options}))
+            self._log.start()
+            _Manager.register("hub")
+            manager = _Manager(str(calls), key)
+            manager.connect()
+            self._remote.hub = manager.hub()
+        except BaseException:
+            self.close()
+            raise
+
+    def _await_ready(self, given: str) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(given | {"options": options}) + "\n")
-        self._process.stdin.flush()
-        if (first := self._process.stdout.readline().strip()) != _READY:
-            rest = self._process.stdout.read()
-            self._process.wait()
-            raise LocalError(f"the hub of the virtual peers does not start: {first}\n{rest}")
-        self._log = threading.Thread(target=self._forward, daemon=True)
-        self._log.start()
-        _Manager.register("hub")
-        manager = _Manager(str(calls), key)
-        manager.connect()
-        self.hub = manager.hub()
+        with contextlib.suppress(BrokenPipeError):  # what it died of is what it printed
+            self._process.stdin.write(given + "\n")
+            self._process.stdin.flush()
+        printed = ""
+        for row in self._process.stdout:
+            if row.strip() == _READY:
+                return
+            printed += row  # libraries may have something to say first
+        raise LocalError(f"the hub of the virtual peers does not start:\n{printed}")
 
     def _forward(self) -> None:
-        for row in cast("list[str]", self._process.stdout):
-            print(row, end="", file=sys.stderr, flush=True)
+        assert self._process.stdout is not None
+        for row in self._process.stdout:
+            try:
+                level, text = json.loads(row)
+                log.log(level, "%s", text)
+            except (ValueError, TypeError):
+                print(row, end="", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Ends it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
+        self._remote.hub = None  # a proxy takes its leave of the process, which is still there
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._log.join()
+        if self._log.is_alive():
+            self._log.join()
         self._process.stdout.close()
+
+
+class _Remote:
+    """The hub's methods, at the other end. LocalError if its process has died."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.hub: Hub | None = None
+        self._process = process
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.hub, name)
+
+        def call(*given: Any) -> Any:
+            try:
+                return method(*given)
+            except (EOFError, OSError) as error:
+                code = self._process.poll()
+                why = "is it out of memory?" if code == -signal.SIGKILL else "see above"
+                raise LocalError(
+                    f"the hub of the virtual peers has ended, with code {code}: {why}"
+                ) from error
+
+        return call
+
+
+class _Line(logging.Formatter):
+    """For the parent, which logs it as its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps([record.levelno, super().format(record)])
 
 
 def _main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C its parent hears as well
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(_COLLECT_AFTER)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    lines = logging.StreamHandler(sys.stdout)
+    lines.setFormatter(_Line())
+    logging.basicConfig(level=logging.INFO, handlers=[lines])
     given = json.loads(sys.stdin.readline())
     options = given["options"]
     hub = Hub(
@@ -114,6 +168,7 @@ def _main() -> None:
     )
     _Manager.register("hub", lambda: hub)
     calls = _Manager(given["calls"], bytes.fromhex(given["key"])).get_server()
+    os.chmod(given["calls"], 0o600)
     clients = serve(hub, Path(given["clients"]))
     threading.Thread(target=calls.serve_forever, daemon=True).start()
     print(_READY, flush=True)

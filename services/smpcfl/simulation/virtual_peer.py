@@ -40,10 +40,10 @@ class PublicKeys:
 
     def verify(self, name: str, message: bytes, signature: bytes) -> bool:
         what = (name, hashlib.sha256(message).digest(), signature)
-        if what not in self._known:
+        if (found := self._known.get(what)) is None:
             key = self.keys.get(name)
-            self._known[what] = key is not None and verify(key, message, signature)
-        return self._known[what]
+            found = self._known[what] = key is not None and verify(key, message, signature)
+        return found
 
     def fingerprint(self, name: str) -> bytes | None:
         """SHA-256 of this peer's key; None if there is no such peer."""

@@ -293,7 +293,7 @@ def test_a_refusal_runs_nothing_and_says_why(
 
 
 def test_what_is_frozen_is_sent_again_and_nothing_trained(message: Message, agent: Agent) -> None:
-    agent.reply = local_pb2.BeginReply(frozen=True)
+    agent.reply = local_pb2.BeginReply(peer="a", frozen=True)
     reply = mod.secure_mod(message, new_context(), never)
     assert upload_of(reply) == (b"meta", b"frozen", 0)
     assert not agent.trained
@@ -621,7 +621,7 @@ def test_an_upload_leaves_at_a_step_and_nobody_is_told_before(
         told.append(len(agent.trained))
 
     clock.sleep = sleep  # type: ignore[method-assign]
-    agent.reply = local_pb2.BeginReply(**begun)
+    agent.reply = local_pb2.BeginReply(peer="a", **begun)
     for app in (trains, crash):
         mod.secure_mod(message, new_context(), app)
     assert clock.slept == pytest.approx([wait_s, wait_s])
@@ -666,7 +666,7 @@ def test_the_aggregator_gives_the_seed_only_where_the_operator_lets_it(
     allowed: bool, message: Message, agent: Agent
 ) -> None:
     cast(ConfigRecord, message.content[RECORD])["seed"] = 5
-    agent.reply = local_pb2.BeginReply(given_seed=allowed)
+    agent.reply = local_pb2.BeginReply(peer="a", given_seed=allowed)
     for _ in range(2):
         mod.secure_mod(message, new_context(), trains)
     assert (agent.vectors[0] == agent.vectors[1]) is allowed

@@ -141,6 +141,14 @@ def test_many_peers_are_cut_into_groups_whose_sums_are_added(
     assert all(record.loss is not None for record in records)
 
 
+def test_a_run_may_train_twice() -> None:
+    grid = InMemoryGrid(app, 5)
+    for _ in range(2):
+        arrays, records = train(grid, 1)
+        np.testing.assert_allclose(arrays, expected(range(5)), rtol=1e-6)
+        assert [record.outcome for record in records] == ["complete"]
+
+
 def test_plain_flower_runs_there_as_well() -> None:
     arrays, records = train(InMemoryGrid(app, 4), 1, mode="normal")
     plain = np.average([0.01, 0.02, 0.03, 0.04], weights=[10, 11, 12, 13])
@@ -158,10 +166,12 @@ def test_a_training_that_fails_adds_nothing_and_the_log_says_where(
 ) -> None:
     arrays, records = train(InMemoryGrid(failing, 6), 1)
     end()
-    printed = capsys.readouterr().err
+    printed = capsys.readouterr().out
     np.testing.assert_allclose(arrays, expected([0, 2, 3, 4, 5]), rtol=1e-6)
     assert records[0].contributors == 5
-    assert "peer-00001 (partition 1): training failed" in printed
+    assert "warning: peer-00001 (partition 1): training failed" in printed, (
+        "as smpcfl simulate shows it"
+    )
     assert "no data here" in printed
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import lru_cache
 from types import TracebackType
+from typing import ClassVar
 
 import grpc
 from flwr.app import Context
@@ -169,19 +169,21 @@ class AgentClient:
 
 class _HubClient(AgentClient):
     simulated = True
+    _kept: ClassVar[dict[tuple[str, int], grpc.Channel]] = {}
     # A call may have to wait until a whole round of others has taken place.
     _call_s = _upload_s = _MASKS_S
 
     def _connect(self, socket: str) -> grpc.Channel:
-        return _hub_channel(socket)
+        # A run that trains once more has another hub, at the same path.
+        hub = socket, os.stat(socket).st_ino
+        if hub not in self._kept:
+            while self._kept:
+                self._kept.popitem()[1].close()
+            self._kept[hub] = rpc.local_channel(socket)
+        return self._kept[hub]
 
     def _close(self) -> None:
         pass
-
-
-@lru_cache(maxsize=1)
-def _hub_channel(socket: str) -> grpc.Channel:
-    return rpc.local_channel(socket)
 
 
 class AgentRefusal(RemoteError):

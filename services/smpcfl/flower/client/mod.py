@@ -113,6 +113,8 @@ def _train(
         )
     content = content_digest(message.content, message.metadata.message_type, context.run_config)
     begun = agent.begin(proto, model_digest(given), content, context.run_id)
+    if not begun.peer:  # the app would see one identity for all peers
+        raise LocalError("this peer's agent is of an older version: start `smpcfl peer` again")
     if begun.frozen:
         return _upload_reply(message, *agent.frozen(ticket.digest), 0)
     began = time.monotonic()

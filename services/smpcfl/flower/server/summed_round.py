@@ -96,12 +96,14 @@ class SummedRound:
             phases[plan.task] = time.monotonic() - began
             if await before:
                 await unmasking.refresh()
+            members = unmasking.directory.members
+            self._each(lambda round_: round_.take(replies, members))
             # All groups first agree and unmask, which has deadlines; the sums have none.
             began = time.monotonic()
-            await asyncio.gather(
-                *(self._unmask(place, replies, unmasking) for place in range(len(self.rounds)))
-            )
             if self.rounds[0].ticket.recovers:
+                await asyncio.gather(
+                    *(self._unmask(place, unmasking) for place in range(len(self.rounds)))
+                )
                 phases["unmask"] = time.monotonic() - began
         began = time.monotonic()
         self._each(SecureRound.sum)
@@ -117,17 +119,12 @@ class SummedRound:
                 except RemoteError as error:
                     self._errors[place] = error
 
-    async def _unmask(
-        self, place: int, replies: Mapping[int, Message], unmasking: Unmasking
-    ) -> None:
-        """One group's part, beside those of the others."""
-        round_ = self.rounds[place]
-        try:
-            round_.take(replies, unmasking.directory.members)
-            if round_.ticket.recovers:
-                await round_.unmask(unmasking.another())
-        except RemoteError as error:
-            self._errors[place] = error
+    async def _unmask(self, place: int, unmasking: Unmasking) -> None:
+        if self._errors[place] is None:
+            try:
+                await self.rounds[place].unmask(unmasking.another())
+            except RemoteError as error:
+                self._errors[place] = error
 
     def _combined(self) -> Outcome:
         refusals = self._void()

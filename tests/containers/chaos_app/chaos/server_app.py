@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import time
 from collections.abc import Collection, Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 import smpcfl.flower.server.secure_round as secure_round
-from smpcfl.base.state import State
 from smpcfl.flower import SecureStrategy
-from smpcfl.flower.server.probe import instances
-from smpcfl.flower.server.service_link import REGISTRY_VARIABLE, STATE_VARIABLE
-from smpcfl.net import certificates
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.ticket import Deadlines
 
@@ -84,13 +77,6 @@ def main(grid: Grid, context: Context) -> None:
     rounds = int(context.run_config["num-rounds"])
     staged = StagedGrid(grid)
 
-    state = Path(os.environ[STATE_VARIABLE])
-    own = certificates.load(state, certificates.load_ca(State(state).ca))
-    assert own is not None
-
-    def probe(peers: Iterable[str]) -> dict[str, bytes]:
-        return asyncio.run(instances(own, os.environ[REGISTRY_VARIABLE], state, peers))
-
     def between(number: int, arrays: ArrayRecord) -> MetricRecord:
         """After a round: keeps the model, and waits until the test lets the next one start."""
         model = {name: array.numpy() for name, array in arrays.items()}
@@ -98,8 +84,8 @@ def main(grid: Grid, context: Context) -> None:
         go = stage.FOLDER / "go" / str(number + 1)
         while number < rounds and not go.exists():
             if (stage.FOLDER / "wanted").exists():
-                assert strategy._nodes is not None
-                present = strategy._nodes.present(grid, probe)
+                assert strategy._grid is not None
+                present = strategy._grid._lineup.present()
                 stage.write("present.json", json.dumps(list(present.values())).encode())
             time.sleep(0.1)
         staged.round = number + 1
