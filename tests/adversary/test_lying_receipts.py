@@ -32,7 +32,7 @@ def liar_counts(network: Network, dealer: int) -> set[bool]:
     """Whether the liar is one of this dealer's holders, in the views of the others."""
     announced = round_of(network, dealer).announcement.hash
     others = [round_of(network, index) for index in range(8) if index != LIAR]
-    return {round_._receipts._confirmed[LIAR].get(dealer) == announced for round_ in others}
+    return {round_._receipts._confirmed.get(LIAR, {}).get(dealer) == announced for round_ in others}
 
 
 class SaysOtherwise(PeerRound):

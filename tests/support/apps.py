@@ -337,7 +337,6 @@ class Mods:
 
 def trains_first(
     agent: AgentClient,
-    peer: str,
     ours: ConfigRecord,
     message: Message,
     context: Context,
