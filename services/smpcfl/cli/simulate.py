@@ -91,9 +91,8 @@ class _Simulated:
         results.mkdir()
         given = {
             "FLWR_HOME": str(self._folder / "flower"),
-            "TMPDIR": str(
-                self._folder
-            ),  # where the hub's socket is: another simulation has its own
+            # Where the hub's socket is: another simulation has its own.
+            "TMPDIR": str(self._folder),
             "GRPC_ENABLE_FORK_SUPPORT": "0",
             "PYTHONUNBUFFERED": "1",
             "SMPCFL_MODE": self._mode,

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from . import merkle
 from .announcement import Announcement
 from .errors import Reason, RemoteError
-from .keystream import Secret, commitment, expand, pair_key, self_key
+from .keystream import Secret, add_keystreams, commitment, expand, pair_key, self_key
 from .messages import (
     Answer,
     Header,
@@ -235,7 +235,7 @@ class AggregatorRound:
         private = X25519PrivateKey.from_private_bytes(raw)
         if private.public_key().public_bytes_raw() != announcement.public_key:
             raise RemoteError(Reason.BAD_COMMITMENT, "pair secret", peer=peer)
-        masks = self.ticket.layout.zeros()
+        plus, minus = list[Secret](), list[Secret]()
         for index, header in self._chosen.items():
             if dealer not in header.counts:
                 continue
@@ -243,6 +243,7 @@ class AggregatorRound:
             assert survivor is not None
             other = self.ticket.cohort[index]
             key = pair_key(private, survivor.public_key, self.ticket.digest, peer, other)
-            mask = expand(key, self.ticket.layout)
-            masks = masks + mask if dealer > index else masks - mask
+            (plus if dealer > index else minus).append(key)
+        masks = self.ticket.layout.zeros()
+        add_keystreams(masks, plus, minus)
         return masks

@@ -32,7 +32,7 @@ _READY = "ready"
 _END_S = 10.0
 # Python gives a thread 5 ms before another one may go on. An exchange computes for seconds on end, and each
 # of a ClientApp's calls passes through several threads.
-_SWITCH_S = 5e-4
+SWITCH_S = 5e-4
 # A thousand peers are millions of objects, which Python would go through again and again for cycles.
 _COLLECT_AFTER = 100_000
 
@@ -153,19 +153,13 @@ class _Line(logging.Formatter):
 
 def _main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C its parent hears as well
-    sys.setswitchinterval(_SWITCH_S)
+    sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(_COLLECT_AFTER)
     lines = logging.StreamHandler(sys.stdout)
     lines.setFormatter(_Line())
     logging.basicConfig(level=logging.INFO, handlers=[lines])
     given = json.loads(sys.stdin.readline())
-    options = given["options"]
-    hub = Hub(
-        options["mode"],
-        bytes.fromhex(given["app"]),
-        lost=options["lost"],
-        group_size=options["group_size"],
-    )
+    hub = Hub(app=bytes.fromhex(given["app"]), **given["options"])
     _Manager.register("hub", lambda: hub)
     calls = _Manager(given["calls"], bytes.fromhex(given["key"])).get_server()
     os.chmod(given["calls"], 0o600)

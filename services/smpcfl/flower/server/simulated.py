@@ -35,7 +35,7 @@ from ...protocol.signing import KeyTable, Signer
 from ...reports.record import RoundRecord
 from ...simulation import run_folder
 from ...simulation.hub import Hub
-from ...simulation.hub_process import HubProcess
+from ...simulation.hub_process import SWITCH_S, HubProcess
 from ..shared.records import config_of
 from .grid_around import GridAround
 from .nodes import PeerNodes, Probe
@@ -46,8 +46,6 @@ from .unmasking import Unmasking
 
 log = logging.getLogger("smpcfl.flower")
 _POLL_S = 0.1
-# The engine hands each message through several threads, beside those that compute. Python gives each 5 ms.
-_SWITCH_S = 5e-4
 _ON_THEIR_WAY = 100  # messages: for each that the engine delivers, it goes through all of them
 
 
@@ -80,7 +78,8 @@ class SimulatedServer(Server):
     def start(cls, grid: Grid, mode: str) -> SimulatedServer:
         """Starts the hub of this run, and says what it is."""
         run = grid.run
-        sys.setswitchinterval(_SWITCH_S)
+        # The engine, too, hands each message through several threads, beside those that compute.
+        sys.setswitchinterval(SWITCH_S)
         lost = run_folder.lost()
         print(run_folder.SAID, flush=True)
         process = HubProcess(run.run_id, mode, bytes.fromhex(run.fab_hash), lost=lost)
