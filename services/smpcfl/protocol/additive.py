@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from .base_round import BaseRound, Handler
+from .encoding import DIGEST_BYTES
 from .errors import Reason, RemoteError
-from .keystream import Secret, expand
+from .keystream import Secret, add_keystreams, expand
 from .masks import AdditiveMasks
 from .messages import AdditiveShare, Call, Header, PeerMessage, PeerRequest
 from .phases import Event, Phase, step
 from .ring import RingVector
 from .signing import Signer
-from .ticket import DIGEST_BYTES, SignedTicket
+from .ticket import SignedTicket
 
 NO_ANNOUNCEMENT = bytes(DIGEST_BYTES)
 
@@ -76,8 +77,7 @@ class AdditivePeerRound(BaseRound):
         self._check_unspent(now)
         self.phase = step(self.phase, Event.MASK)
         total = self._sum
-        for seed in self._seeds.values():
-            total -= expand(seed, self.ticket.layout)
+        add_keystreams(total, (), self._seeds.values())
         self.header = self._sign_header(NO_ANNOUNCEMENT, ())
         self._sum = self.ticket.layout.zeros()
         return AdditiveMasks(total.tobytes()), self.header

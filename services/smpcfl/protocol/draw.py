@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
-from .encoding import canonical, digest
+from .encoding import DIGEST_BYTES, canonical, digest
 from .errors import LocalError, Reason, RemoteError
-from .ticket import DIGEST_BYTES, MAX_COHORT, MAX_PEER_ID
+from .ticket import MAX_COHORT, MAX_PEER_ID
 
 GROUP_SIZE = 64
 """Peers of the smallest group, unless the registry's operator says otherwise; none is twice as large."""

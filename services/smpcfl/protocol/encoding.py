@@ -11,6 +11,7 @@ from typing import TypeAlias, Union
 Item: TypeAlias = Union[int, float, bytes, str, "Sequence[Item]"]
 
 VERSION = 2
+DIGEST_BYTES = 32
 
 
 class Encoded(bytes):

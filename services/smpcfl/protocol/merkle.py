@@ -12,10 +12,9 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 
-from .encoding import before_bytes, canonical, digest
+from .encoding import DIGEST_BYTES, before_bytes, canonical, digest
 
 NODE_BYTES = 16
-DIGEST_BYTES = 32
 
 _EMPTY = digest("merkle empty")[:NODE_BYTES]
 # What is hashed is as `digest` has it. The part that is always the same is written once: a round has tens of

@@ -11,14 +11,14 @@ from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 from .announcement import Announcement, Dealt, Equivocation
-from .encoding import Encoded, canonical, digest, encoded
+from .encoding import DIGEST_BYTES, Encoded, canonical, digest, encoded
 from .errors import Reason, RemoteError
 from .fields import check_ascending, check_element, check_index, check_length, check_path
 from .keystream import Secret
 from .receipts import ListReply, ListRequest, Receipt
 from .shamir import SHARE_BYTES
 from .signing import SIGNATURE_BYTES, Keyring, check_signature
-from .ticket import DIGEST_BYTES, MAX_COHORT, SignedTicket, Ticket, pack_bitmap
+from .ticket import MAX_COHORT, SignedTicket, Ticket, pack_bitmap
 
 
 @dataclass(frozen=True)

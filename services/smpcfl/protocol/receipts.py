@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .announcement import Announcement, Announcements
-from .encoding import Encoded, canonical, encoded
+from .encoding import DIGEST_BYTES, Encoded, canonical, encoded
 from .errors import Reason, RemoteError
 from .fields import check_ascending, check_index, check_length
 from .signing import SIGNATURE_BYTES, Keyring, Signer
-from .ticket import DIGEST_BYTES, Ticket, pack_bitmap
+from .ticket import Ticket, pack_bitmap
 
 MOST_RECEIPTS = 3  # of one holder in one round
 # Of a hash, in a request for a list. Of 8 bytes a dealer finds two announcements that agree with 2^32 work,

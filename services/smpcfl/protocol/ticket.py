@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from . import trailer
-from .encoding import VERSION, canonical, digest
+from .encoding import DIGEST_BYTES, VERSION, canonical, digest
 from .errors import LocalError, Reason, RemoteError
 from .quantise import Arrays, ModelShape, Quantiser
 from .release import last_step_ms
@@ -47,7 +47,6 @@ EXAMPLES = "num-examples"
 """The metric that Flower's own strategies weigh by."""
 
 HOUR_MS = 3_600_000
-DIGEST_BYTES = 32
 MAX_PEER_ID = 64
 MAX_COHORT = 1024
 MAX_VECTOR_BYTES = 2**31
