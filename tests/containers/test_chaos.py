@@ -32,8 +32,8 @@ PLAN: dict[str, Any] = {
     "grace_s": 8.0,
     "deadlines_ms": {
         "exchange": 5_000,
-        "ready": 8_000,
-        "train": 50_000,
+        "ready": 12_000,
+        "train": 58_000,
         "upload": 60_000,
         "agree": 66_000,
         "unmask": 70_000,
@@ -366,10 +366,11 @@ def model_of(
             before,
             {name: kept[f"model_{name}"] for name in before},
             examples=int(kept["metric_num-examples"]),
-            rng=_rounding(
+            rounding=_rounding(
                 cast(Any, {"seed": SEED}),
                 cast(Any, SimpleNamespace(round=number)),
                 cast(Any, context),
+                given_seed=True,
             ),
         )
         total = addend if total is None else total + addend

@@ -185,8 +185,8 @@ class Stack:
         self.wait(path.exists, seconds, f"the end of round {self.current}")
 
     def node(self, peer: str) -> int:
-        """Its node; known from the time when it trains."""
-        return int((self.folder / "at" / f"{self.current}-training-{peer}").read_text())
+        """Its node, from the time when its upload is frozen: what trains is shown another number."""
+        return int((self.folder / "at" / f"{self.current}-frozen-{peer}").read_text())
 
     def ticket(self) -> dict[str, Any]:
         """Known from the time when no more uploads are awaited."""

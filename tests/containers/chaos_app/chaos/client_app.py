@@ -35,7 +35,7 @@ def outside(message: Message, context: Context, call_next: ClientAppCallable) ->
 def inside(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """The ticket is known, the exchange goes on; keeps what training returned."""
     round_ = _round(message)
-    stage.reach(f"{round_}-training-{peer_id()}", str(context.node_id))
+    stage.reach(f"{round_}-training-{peer_id()}")
     reply = call_next(message, context)
     arrays = reply.content.array_records["arrays"]
     stage.save(
