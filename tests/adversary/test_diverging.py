@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from smpcfl.protocol import failures, trailer
 from smpcfl.protocol.errors import LocalError, Reason
+from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.messages import header_bytes
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.quantise import encode_failure, encode_update
@@ -61,7 +62,7 @@ class Federation:
                     {"w": np.zeros(INPUTS, np.float32)},
                     {"w": self.trained(peer, rate)},
                     examples=50,
-                    rng=np.random.default_rng((number, peer)),
+                    rounding=Secret(np.random.default_rng((number, peer)).bytes(32)),
                 )
             except LocalError:  # NaN: it diverged
                 net.failing.add(name)

@@ -235,7 +235,7 @@ async def early_attack(net: Deployed) -> list[Reason]:
     await net.begin()
     await net.upload(net.cohort[1:])
     masks, meta = await net.masks(net.cohort[VICTIM])
-    vector = masks.apply(net.addends[net.cohort[VICTIM]]).tobytes()
+    vector = masks.apply(net.addends[net.cohort[VICTIM]].copy()).tobytes()
     net.uploads[net.cohort[VICTIM]] = wire.upload_from(meta, vector)
     return (await net.show({VICTIM: EVERYONE}))[1]
 

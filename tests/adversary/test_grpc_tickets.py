@@ -223,7 +223,7 @@ async def test_masks_given_out_twice_bare_the_difference_of_two_updates(tmp_path
         first, _ = await net.masks(net.cohort[TO])
         second, _ = await net.masks(net.cohort[TO])
         one, other = net.addends[net.cohort[TO]], net.addends[net.cohort[1]]
-        assert first.apply(one) - second.apply(other) == one - other
+        assert first.apply(one.copy()) - second.apply(other.copy()) == one - other
 
 
 async def test_a_second_upload_is_not_frozen(tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ from flwr.app import Context, Message
 from smpcfl.protocol import ticket as ticket_module
 from smpcfl.protocol import trailer
 from smpcfl.protocol.errors import Reason
+from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.policy import Policy
-from smpcfl.protocol.quantise import Quantiser, encode_update
+from smpcfl.protocol.quantise import Change, Quantiser, encode_update
 from smpcfl.protocol.ring import Elements, RingVector, signed
 from support.apps import App, Arrays, Called, Mods, fresh_model, step
 from support.deployed import Deployed
@@ -41,19 +42,16 @@ ONE_CONFIGURATION = check(Ledger, "check", Reason.SECOND_CONFIGURATION)
 
 
 def cut(
-    self: Quantiser, update: Floats, examples: int, rng: np.random.Generator
-) -> tuple[Elements, bool, bool]:
+    self: Quantiser, changes: list[Change], examples: int, rounding: Secret, out: Elements
+) -> tuple[bool, bool]:
     """The quantiser as it was: each entry cut to the clip for itself."""
+    update = np.concatenate([(new - old).ravel() for old, new in changes]).astype(np.float64)
     weight = min(examples, self.weight_cap) / (self.cohort * self.weight_cap)
     scaled = np.clip(update / self.clip, -1.0, 1.0) * (self.span * weight)
-    rounded = np.floor(scaled + rng.random(scaled.shape[0])).astype(np.int64)
-    elements = rounded.astype(np.dtype(f"<i{self.width // 8}"))
+    chance = np.random.default_rng(list(rounding)).random(len(scaled))
+    out[:] = np.floor(scaled + chance).astype(np.int64).astype(out.dtype)
     largest = float(np.abs(update).max(initial=0.0))
-    return (
-        elements.view(np.dtype(f"<u{self.width // 8}")),
-        largest > self.clip,
-        largest < self.clip / 2,
-    )
+    return largest > self.clip, largest < self.clip / 2
 
 
 @contextmanager
@@ -102,7 +100,7 @@ class Federation:
         ticket = made.ticket
         for place, peer in enumerate(ticket.cohort):
             rng = np.random.default_rng((self._serial, place))
-            net.addends[peer] = self._addend(ticket, place, rng)
+            net.addends[peer] = self._addend(ticket, place, Secret(rng.bytes(32)))
         net.start()
         if not net.rounds:
             return net.refusals
@@ -114,15 +112,13 @@ class Federation:
         example = ticket.quantiser.span / (PEERS * CAP)
         return signed(total.body).astype(np.float64) / example, counted.examples
 
-    def _addend(
-        self, ticket: ticket_module.Ticket, place: int, rng: np.random.Generator
-    ) -> RingVector:
+    def _addend(self, ticket: ticket_module.Ticket, place: int, rounding: Secret) -> RingVector:
         return encode_update(
             ticket.quantiser,
             self.model,
             self.trained[place],
             examples=EXAMPLES[place],
-            rng=rng,
+            rounding=rounding,
         )
 
 

@@ -63,7 +63,7 @@ class Poison:
         self.masks = masks
 
     def apply(self, addend: RingVector) -> RingVector:
-        return self.masks.apply(RingVector(addend.body + addend.body.dtype.type(1), addend.wide))
+        return self.masks.apply(RingVector.of(addend.body + addend.body.dtype.type(1), addend.wide))
 
 
 def test_a_poisoned_update_is_a_sum_like_any_other() -> None:
@@ -92,7 +92,7 @@ def uploading(change: Callable[[Upload], Upload]) -> tuple[Network, list[tuple[R
 def cut_to_length(self: Layout, raw: bytes, sender: str = "") -> RingVector:
     raw = raw[: self.nbytes].ljust(self.nbytes, b"\x00")
     split = self.body * self.width // 8
-    return RingVector(np.frombuffer(raw[:split], self.dtype), np.frombuffer(raw[split:], "<u8"))
+    return RingVector.of(np.frombuffer(raw[:split], self.dtype), np.frombuffer(raw[split:], "<u8"))
 
 
 @pytest.mark.parametrize("change", [lambda v: v[:-1], lambda v: v + b"\x00", lambda v: b""])

@@ -60,8 +60,8 @@ def test_a_holder_that_takes_any_share_is_named_in_its_dealers_place() -> None:
 
 
 SECRETS = [
-    pytest.param(BadDealer, {}, "_self_mask", id="self"),
-    pytest.param(BadPairDealer, {NAME: "train"}, "_pair_masks", id="pair"),
+    pytest.param(BadDealer, {}, "_self_key", id="self"),
+    pytest.param(BadPairDealer, {NAME: "train"}, "_pair_keys", id="pair"),
 ]
 
 
@@ -89,7 +89,7 @@ class WrongCommitment(PeerRound):
 def test_a_wrong_commitment_voids_the_round_with_its_name() -> None:
     assert outcome(with_liar(WrongCommitment)) == (Reason.BAD_COMMITMENT, NAME)
     # By itself it spoils nothing: it is the only sign of shares that do not give the mask's seed.
-    with removed(check(AggregatorRound, "_self_mask", Reason.BAD_COMMITMENT)):
+    with removed(check(AggregatorRound, "_self_key", Reason.BAD_COMMITMENT)):
         assert outcome(with_liar(WrongCommitment)) == "right"
 
 
@@ -162,7 +162,7 @@ def test_two_public_keys_end_in_a_wrong_sum_where_nothing_looks_for_them() -> No
         patch.object(survivors_module, "_conflicts", lambda headers: []),
         removed(
             check(survivors_module, "_check_announcements", Reason.BAD_HEADER),
-            check(AggregatorRound, "_pair_masks", Reason.BAD_COMMITMENT),
+            check(AggregatorRound, "_pair_keys", Reason.BAD_COMMITMENT),
             check(AggregatorRound, "answer", Reason.BAD_SHARE),
         ),
     ):

@@ -197,7 +197,7 @@ def test_a_ticket_with_too_few_survivors_is_refused() -> None:
 
 def still(addend: RingVector) -> RingVector:
     """The update of a peer whose model does not move: a learning rate of nothing, say."""
-    return RingVector(addend.body * 0, addend.wide)
+    return RingVector.of(addend.body * 0, addend.wide)
 
 
 def two_at_once(name: str) -> tuple[Network, list[Reason]]:
@@ -216,7 +216,7 @@ def two_at_once(name: str) -> tuple[Network, list[Reason]]:
         except RemoteError as error:
             refusals.append(error.reason)
             continue
-        vector = masks.apply(network.addends[peer]).tobytes()
+        vector = masks.apply(network.addends[peer].copy()).tobytes()
         network.uploads[peer] = Upload(header, round_.announcement, vector)
         round_.freeze(vector, network.now)
     return network, refusals

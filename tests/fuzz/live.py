@@ -222,7 +222,7 @@ class Live:
             agent, ticket = self.agents[peer], self.ticket
             agent.round_of(ticket.digest).begin(ticket.model_digest, ticket.config_digest)
             round_, masks, header = await agent.masks(ticket.digest, 0)
-            vector = masks.apply(self.addends[peer]).tobytes()
+            vector = masks.apply(self.addends[peer].copy()).tobytes()
             agent.freeze(self.ticket.digest, vector)
             announcement = getattr(round_, "announcement", None)
             self.aggregator.upload(peer, Upload(header, announcement, vector))

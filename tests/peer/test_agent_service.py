@@ -96,7 +96,7 @@ async def test_an_upload_is_frozen_and_read_back_as_it_was(
     digest, name = net.ticket.digest, peer.own.name
     assert await outcome(_first(peer, digest)) is Reason.WRONG_PHASE
     masks, meta = await net.masks(name)
-    vector = masks.apply(net.addends[name]).tobytes()
+    vector = masks.apply(net.addends[name].copy()).tobytes()
     await net.freeze(name, vector)
     chunks = await frozen(peer, digest)
     assert b"".join(chunk.vector for chunk in chunks) == vector
@@ -115,7 +115,7 @@ async def test_a_vector_of_another_length_is_refused_and_the_right_one_is_taken_
 ) -> None:
     await net.begin()
     masks, _ = await net.masks(peer.own.name)
-    vector = masks.apply(net.addends[peer.own.name]).tobytes()
+    vector = masks.apply(net.addends[peer.own.name].copy()).tobytes()
     for wrong in (vector + b"\0", vector[:-1]):
         assert await outcome(net.freeze(peer.own.name, wrong)) is Reason.WRONG_LENGTH
     await net.freeze(peer.own.name, vector)

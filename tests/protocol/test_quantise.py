@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smpcfl.protocol import trailer
+from smpcfl.protocol import quantise, trailer
 from smpcfl.protocol.errors import LocalError, Reason, RemoteError
+from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.quantise import (
     ModelShape,
     Quantiser,
@@ -23,23 +26,42 @@ from smpcfl.protocol.quantise import (
     model_digest,
     new_model,
 )
-from smpcfl.protocol.ring import WIDTHS, RingVector, signed
+from smpcfl.protocol.ring import WIDTHS, Elements, RingVector, signed
 
 CAP = 100
 Arrays = dict[str, npt.NDArray[Any]]
 
 
+KEY = Secret(bytes(range(32)))
+
+
 @dataclass
 class Constant:
-    """Rounding randomness that always comes out the same."""
+    """A keystream of one byte again and again: chance that is the least there is, or the largest."""
 
-    value: float
+    byte: bytes
 
-    def random(self, count: int) -> npt.NDArray[np.float64]:
-        return np.full(count, self.value)
+    def update_into(self, data: memoryview, buffer: bytearray) -> int:
+        buffer[: len(data)] = self.byte * len(data)
+        return len(data)
 
 
-DOWN, UP = Constant(0.0), Constant(math.nextafter(1.0, 0.0))
+DOWN, UP = Constant(b"\x00"), Constant(b"\xff")
+
+
+def elements_of(
+    quantiser: Quantiser, update: npt.NDArray[Any], examples: int, chance: Constant | None = None
+) -> Elements:
+    found = np.zeros(len(update), f"<u{quantiser.width // 8}")
+    with rounded(chance):
+        quantiser.encode([(np.zeros_like(update), update)], examples, KEY, found)
+    return found
+
+
+def rounded(chance: Constant | None) -> Any:
+    return (
+        nullcontext() if chance is None else patch.object(quantise, "keystream", lambda key: chance)
+    )
 
 
 def encode(
@@ -48,15 +70,11 @@ def encode(
     trained: Arrays,
     *,
     examples: int = 10,
-    rng: Any = None,
+    chance: Constant | None = None,
+    key: Secret = KEY,
 ) -> RingVector:
-    return encode_update(
-        quantiser,
-        given_,
-        trained,
-        examples=examples,
-        rng=rng or np.random.default_rng(1),
-    )
+    with rounded(chance):
+        return encode_update(quantiser, given_, trained, examples=examples, rounding=key)
 
 
 def total_of(vectors: list[RingVector]) -> RingVector:
@@ -73,16 +91,16 @@ def total_of(vectors: list[RingVector]) -> RingVector:
 @given(
     st.sampled_from(WIDTHS),
     st.integers(3, 1000),
-    st.floats(1e-300, 1e300),
+    st.floats(1e-100, 1e100),
     st.integers(1, 2**32 - 1),
     st.sampled_from([1.0, -1.0, 1e9, -1e9]),
     st.sampled_from([DOWN, UP]),
 )
 def test_a_whole_cohort_at_the_clip_does_not_wrap(
-    width: int, n: int, clip: float, cap: int, factor: float, rng: Any
+    width: int, n: int, clip: float, cap: int, factor: float, chance: Any
 ) -> None:
     quantiser = Quantiser(width, clip, cap, n)
-    element, _, _ = quantiser.encode(np.array([math.copysign(clip, factor)]), cap + 5, rng)
+    element = elements_of(quantiser, np.array([math.copysign(clip, factor)]), cap + 5, chance)
     exact = n * int(signed(element)[0])
     assert -(2 ** (width - 1)) <= exact < 2 ** (width - 1)
     assert abs(exact) <= quantiser.span + n
@@ -98,13 +116,13 @@ def test_a_whole_cohort_at_the_clip_does_not_wrap(
     st.data(),
 )
 def test_any_mixture_of_weights_and_signs_does_not_wrap(
-    width: int, examples: list[int], rng: Any, data: st.DataObject
+    width: int, examples: list[int], chance: Any, data: st.DataObject
 ) -> None:
     quantiser = Quantiser(width, 2.0, CAP, len(examples))
     total, exact = np.zeros(1, np.dtype(f"<u{width // 8}")), 0
     for count in examples:
         value = data.draw(st.sampled_from([2.0, -2.0, 0.3, -1.999]))
-        element, _, _ = quantiser.encode(np.array([value]), count, rng)
+        element = elements_of(quantiser, np.array([value]), count, chance)
         total = total + element
         exact += int(signed(element)[0])
     assert int(signed(total)[0]) == exact
@@ -123,7 +141,7 @@ def test_a_ring_too_narrow_for_the_cohort_is_refused(peers: int) -> None:
         Quantiser(16, 1.0, CAP, peers)
 
 
-@pytest.mark.parametrize("clip", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("clip", [0.0, -1.0, 1e-101, 1e101, math.nan, math.inf])
 def test_a_clip_that_is_no_positive_number_is_refused(clip: float) -> None:
     with pytest.raises(LocalError, match="clip"):
         Quantiser(16, clip, CAP, 3)
@@ -137,23 +155,23 @@ def test_a_weight_cap_below_one_is_refused() -> None:
 # -- no bias ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("width", [16, 32])
 @pytest.mark.parametrize("value", [0.1, -0.1, 1e-5, -1e-5, 0.77777, 1.0, -1.0])
-def test_rounding_is_unbiased(width: int, value: float) -> None:
+def test_rounding_is_unbiased(width: int, value: float, dtype: str) -> None:
     draws = 200_000
-    quantiser = Quantiser(width, 1.0, CAP, 7)
-    elements, _, _ = quantiser.encode(np.full(draws, value), 33, np.random.default_rng(5))
-    exact = value * quantiser.span * 33 / (7 * CAP)
+    quantiser, update = Quantiser(width, 1.0, CAP, 7), np.full(draws, value, dtype)
+    elements = elements_of(quantiser, update, 33)
+    exact = float(update[0]) * quantiser.span * 33 / (7 * CAP)
     # A rounding's deviation is at most 1/2, so five deviations of the mean are 2.5 / sqrt(draws).
     assert abs(signed(elements).mean() - exact) < 2.5 / math.sqrt(draws)
     assert set(np.unique(signed(elements))) <= {math.floor(exact), math.floor(exact) + 1}
 
 
-@pytest.mark.parametrize("rng", [DOWN, UP])
+@pytest.mark.parametrize("chance", [DOWN, UP])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_zero_stays_zero(width: int, rng: Any) -> None:
-    elements, _, _ = Quantiser(width, 1.0, CAP, 5).encode(np.zeros(9), 10, rng)
-    assert not elements.any()
+def test_zero_stays_zero(width: int, chance: Any) -> None:
+    assert not elements_of(Quantiser(width, 1.0, CAP, 5), np.zeros(9), 10, chance).any()
 
 
 # -- sums -------------------------------------------------------------------------------------------
@@ -173,7 +191,7 @@ def test_the_decoded_sum_is_the_weighted_mean_within_n_units(
     updates = rng.uniform(-0.7, 0.7, (n, 8))
     start = {"w": np.zeros(8)}
     vectors = [
-        encode(quantiser, start, {"w": update}, examples=count, rng=rng)
+        encode(quantiser, start, {"w": update}, examples=count, key=Secret(rng.bytes(32)))
         for update, count in zip(updates, examples, strict=True)
     ]
     model, counters = decode_update(quantiser, start, total_of(vectors), n)
@@ -290,7 +308,7 @@ def test_clipped_and_roomy(largest: float, clipped: int, roomy: int) -> None:
 def test_an_update_beyond_the_clip_keeps_its_direction(update: list[float], clip: float) -> None:
     """Cut entry by entry it would be, for a small clip, little but its signs."""
     quantiser, start, trained = Quantiser(64, clip, CAP, 3), np.zeros(len(update)), np.array(update)
-    total = total_of([encode(quantiser, {"w": start}, {"w": trained}, rng=DOWN)] * 3)
+    total = total_of([encode(quantiser, {"w": start}, {"w": trained}, chance=DOWN)] * 3)
     model, counters = decode_update(quantiser, {"w": start}, total, 3)
     largest = np.abs(trained).max()
     assert np.abs(model["w"]).max() == pytest.approx(clip, rel=1e-9)
@@ -306,7 +324,7 @@ def test_a_failure_is_a_zero_that_counts_as_a_peer_alone(width: int) -> None:
     zero = encode_failure(ModelShape.of(start).layout(width), 4)
     assert zero.layout == ModelShape.of(start).layout(width)
     assert not zero.body.any()
-    good = encode(quantiser, start, trained, rng=DOWN)
+    good = encode(quantiser, start, trained, chance=DOWN)
     # Of the body three contribute: the mean is theirs, whatever the number of those that failed.
     model, counters = decode_update(quantiser, start, total_of([good] * 3 + [zero]), 4)
     alone, _ = decode_update(quantiser, start, total_of([good] * 3), 3)
@@ -477,7 +495,9 @@ def test_the_sums_of_groups_give_what_one_sum_of_all_gives(sizes: list[int], see
                 "n": given_["n"] + rng.integers(-9, 9),
             }
             examples = int(rng.integers(1, 80))
-            total += encode_update(quantiser, given_, trained, examples=examples, rng=rng)
+            total += encode(
+                quantiser, given_, trained, examples=examples, key=Secret(rng.bytes(32))
+            )
             updates.append(trained)
             weights.append(min(examples, 50))
         sums.append((quantiser, total))

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.quantise import ModelShape, decode_update, encode_update, model_digest
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED, Ticket
@@ -46,7 +47,7 @@ def addend(ticket: Ticket, model: Arrays, peer: int, number: int) -> RingVector:
         model,
         train(model, peer, number),
         examples=60 + 20 * peer,
-        rng=np.random.default_rng((7, peer, number)),
+        rounding=Secret(np.random.default_rng((7, peer, number)).bytes(32)),
     )
 
 

@@ -18,12 +18,12 @@ import pytest
 from smpcfl.protocol import peer_round as peer_module
 from smpcfl.protocol.aggregator_round import AggregatorRound
 from smpcfl.protocol.errors import Reason
+from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.messages import Answer, Survivors
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.receipts import Receipts
-from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED, default_threshold
 from support.faults import (
     HUB,
@@ -219,8 +219,8 @@ class TakesAnySet(PeerRound):
 class ForgetsTheDropped(AggregatorRound):
     """Takes off self masks alone."""
 
-    def _pair_masks(self, *arguments: Any) -> RingVector:
-        return self.ticket.layout.zeros()
+    def _pair_keys(self, *arguments: Any) -> dict[int, Secret]:
+        return {}
 
 
 class SleepsOn(PeerRound):

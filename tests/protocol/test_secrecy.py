@@ -188,7 +188,7 @@ def test_masks_and_upload() -> None:
     keys = [masks.self_key, *masks.plus, *masks.minus]
     assert len(keys) == 4
     assert_hidden(masks, *keys)
-    vector = masks.apply(network.addends[PEERS[1]])
+    vector = masks.apply(network.addends[PEERS[1]].copy())
     assert_hidden(vector, vector.tobytes(), network.addends[PEERS[1]].tobytes())
     assert_hidden(Upload(header, None, vector.tobytes()), vector.tobytes())
 

@@ -39,7 +39,7 @@ class FreshSecrets(Network):
 def constant_update(width: int, body: int) -> RingVector:
     """Small signed numbers, as updates are; the same ones in every round."""
     values = np.random.default_rng(1).normal(0, 300, body).astype(np.int64)
-    return RingVector(
+    return RingVector.of(
         values.astype(np.uint64).astype(np.dtype(f"<u{width // 8}")),
         trailer.encode(trailer.Trailer(1, 1, 1, 10, 10, 0, 1, 0), 10),
     )

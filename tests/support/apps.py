@@ -38,6 +38,7 @@ from smpcfl.flower.shared.records import upload_of as parts_of
 from smpcfl.net import wire
 from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.errors import LocalError
+from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.quantise import ModelShape, encode_update, model_digest
 from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.summed_metrics import MetricNames
@@ -187,7 +188,8 @@ def _in_worker(work: Callable[[], T], seconds: float) -> tuple[T | None, str]:
 
 
 def _encode_update(*arguments: Any, **options: Any) -> RingVector:
-    found = _now.here.addend = encode_update(*arguments, **options)
+    found = encode_update(*arguments, **options)
+    _now.here.addend = found.copy()  # which the masks will be added to
     return found
 
 
@@ -348,7 +350,7 @@ def trains_first(
     content = content_digest(message.content, message.metadata.message_type, context.run_config)
     try:
         reply = call_next(message, context)
-        addend, unreported = mod._addend(ticket, given, reply, np.random.default_rng())
+        addend, unreported = mod._addend(ticket, given, reply, Secret(bytes(32)))
         if unreported:
             raise LocalError(unreported)
     except Exception as error:

@@ -233,7 +233,7 @@ class Deployed:
 
         async def one(name: str) -> None:
             masks, meta = await self.masks(name)
-            vector = masks.apply(self.addends[name]).tobytes()
+            vector = masks.apply(self.addends[name].copy()).tobytes()
             await self.freeze(name, vector)
             self.uploads[name] = wire.upload_from(meta, vector)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 from flwr.app import ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -36,6 +35,7 @@ from smpcfl.protocol.digests import config_digest
 from smpcfl.protocol.draw import Group
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.grouping import Drawn
+from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.quantise import model_digest
@@ -256,7 +256,7 @@ class FlowerPeers(Grid):
         assert ticket.config_digest == config_digest(content, bytes.fromhex(APP))
         reply = SimpleNamespace(content=self._app(peer, message))
         addend, _ = mod._addend(
-            ticket, given, cast(Any, reply), np.random.default_rng(ticket.index(peer))
+            ticket, given, cast(Any, reply), Secret(bytes([ticket.index(peer)]) * 32)
         )
         return addend
 
@@ -292,7 +292,11 @@ class Unmasking:
         self.bytes_in = self.bytes_out = 0
         self.p2p_bytes: dict[str, int] = {}
         self.reasons: Counter[Reason] = Counter()
-        self.directory: Any = None
+        self.directory = SimpleNamespace(members=self)
+
+    def verify(self, *signed: Any) -> bool:
+        """By the keys of those who take part; all of them know every key."""
+        return self._peers.rounds[-1].keyring.verify(*signed)
 
     async def __aenter__(self) -> Unmasking:
         return self
@@ -301,8 +305,6 @@ class Unmasking:
         pass
 
     async def refresh(self) -> bool:
-        if self._peers.rounds:  # all of them know every key
-            self.directory = SimpleNamespace(members=self._peers.rounds[-1].keyring)
         return True
 
     async def run(self, state: AggregatorRound) -> None:
@@ -315,9 +317,7 @@ class Unmasking:
         self.p2p_bytes = dict.fromkeys(round_.alive, 2 * P2P_BYTES)
 
     def another(self) -> Unmasking:
-        other = Unmasking(self._peers)
-        other.directory = self.directory
-        return other
+        return Unmasking(self._peers)
 
 
 def ticket_of(message: Message) -> SignedTicket:

@@ -136,7 +136,7 @@ def random_addend(layout: Layout, rng: np.random.Generator) -> RingVector:
             trailer.encode(counters, 40),
         ]
     )
-    return RingVector(body.astype(layout.dtype), wide)
+    return RingVector.of(body.astype(layout.dtype), wide)
 
 
 @dataclass
@@ -279,7 +279,7 @@ class Network:
         except RemoteError as error:
             self.errors.append((peer, error.with_traceback(None)))
             return True
-        vector = masks.apply(self.addends[peer]).tobytes()
+        vector = masks.apply(self.addends[peer].copy()).tobytes()
         announcement = round_.announcement if isinstance(round_, PeerRound) else None
         self.uploads[peer] = Upload(header, announcement, vector)
         round_.freeze(vector, now)

@@ -80,7 +80,7 @@ class Simulated:
                 self.hub.begin(node, signed, signed.ticket.model_digest, CONTENT)
                 round_, masks, header = self.hub.masks(node, digest, failed=False)
                 self.addends[name] = random_addend(signed.ticket.layout, rng)
-                vector = masks.apply(self.addends[name]).tobytes()
+                vector = masks.apply(self.addends[name].copy()).tobytes()
                 self.hub.freeze(node, digest, vector)
                 announcement = round_.announcement if isinstance(round_, PeerRound) else None
                 state.upload(name, Upload(header, announcement, vector))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from smpcfl.flower.server.clipping import Clipping
+from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.quantise import Quantiser, decode_update, encode_failure, encode_update
 from smpcfl.protocol.ring import RingVector
 from smpcfl.tasks.digits import data, model
@@ -58,7 +59,7 @@ def summed(parts: list[data.Examples], seed: int, failing: int | None = None) ->
                 state,
                 trained,
                 examples=len(part[1]),
-                rng=rng,
+                rounding=Secret(rng.bytes(32)),
             )
             if index == failing:
                 vector = encode_failure(vector.layout, len(parts))

@@ -63,7 +63,7 @@ class Driven:
         assert round_.masks_available(now)
         round_.begin(ticket.model_digest, ticket.config_digest)
         masks, header = round_.masks(now, failed=peer in self.failing)
-        vector = masks.apply(self.addends[peer]).tobytes()
+        vector = masks.apply(self.addends[peer].copy()).tobytes()
         round_.freeze(vector, now)
         announcement = round_.announcement if isinstance(round_, PeerRound) else None
         self.uploads[peer] = Upload(header, announcement, vector)

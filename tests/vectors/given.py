@@ -38,17 +38,6 @@ class Tape:
         return drawn
 
 
-class Draws:
-    """Stands for a numpy generator: its uniform numbers are given."""
-
-    def __init__(self, values: list[float]) -> None:
-        self.values = values
-
-    def random(self, count: int) -> np.ndarray:
-        assert count == len(self.values)
-        return np.array(self.values)
-
-
 def scalar(name: str) -> int:
     """The private key that `name` signs with."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest(), "big") >> 1

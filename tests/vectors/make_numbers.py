@@ -6,12 +6,14 @@ import numpy as np
 
 from smpcfl.protocol import trailer
 from smpcfl.protocol.guarantee import withstands
+from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.quantise import (
     ModelShape,
     Quantiser,
     decode_update,
     encode_failure,
     encode_update,
+    new_model,
 )
 from smpcfl.protocol.release import release_ms
 from smpcfl.protocol.ring import RingVector
@@ -28,7 +30,6 @@ from vectors.files import (
 )
 from vectors.given import (
     METRICS,
-    Draws,
     arrays_json,
     five,
     layout_json,
@@ -36,38 +37,46 @@ from vectors.given import (
     vector_json,
 )
 
-UP = 1 - 2**-53  # the largest uniform number below 1
+ROUNDING = bytes(range(64, 96))
 
 
 def quantiser() -> Json:
     ulp = 2.0**-52
-    cases: dict[str, tuple[int, float, int, int, list[float], int, list[float]]] = {
-        # width, clip, weight cap, cohort, update, examples, draws
-        "below the clip": (16, 0.5, 100, 5, [0.1, -0.2, 0.0, 0.375], 40, [0.5, 0.25, 0.75, 0.0]),
-        "at the clip": (16, 0.5, 100, 5, [0.5, -0.5, 0.25], 100, [0.0, UP, 0.5]),
-        "beyond the clip: scaled as a whole": (16, 0.5, 100, 5, [2.0, -1.0, 0.5], 100, [0.5] * 3),
-        "just below half the clip": (16, 0.5, 100, 5, [0.25 - ulp], 100, [0.5]),
-        "more examples than the cap": (16, 0.5, 100, 5, [0.1, -0.3], 1000, [0.1, 0.9]),
-        "rounded down by the least draw": (32, 1.0, 64, 3, [0.3, -0.3], 64, [0.0, 0.0]),
-        "rounded up by the largest draw": (32, 1.0, 64, 3, [0.3, -0.3], 64, [UP, UP]),
-        "64 bits, where 2^52 limits the span": (64, 4.0, 10, 7, [4.0, -4.0, 1e-9], 10, [0.5] * 3),
-        "a tiny clip": (16, 2.0**-10, 16, 5, [1e-12, -1e-3, 1.0], 3, [0.999, 0.5, 0.001]),
-        "an empty update": (16, 1.0, 100, 5, [], 10, []),
-        "a cohort of 1024": (16, 1.0, 2**20, 1024, [1.0, -1.0, 0.5], 2**20, [UP, UP, UP]),
+    some = [0.1, -0.2, 0.0, 0.375]
+    cases: dict[str, tuple[int, float, int, int, str, list[float], int]] = {
+        # width, clip, weight cap, cohort, dtype, update, examples
+        "below the clip": (16, 0.5, 100, 5, "<f8", some, 40),
+        "at the clip": (16, 0.5, 100, 5, "<f8", [0.5, -0.5, 0.25], 100),
+        "beyond the clip: scaled as a whole": (16, 0.5, 100, 5, "<f8", [2.0, -1.0, 0.5], 100),
+        "just below half the clip": (16, 0.5, 100, 5, "<f8", [0.25 - ulp], 100),
+        "more examples than the cap": (16, 0.5, 100, 5, "<f8", [0.1, -0.3], 1000),
+        "float32: computed in float32": (16, 0.5, 100, 5, "<f4", some, 40),
+        "float32 beyond the clip": (16, 0.1, 100, 5, "<f4", [0.3, -0.1, 1 / 3, 1e-7], 99),
+        "float16: computed in float32": (16, 0.5, 100, 5, "<f2", some, 40),
+        "32 bits": (32, 1.0, 64, 3, "<f8", [0.3, -0.3], 64),
+        "32 bits of float32: computed in float64": (32, 1.0, 64, 3, "<f4", [0.3, -0.3], 64),
+        "64 bits, where 2^52 limits the span": (64, 4.0, 10, 7, "<f8", [4.0, -4.0, 1e-9], 10),
+        "a tiny clip": (16, 2.0**-10, 16, 5, "<f8", [1e-12, -1e-3, 1.0], 3),
+        "a clip that float32 has no scale for": (16, 1e-40, 16, 5, "<f4", [1e-41, -1e-40], 3),
+        "an empty update": (16, 1.0, 100, 5, "<f8", [], 10),
+        "a cohort of 1024": (16, 1.0, 2**20, 1024, "<f8", [1.0, -1.0, 0.5], 2**20),
     }
     vectors = []
-    for name, (width, clip, cap, cohort, update, examples, draws) in cases.items():
-        one = Quantiser(width, clip, cap, cohort)
-        elements, clipped, roomy = one.encode(np.array(update), examples, Draws(draws))  # type: ignore[arg-type]
+    for name, (width, clip, cap, cohort, dtype, update, examples) in cases.items():
+        one, array = Quantiser(width, clip, cap, cohort), np.array(update, dtype)
+        elements = np.zeros(len(update), f"<u{width // 8}")
+        change = [(np.zeros_like(array), array)]
+        clipped, roomy = one.encode(change, examples, Secret(ROUNDING), elements)
         vectors.append(
             case(
                 "encode",
                 name,
                 {
                     "quantiser": _quantiser(one),
-                    "update": floats(update),
+                    "dtype": dtype,
+                    "update": floats(map(float, array)),
                     "examples": examples,
-                    "draws": floats(draws),
+                    "rounding": ROUNDING.hex(),
                 },
                 {
                     "span": number(one.span),
@@ -83,20 +92,22 @@ def quantiser() -> Json:
         ("64 bits", 64, 7, [2**52, 2**64 - 2**52, 3], 70),
     ):
         one = Quantiser(width, 0.3, 100, cohort)
-        elements = np.array(total, f"<u{width // 8}")
+        vector = RingVector.of(np.array(total, f"<u{width // 8}"), np.zeros(0, "<u8"))
+        mean = new_model({"w": np.zeros(len(total))}, [(one, vector)], weight)["w"]
         vectors.append(
             case(
                 "decode",
                 name,
                 {"quantiser": _quantiser(one), "total": numbers(total), "weight": weight},
-                {"mean": floats(one.decode(elements, weight))},
+                {"mean": floats(mean)},
             )
         )
     vectors += _updates()
     base = {
         "quantiser": {"width": 16, "clip": (1.0).hex(), "weight_cap": 100, "cohort": 5},
         "examples": 10,
-        "draws": floats([0.5]),
+        "dtype": "<f8",
+        "rounding": ROUNDING.hex(),
     }
     bad = [
         refused("encode", name, base | {"update": [value]}, LOCAL)
@@ -105,13 +116,15 @@ def quantiser() -> Json:
     for name, change in {
         "a clip of zero": {"clip": (0.0).hex()},
         "an infinite clip": {"clip": "inf"},
+        "a clip too small for float64's scale": {"clip": (1e-101).hex()},
+        "a clip too large for it": {"clip": (1e101).hex()},
         "no weight cap": {"weight_cap": 0},
         "more peers than 16 bits can sum": {"cohort": 2**15},
     }.items():
         changed = base["quantiser"] | change  # type: ignore[operator]
         bad.append(refused("quantiser", name, {"quantiser": changed}, LOCAL))
     bad += _bad_updates()
-    return topic("Fixed point with given draws of the rounding, and back.", "4", vectors, bad)
+    return topic("Fixed point with a given key of the rounding, and back.", "4", vectors, bad)
 
 
 def _quantiser(one: Quantiser) -> Json:
@@ -131,7 +144,6 @@ def _updates() -> list[Json]:
         "layer.steps": np.array([10, -9], "<i8"),
         "layer.bias": np.array([0.25], "<f8"),
     }
-    draws = [0.5, 0.25, 0.75, 0.125, 0.0]
     words = METRICS.encode({"accuracy": 0.625, "loss": 0.3125}, 120, 5)
     addends = {
         reports: encode_update(
@@ -141,12 +153,12 @@ def _updates() -> list[Json]:
             examples=120,
             metrics=words,
             reports=reports,
-            rng=Draws(draws),  # type: ignore[arg-type]
+            rounding=Secret(ROUNDING),
         )
         for reports in (True, False)
     }
     shape = ModelShape.of(given).layout(16, METRICS.words)
-    total = RingVector(
+    total = RingVector.of(
         np.array([0, 100, 65436, 9, 32767], "<u2"),
         np.concatenate(
             [
@@ -168,7 +180,7 @@ def _updates() -> list[Json]:
                 "examples": 120,
                 "metrics": numbers(words),
                 "reports": reports,
-                "draws": floats(draws),
+                "rounding": ROUNDING.hex(),
             },
             {"layout": layout_json(shape), **vector_json(addends[reports])},
         )
@@ -209,7 +221,7 @@ def _bad_updates() -> list[Json]:
         "examples": 10,
         "metrics": [],
         "reports": True,
-        "draws": floats([0.5] * 5),
+        "rounding": ROUNDING.hex(),
     }
     reshaped = given | {"layer.bias": np.array([[0.125]], "<f8")}
     retyped = given | {"layer.bias": np.array([1], "<i8")}

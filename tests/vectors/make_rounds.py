@@ -6,6 +6,7 @@ import numpy as np
 
 from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.aggregator_round import AggregatorRound
+from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.policy import Policy
 from smpcfl.protocol.quantise import decode_update, encode_failure, encode_update
@@ -16,9 +17,8 @@ from smpcfl.protocol.survivors import survivors_digest
 from smpcfl.protocol.ticket import SignedTicket, Ticket
 from smpcfl.protocol.trailer import LENGTH, Trailer
 from vectors.driver import Driven
-from vectors.files import Json, case, floats, refused, topic
+from vectors.files import Json, case, refused, topic
 from vectors.given import (
-    Draws,
     Tape,
     arrays_json,
     evaluation,
@@ -53,7 +53,7 @@ def _updates(signed: SignedTicket) -> tuple[list[Json], dict[str, RingVector]]:
             given.append({"peer": peer, "failed": True})
             addends[peer] = encode_failure(ticket.layout, len(ticket.cohort))
             continue
-        trained, draws = _trained(place + 1), [0.125 * (place + 1)] * ticket.body
+        trained, rounding = _trained(place + 1), bytes([place + 1]) * 32
         examples = 30 * (place + 1)
         values: Values = {"accuracy": 0.75 + place / 64, "loss": 0.25}
         words = ticket.metrics.encode(values, examples, len(ticket.cohort))
@@ -63,7 +63,7 @@ def _updates(signed: SignedTicket) -> tuple[list[Json], dict[str, RingVector]]:
             trained,
             examples=examples,
             metrics=words,
-            rng=Draws(draws),  # type: ignore[arg-type]
+            rounding=Secret(rounding),
         )
         given.append(
             {
@@ -72,7 +72,7 @@ def _updates(signed: SignedTicket) -> tuple[list[Json], dict[str, RingVector]]:
                 "trained": arrays_json(trained),
                 "examples": examples,
                 "values": values_json(values),
-                "draws": floats(draws),
+                "rounding": rounding.hex(),
             }
         )
     return given, addends
@@ -263,7 +263,7 @@ def evaluation_() -> Json:
             {},
             examples=examples,
             metrics=words,
-            rng=Draws([]),  # type: ignore[arg-type]
+            rounding=Secret(bytes(32)),
         )
         updates.append({"peer": peer, "examples": examples, "values": values_json(values)})
     tapes = {peer: Tape(some(f"evaluation {peer}", ENTROPY_BYTES)) for peer in ticket.cohort}

@@ -134,7 +134,7 @@ def keystream() -> Json:
                     "plus": hexes(plus),
                     "minus": hexes(minus),
                 },
-                {"bytes": masks.apply(addend).tobytes().hex()},
+                {"bytes": masks.apply(addend.copy()).tobytes().hex()},
             )
         )
     layout = layout_json(Layout(16, 3, 1))

@@ -165,17 +165,27 @@ def span(width: int, cohort: int) -> int:
     return min(2 ** (width - 1) - 1 - cohort, 2**52)
 
 
+FRACTION = {16: 16, 32: 32, 64: 8}
+
+
+def single(value: float) -> float:
+    """The nearest float32."""
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
 def quantised(
-    one: Mapping[str, Any], update: list[float], examples: int, draws: list[float]
+    one: Mapping[str, Any], update: list[float], examples: int, rounding: bytes, narrow: bool
 ) -> list[int]:
-    """In the order of section 4; Python's floats are IEEE doubles as well."""
+    """Of section 4; Python's floats are IEEE doubles as well. `narrow`: computed in float32."""
+    width, fraction = one["width"], FRACTION[one["width"]]
     largest = max(map(abs, update), default=0.0)
     weight = min(examples, one["weight_cap"]) / (one["cohort"] * one["weight_cap"])
-    factor = span(one["width"], one["cohort"]) * weight
-    scale = max(one["clip"], largest)
+    scale = span(width, one["cohort"]) * weight / max(one["clip"], largest) * 2.0**fraction
+    chance, _ = keystream(rounding, fraction, len(update), 0)
+    nearest = single if narrow else float
     return [
-        math.floor(x / scale * factor + u) % 2 ** one["width"]
-        for x, u in zip(update, draws, strict=True)
+        (round(nearest(x * nearest(scale))) + u >> fraction) % 2**width
+        for x, u in zip(update, chance, strict=True)
     ]
 
 

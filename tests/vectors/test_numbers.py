@@ -9,8 +9,10 @@ import pytest
 
 from smpcfl.protocol import trailer
 from smpcfl.protocol.guarantee import withstands
-from smpcfl.protocol.quantise import decode_update, encode_failure, encode_update
+from smpcfl.protocol.keystream import Secret
+from smpcfl.protocol.quantise import decode_update, encode_failure, encode_update, new_model
 from smpcfl.protocol.release import release_ms
+from smpcfl.protocol.ring import RingVector
 from smpcfl.protocol.ticket import default_threshold
 from vectors import reference
 from vectors.files import Json, bad, good
@@ -30,39 +32,39 @@ GOOD = ("given", "found")
 BAD = ("given", "reason")
 
 
-class Draws:
-    """In the place of a numpy generator."""
-
-    def __init__(self, given: list[str]) -> None:
-        self.values = np.array([real(value) for value in given])
-
-    def random(self, count: int) -> Any:
-        assert count == len(self.values)
-        return self.values
-
-
 def numbers(given: Json) -> Json:
     return given | {"clip": real(given["clip"])}
 
 
+def encode(given: Json) -> tuple[list[int], bool, bool]:
+    one = quantiser(given["quantiser"])
+    update = np.array([real(x) for x in given["update"]], given["dtype"])
+    elements = np.zeros(len(update), f"<u{one.width // 8}")
+    change, key = (np.zeros_like(update), update), Secret(raw(given["rounding"]))
+    clipped, roomy = one.encode([change], given["examples"], key, elements)
+    return elements.tolist(), clipped, roomy
+
+
 @pytest.mark.parametrize(GOOD, good("quantiser", "encode"))
 def test_updates_as_ring_elements(given: Json, found: Json) -> None:
-    one, update = quantiser(given["quantiser"]), [real(x) for x in given["update"]]
-    elements, clipped, roomy = one.encode(
-        np.array(update), given["examples"], Draws(given["draws"])
-    )  # type: ignore[arg-type]
+    one = quantiser(given["quantiser"])
     expected = [whole(x) for x in found["elements"]]
-    assert (elements.tolist(), clipped, roomy) == (expected, found["clipped"], found["roomy"])
+    assert encode(given) == (expected, found["clipped"], found["roomy"])
     assert one.span == whole(found["span"]) == reference.span(one.width, one.cohort)
-    draws = [real(u) for u in given["draws"]]
-    plain_ = reference.quantised(numbers(given["quantiser"]), update, given["examples"], draws)
+    plain_ = reference.quantised(
+        numbers(given["quantiser"]),
+        [real(x) for x in given["update"]],
+        given["examples"],
+        raw(given["rounding"]),
+        # Of a scale beyond float32 the text says float64.
+        given["dtype"] != "<f8" and one.width == 16 and one.clip > 2.0**-64,
+    )
     assert plain_ == expected
 
 
 @pytest.mark.parametrize(BAD, bad("quantiser", "encode"))
 def test_updates_that_are_no_numbers(given: Json, reason: str) -> None:
-    one, update = quantiser(given["quantiser"]), np.array([real(x) for x in given["update"]])
-    refuses(reason, lambda: one.encode(update, given["examples"], Draws(given["draws"])))  # type: ignore[arg-type]
+    refuses(reason, lambda: encode(given))
 
 
 @pytest.mark.parametrize(BAD, bad("quantiser", "quantiser"))
@@ -74,7 +76,9 @@ def test_quantisers_that_there_are_not(given: Json, reason: str) -> None:
 def test_a_sum_as_a_mean(given: Json, found: Json) -> None:
     one, total = quantiser(given["quantiser"]), [whole(x) for x in given["total"]]
     mean = [real(x) for x in found["mean"]]
-    assert one.decode(np.array(total, f"<u{one.width // 8}"), given["weight"]).tolist() == mean
+    vector = RingVector.of(np.array(total, f"<u{one.width // 8}"), np.zeros(0, "<u8"))
+    model = new_model({"w": np.zeros(len(total))}, [(one, vector)], given["weight"])
+    assert model["w"].tolist() == mean
     assert reference.dequantised(numbers(given["quantiser"]), total, given["weight"]) == mean
 
 
@@ -86,7 +90,7 @@ def encoded(given: Json) -> Any:
         examples=whole(given["examples"]),
         metrics=np.array([whole(word) for word in given["metrics"]], "<u8"),
         reports=given["reports"],
-        rng=Draws(given["draws"]),  # type: ignore[arg-type]
+        rounding=Secret(raw(given["rounding"])),
     )
 
 
@@ -104,8 +108,9 @@ def test_a_whole_update(given: Json, found: Json) -> None:
         for name in ("layer.weight", "layer.bias")
         for new, old in zip(after[name].flat, before[name].flat, strict=True)
     ]
-    draws, one = [real(u) for u in given["draws"]], numbers(given["quantiser"])
-    body = reference.quantised(one, update, given["examples"], draws)
+    one = numbers(given["quantiser"])
+    # One of the arrays is float64.
+    body = reference.quantised(one, update, given["examples"], raw(given["rounding"]), False)
     largest = max(map(abs, update))
     counters = [1, 1, given["reports"], weight, given["examples"]]
     counters += [largest > one["clip"], largest < one["clip"] / 2, given["examples"] > weight]

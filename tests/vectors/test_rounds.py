@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from smpcfl.protocol.additive import AdditivePeerRound
 from smpcfl.protocol.aggregator_round import AggregatorRound
+from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.messages import Upload
 from smpcfl.protocol.peer_round import PeerRound
 from smpcfl.protocol.policy import Policy
@@ -37,7 +38,7 @@ from vectors.reading import (
     whole,
 )
 from vectors.test_messages import values
-from vectors.test_numbers import Draws, encoded
+from vectors.test_numbers import encoded
 
 (ROUND,) = good("round", "round")
 (ADDITIVE,) = good("additive", "round")
@@ -317,7 +318,7 @@ def test_an_evaluation() -> None:
             {},
             examples=item["examples"],
             metrics=one.metrics.encode(values_, item["examples"], 5),
-            rng=Draws([]),  # type: ignore[arg-type]
+            rounding=Secret(bytes(32)),
         )
     assert {peer: addend.tobytes().hex() for peer, addend in addends.items()} == found["addends"]
     run = Driven(rounds, AggregatorRound(signed, sign("aggregator"), ring), addends)

@@ -98,7 +98,9 @@ def test_a_vector_with_its_masks(given: Json, found: Json) -> None:
     plus, minus = raws(given["plus"]), raws(given["minus"])
     own = raw(given["self_key"])
     masks = SeededMasks(Secret(own), tuple(map(Secret, plus)), tuple(map(Secret, minus)))
-    assert masks.apply(shape.parse(raw(given["addend"]))).tobytes().hex() == found["bytes"]
+    assert (
+        masks.apply(shape.parse(bytearray(raw(given["addend"])))).tobytes().hex() == found["bytes"]
+    )
     total = reference.elements(raw(given["addend"]), shape.width, shape.body)
     for sign, keys in ((1, [own, *plus]), (-1, minus)):
         for key in keys:

@@ -56,13 +56,13 @@ def masks(entries: Sequence[int], seconds: float) -> Figures:
 
 def quantiser(seconds: float) -> Figures:
     """Seconds to encode one update of the digits model, and to decode a sum of them."""
-    rng = np.random.default_rng(1)
+    rng, key = np.random.default_rng(1), Secret(secrets.token_bytes(SEED_BYTES))
     given = {name: np.zeros(shape, np.float32) for name, shape in DIGITS.items()}
     trained = {n: rng.normal(0, 0.01, a.shape).astype(np.float32) for n, a in given.items()}
     figures: Figures = []
     for width in WIDTHS:
         rule = Quantiser(width, clip=1.0, weight_cap=500, cohort=PEERS)
-        encode = partial(encode_update, rule, given, trained, examples=500, rng=rng)
+        encode = partial(encode_update, rule, given, trained, examples=500, rounding=key)
         addend = encode()
         figures.append(
             {

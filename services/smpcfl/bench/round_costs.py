@@ -28,6 +28,7 @@ from ..protocol import trailer
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.admission import Admission
 from ..protocol.aggregator_round import AggregatorRound
+from ..protocol.keystream import SEED_BYTES, Secret
 from ..protocol.messages import Call, PeerRequest, Ready
 from ..protocol.peer_round import PeerRound
 from ..protocol.policy import Policy
@@ -239,18 +240,20 @@ class _Round:
     def _mask(self, peer: str) -> None:
         update = self.rng.normal(0, 0.01, self.ticket.body).astype(np.float32)
         trained = {"parameters": self.model["parameters"] + update}
-        round_ = self.rounds[peer]
+        round_, rounding = self.rounds[peer], Secret(self.rng.bytes(SEED_BYTES))
         with self._timed(peer, "upload"):
             addend = encode_update(
-                self.ticket.quantiser, self.model, trained, examples=500, rng=self.rng
+                self.ticket.quantiser, self.model, trained, examples=500, rounding=rounding
             )
             round_.begin(model_digest(self.model), _CONFIG)
             masks, header = round_.masks(self.now)
             announcement = round_.announcement if isinstance(round_, PeerRound) else None
             meta = wire.upload_meta_to_proto(header, announcement).SerializeToString()
+        self.addends[peer] = addend.copy()
+        with self._timed(peer, "upload"):
             vector = masks.apply(addend).tobytes()
             round_.freeze(vector, self.now)
-        self.addends[peer], self.uploads[peer] = addend, (meta, vector)
+        self.uploads[peer] = meta, vector
 
     def _upload(self, peer: str, meta: bytes, vector: bytes) -> None:
         self.bytes[peer, "upload"] += len(meta) + len(vector)

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from ..base.config import cannot_listen
 from ..base.metrics import Metrics
 from ..protocol.errors import ProtocolError, Reason, RemoteError
+from ..protocol.ring import Raw
 from .callers import Callers
 from .certificates import Identity, Role, only_role, tls_name
 
@@ -121,10 +122,11 @@ def local_channel(path: str) -> grpc.Channel:
     return grpc.insecure_channel(f"unix:{path}", options)
 
 
-def pieces(data: bytes) -> Iterator[bytes]:
+def pieces(data: Raw) -> Iterator[bytes]:
     """For a stream: at least one, none larger than CHUNK_BYTES."""
-    for start in range(0, max(len(data), 1), CHUNK_BYTES):
-        yield data[start : start + CHUNK_BYTES]
+    view = memoryview(data)
+    for start in range(0, max(len(view), 1), CHUNK_BYTES):
+        yield bytes(view[start : start + CHUNK_BYTES])
 
 
 def size(message: Any) -> int:

@@ -80,7 +80,7 @@ class AdditivePeerRound(BaseRound):
         add_keystreams(total, (), self._seeds.values())
         self.header = self._sign_header(NO_ANNOUNCEMENT, ())
         self._sum = self.ticket.layout.zeros()
-        return AdditiveMasks(total.tobytes()), self.header
+        return AdditiveMasks(total.raw), self.header
 
     def calls(self, now: float) -> list[Call]:
         """The shares that are due now; each is in flight until `answered` or `failed`."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from . import merkle
 from .announcement import Announcement
 from .errors import Reason, RemoteError
-from .keystream import Secret, add_keystreams, commitment, expand, pair_key, self_key
+from .keystream import Secret, add_keystreams, commitment, pair_key, self_key
 from .messages import (
     Answer,
     Header,
@@ -20,7 +21,7 @@ from .messages import (
     headers_digest,
     survivors_bytes,
 )
-from .ring import RingVector
+from .ring import Raw, RingVector
 from .shamir import combine
 from .signing import Keyring, Signer
 from .survivors import choose_survivors
@@ -36,16 +37,36 @@ class _Found:
     shares: dict[int, Secret] = field(default_factory=dict, repr=False)
 
 
-class AggregatorRound:
-    """State of one round at the aggregator. Any RemoteError from `survivors` or `total` voids it."""
+class Aside(Protocol):
+    """Vectors by their peer's index, of which one in many rounds is wanted once more; a dict is one."""
 
-    def __init__(self, signed_ticket: SignedTicket, signer: Signer, keyring: Keyring) -> None:
+    def __setitem__(self, index: int, vector: Raw, /) -> None: ...
+
+    def __getitem__(self, index: int, /) -> Raw: ...
+
+
+class AggregatorRound:
+    """State of one round at the aggregator. Any RemoteError from `survivors` or `total` voids it.
+
+    Vectors are summed as they come. One of a peer that turns out to be no survivor is taken off again: for
+    that each is put `aside`.
+    """
+
+    def __init__(
+        self,
+        signed_ticket: SignedTicket,
+        signer: Signer,
+        keyring: Keyring,
+        aside: Aside | None = None,
+    ) -> None:
         self.signed_ticket = signed_ticket
         self.ticket: Ticket = signed_ticket.ticket
         self._signer = signer
         self._keyring = keyring
         self._uploads: dict[int, Upload] = {}
-        self._vectors: dict[int, RingVector] = {}
+        self._aside: Aside = {} if aside is None else aside
+        self._sum = self.ticket.layout.zeros()
+        self._unmasked = False
         self._chosen: dict[int, Header] = {}
         # Cohort members outside U whose pair masks stand in the sum, with the announcement listed.
         self._dropped: dict[int, bytes] = {}
@@ -81,12 +102,14 @@ class AggregatorRound:
                     found=len(header.counting),
                 )
         vector = self.ticket.layout.parse(message.vector, peer)
+        kept = replace(message, vector=b"")
         if index in self._uploads:
-            if self._uploads[index] != message:
+            if self._uploads[index] != kept or self._aside[index] != message.vector:
                 raise RemoteError(Reason.EQUIVOCATION, "two uploads", peer=peer)
             return
-        self._uploads[index] = message
-        self._vectors[index] = vector
+        self._aside[index] = message.vector
+        self._sum += vector
+        self._uploads[index] = kept
 
     @property
     def uploaded(self) -> list[str]:
@@ -120,6 +143,8 @@ class AggregatorRound:
                 expected=f">= {floor}",
                 found=len(self._chosen),
             )
+        for index in self._uploads.keys() - self._chosen.keys():
+            self._sum -= self.ticket.layout.parse(self._aside[index])
         ordered = headers_digest(list(self._chosen.values()))
         signed = survivors_bytes(self.ticket, tuple(self._chosen), ordered)
         self._fixed = (ordered, self._signer(signed))
@@ -209,9 +234,12 @@ class AggregatorRound:
                 expected=self.ticket.threshold,
                 found=fewest,
             )
-        total = self.ticket.layout.zeros()
-        for index in self._chosen:
-            total += self._vectors[index]
+        if not self._unmasked:
+            self._unmask()
+        return self._sum
+
+    def _unmask(self) -> None:
+        plus, minus = list[Secret](), list[Secret]()  # masks by the sign that they have in the sum
         for dealer, found in self._wanted.items():
             shares = dict(sorted(found.shares.items())[: self.ticket.threshold])
             peer = self.ticket.cohort[dealer]
@@ -219,31 +247,32 @@ class AggregatorRound:
                 secret = combine(shares)
             except RemoteError as error:
                 raise RemoteError(Reason.BAD_COMMITMENT, error.detail, peer=peer) from error
-            remove = self._self_mask if found.kind == "self" else self._pair_masks
-            total -= remove(dealer, secret, found.announcement)
-        return total
+            if found.kind == "self":
+                plus.append(self._self_key(dealer, secret, found.announcement))
+                continue
+            for index, key in self._pair_keys(dealer, secret, found.announcement).items():
+                (plus if dealer > index else minus).append(key)
+        add_keystreams(self._sum, minus, plus)
+        self._unmasked = True
 
-    def _self_mask(self, dealer: int, seed: Secret, announcement: Announcement) -> RingVector:
+    def _self_key(self, dealer: int, seed: Secret, announcement: Announcement) -> Secret:
         peer = self.ticket.cohort[dealer]
         if commitment(seed, self.ticket.digest, peer) != announcement.commitment:
             raise RemoteError(Reason.BAD_COMMITMENT, "self seed", peer=peer)
-        return expand(self_key(seed, self.ticket.digest, peer), self.ticket.layout)
+        return self_key(seed, self.ticket.digest, peer)
 
-    def _pair_masks(self, dealer: int, raw: Secret, announcement: Announcement) -> RingVector:
-        """What the survivors' masks with a dropped dealer add up to."""
+    def _pair_keys(self, dealer: int, raw: Secret, announcement: Announcement) -> dict[int, Secret]:
+        """Of a dropped dealer's masks with the survivors that count it, by survivor."""
         peer = self.ticket.cohort[dealer]
         private = X25519PrivateKey.from_private_bytes(raw)
         if private.public_key().public_bytes_raw() != announcement.public_key:
             raise RemoteError(Reason.BAD_COMMITMENT, "pair secret", peer=peer)
-        plus, minus = list[Secret](), list[Secret]()
+        keys = dict[int, Secret]()
         for index, header in self._chosen.items():
             if dealer not in header.counts:
                 continue
             survivor = self._uploads[index].announcement
             assert survivor is not None
             other = self.ticket.cohort[index]
-            key = pair_key(private, survivor.public_key, self.ticket.digest, peer, other)
-            (plus if dealer > index else minus).append(key)
-        masks = self.ticket.layout.zeros()
-        add_keystreams(masks, plus, minus)
-        return masks
+            keys[index] = pair_key(private, survivor.public_key, self.ticket.digest, peer, other)
+        return keys

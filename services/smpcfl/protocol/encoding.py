@@ -37,6 +37,11 @@ def before_bytes(length: int) -> bytes:
     return b"b" + length.to_bytes(8, "big")
 
 
+def before_list(length: int) -> bytes:
+    """What stands before a list of so many items."""
+    return b"l" + length.to_bytes(8, "big")
+
+
 @cache
 def _prefix(domain: str) -> bytes:
     return _encode(f"smpcfl/v{VERSION}/{domain}")
@@ -55,4 +60,4 @@ def _encode(item: Item) -> bytes:
         return b"s" + len(raw).to_bytes(8, "big") + raw
     if isinstance(item, float):
         return b"f" + struct.pack(">d", item)
-    return b"l" + len(item).to_bytes(8, "big") + b"".join(map(_encode, item))
+    return before_list(len(item)) + b"".join(map(_encode, item))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -17,13 +16,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from .encoding import canonical, digest
 from .errors import Reason, RemoteError
+from .kernels import add_streams
 from .ring import Layout, RingVector
 
 SEED_BYTES = 32
-# A vector is masked block by block, with all keys on one before the next: a block, a piece of a keystream and
-# the zeros that it is made of stay in the processor's cache.
-_BLOCK = 128 * 1024
-_BEYOND = 15  # `update_into` wants room for a block of AES more than it writes, less a byte
 _FIELD = 2**255 - 19  # of curve25519
 # The points of order 1, 2, 4 and 8 of the curve and 1, 2 and 4 of its twist, by their coordinate u. With any
 # private key, a multiple of 8, each of them gives zero.
@@ -64,25 +60,19 @@ class Secret(bytes):
 
 def expand(key: Secret, layout: Layout) -> RingVector:
     """F(key): the keystream of a 32-byte key as a vector of `layout`."""
-    return layout.parse(_keystream(key).update(bytes(layout.nbytes)))
+    vector = layout.zeros()
+    add_keystreams(vector, (key,))
+    return vector
 
 
 def add_keystreams(total: RingVector, plus: Iterable[Secret], minus: Iterable[Secret] = ()) -> None:
     """Adds F(key) for each key of `plus`, and subtracts it for each of `minus`, in place."""
-    streams: list[tuple[CipherContext, np.ufunc]] = [(_keystream(key), np.add) for key in plus]
-    streams += [(_keystream(key), np.subtract) for key in minus]
-    zeros, buffer = memoryview(bytes(_BLOCK)), bytearray(_BLOCK + _BEYOND)
-    for part in (total.body, total.wide):
-        step = _BLOCK // part.itemsize
-        for start in range(0, len(part), step):
-            words = part[start : start + step]
-            mask = np.frombuffer(buffer, part.dtype, len(words))
-            for stream, combine in streams:
-                stream.update_into(zeros[: words.nbytes], buffer)
-                combine(words, mask, out=words)
+    streams = [[keystream(key) for key in keys] for keys in (plus, minus)]
+    add_streams((total.body, total.wide), *streams)
 
 
-def _keystream(key: Secret) -> CipherContext:
+def keystream(key: Secret) -> CipherContext:
+    """F(key) in pieces, as what the cipher makes of zeros."""
     return Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
 
 

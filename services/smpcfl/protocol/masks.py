@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .keystream import Secret, add_keystreams
-from .ring import RingVector
+from .ring import Raw, RingVector
 
 
 @dataclass(frozen=True)
@@ -17,16 +17,18 @@ class SeededMasks:
     minus: tuple[Secret, ...] = field(repr=False)
 
     def apply(self, addend: RingVector) -> RingVector:
-        total = RingVector(addend.body.copy(), addend.wide.copy())
-        add_keystreams(total, (self.self_key, *self.plus), self.minus)
-        return total
+        """In place; returns it."""
+        add_keystreams(addend, (self.self_key, *self.plus), self.minus)
+        return addend
 
 
 @dataclass(frozen=True)
 class AdditiveMasks:
     """Shares received minus shares given: what turns the residual into the partial sum."""
 
-    vector: bytes = field(repr=False)
+    vector: Raw = field(repr=False)
 
     def apply(self, addend: RingVector) -> RingVector:
-        return addend + addend.layout.parse(self.vector)
+        """In place; returns it. RemoteError(WRONG_LENGTH) if this mask is not as long."""
+        addend += addend.layout.parse(self.vector)
+        return addend

@@ -7,6 +7,7 @@ span + n <= 2^(w-1) - 1 leaves room for each of n peers to be rounded up by less
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +15,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import kernels
 from . import trailer as trailers
-from .encoding import digest
+from .encoding import before_bytes, before_list, canonical, encoded
 from .errors import LocalError
-from .ring import WIDE, Elements, Layout, RingVector, signed
+from .keystream import Secret, keystream
+from .ring import WIDE, Elements, Layout, RingVector
 from .trailer import Trailer
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Change = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+"""An array before and after the training."""
+_LEAST_CLIP, _LARGEST_CLIP = (
+    1e-100,
+    1e100,
+)  # so that no scale is beyond float64; a policy is stricter
 _SPAN_LIMIT = 2**52  # beyond it float64 has no fraction left to round stochastically
+# Bits of chance for each entry, by the ring's width: with those of the sum they fit into an integer as large
+# as the floats that are computed in, float64 beyond 16 bits.
+_CHANCE: dict[int, np.dtype[Any]] = {16: np.dtype("<u2"), 32: np.dtype("<u4"), 64: np.dtype("<u1")}
 NO_WORDS: Elements = np.zeros(0, WIDE)
 _KINDS = {"f": "body", "i": "wide", "u": "wide", "b": "wide"}
 
@@ -36,8 +48,8 @@ class Quantiser:
     cohort: int
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.clip) and self.clip > 0):
-            raise LocalError(f"clip must be a positive number, not {self.clip}")
+        if not _LEAST_CLIP <= self.clip <= _LARGEST_CLIP:
+            raise LocalError(f"clip must be from {_LEAST_CLIP} to {_LARGEST_CLIP}, not {self.clip}")
         if self.weight_cap < 1:
             raise LocalError(f"weight cap must be at least 1, not {self.weight_cap}")
         if self.span < 1:
@@ -49,38 +61,38 @@ class Quantiser:
         return min((1 << (self.width - 1)) - 1 - self.cohort, _SPAN_LIMIT)
 
     def encode(
-        self,
-        update: npt.NDArray[np.float64],
-        examples: int,
-        rng: np.random.Generator,
-    ) -> tuple[Elements, bool, bool]:
-        """Ring elements of `update`, shape (m,); whether it was beyond the clip; whether below clip/2.
+        self, changes: Sequence[Change], examples: int, rounding: Secret, out: Elements
+    ) -> tuple[bool, bool]:
+        """Writes an update's ring elements; whether it was beyond the clip; whether below clip/2.
 
         An update beyond the clip is scaled down as a whole: cut entry by entry it would be, for a tiny clip,
-        the sign of each entry times the number of examples. LocalError where an entry is NaN or infinite.
+        the sign of each entry times the number of examples. `rounding`: a key used for nothing else.
+        LocalError where an entry is NaN or infinite.
         """
-        finite = np.isfinite(update)
-        if not finite.all():
-            bad = int(np.flatnonzero(~finite)[0])
-            raise LocalError(
-                f"the update is {update[bad]} at entry {bad} ({int((~finite).sum())} such entries):"
-                " training diverged"
-            )
-        largest = float(np.abs(update).max(initial=0.0))
         weight = min(examples, self.weight_cap) / (self.cohort * self.weight_cap)
-        scaled = update / max(self.clip, largest) * (self.span * weight)
-        rounded = np.floor(scaled + rng.random(scaled.shape[0])).astype(np.int64)
-        elements = rounded.astype(np.dtype(f"<i{self.width // 8}"))
-        return (
-            elements.view(np.dtype(f"<u{self.width // 8}")),
-            largest > self.clip,
-            largest < self.clip / 2,
-        )
 
-    def decode(self, total: Elements, weight: int) -> npt.NDArray[np.float64]:
-        """The weighted mean update, shape (m,), from the sum and the trailer's Σ min(n_i, cap)."""
-        unit = self.clip / self.span * (self.cohort * self.weight_cap / weight)
-        return signed(total).astype(np.float64) * unit
+        def write(clip: float) -> float:
+            scale, stream = self.span * weight / clip, keystream(rounding)
+            floats = self._floats(changes, scale)
+            return kernels.quantise(changes, scale, floats, _CHANCE[self.width], stream, out)
+
+        # Nearly always it is within the clip, and once is enough.
+        largest = write(self.clip)
+        if not np.isfinite(largest):
+            raise _diverged(changes)
+        if largest > self.clip:
+            write(largest)
+        return largest > self.clip, largest < self.clip / 2
+
+    def _floats(self, changes: Sequence[Change], scale: float) -> type[np.floating[Any]]:
+        """What is computed in: float32 where it is as good as the arrays, and half as long."""
+        narrow = all(array.dtype.itemsize <= 4 for change in changes for array in change)
+        fits = self.width <= 16 and scale <= 2.0**100
+        return np.float32 if narrow and fits else np.float64
+
+    def unit(self, weight: int) -> float:
+        """What one step of a ring element is of the mean, where Σ min(n_i, cap) is `weight`."""
+        return self.clip / self.span * (self.cohort * self.weight_cap / weight)
 
 
 @dataclass(frozen=True)
@@ -139,13 +151,14 @@ def encode_update(
     trained: Arrays,
     *,
     examples: int,
-    rng: np.random.Generator,
+    rounding: Secret,
     metrics: Elements = NO_WORDS,
     reports: bool = True,
 ) -> RingVector:
     """A peer's addend q_i: the update trained - given, metrics and the trailer, before any mask.
 
-    `metrics`: its words of them, uint64, shape (w,); noise if it does not `report` any.
+    `metrics`: its words of them, uint64, shape (w,); noise if it does not `report` any. `rounding`: 32 random
+    bytes of this peer's own, for this addend alone.
 
     LocalError for shapes that do not match, NaN, infinity, or counters out of range.
     """
@@ -153,13 +166,16 @@ def encode_update(
     shape.check(trained)
     if examples < 1:
         raise LocalError(f"number of examples must be at least 1, not {examples}")
-    floats = [
-        trained[name].astype(np.float64).ravel() - array.astype(np.float64).ravel()
-        for name, array in given.items()
-        if array.dtype.kind == "f"
-    ]
-    body, clipped, roomy = quantiser.encode(np.concatenate([np.zeros(0), *floats]), examples, rng)
+    vector = shape.layout(quantiser.width, len(metrics)).zeros()
+    floats = [(a, trained[name]) for name, a in given.items() if a.dtype.kind == "f"]
+    clipped, roomy = quantiser.encode(floats, examples, rounding, vector.body)
     weight = min(examples, quantiser.weight_cap)
+    place = 0
+    for name, array in given.items():
+        if array.dtype.kind != "f":
+            words = vector.wide[place : place + array.size]
+            _encode_integers(name, array, trained[name], weight, quantiser.cohort, words)
+            place += array.size
     counters = Trailer(
         peers=1,
         contributors=1,
@@ -170,13 +186,9 @@ def encode_update(
         roomy=int(roomy),
         capped=int(examples > quantiser.weight_cap),
     )
-    integers = [
-        _integer_addend(name, array, trained[name], weight, quantiser.cohort)
-        for name, array in given.items()
-        if array.dtype.kind != "f"
-    ]
-    wide = np.concatenate([*integers, metrics, trailers.encode(counters, quantiser.cohort)])
-    return RingVector(body, wide)
+    vector.wide[place : place + len(metrics)] = metrics
+    vector.wide[place + len(metrics) :] = trailers.encode(counters, quantiser.cohort)
+    return vector
 
 
 def encode_failure(layout: Layout, cohort: int) -> RingVector:
@@ -205,60 +217,65 @@ def new_model(
 
     `sums`: of disjoint groups that trained on it, one at least; `weight`: Σ min(n_i, cap) over all of them.
     """
-    parts = [quantiser.decode(total.body, weight) for quantiser, total in sums]
-    update = sum(parts[1:], parts[0])
     result: dict[str, npt.NDArray[Any]] = {}
     body = wide = 0
     for name, array in given.items():
+        new = result[name] = np.empty(array.shape, array.dtype)
         if array.dtype.kind == "f":
-            part = update[body : body + array.size].reshape(array.shape)
+            part = slice(body, body + array.size)
+            means = [(total.body[part], quantiser.unit(weight)) for quantiser, total in sums]
+            kernels.add_means(array, means, new)
             body += array.size
-            result[name] = np.asarray(array.astype(np.float64) + part).astype(array.dtype)
         else:
-            mean = _rounded_mean(
-                [signed(total.wide)[wide : wide + array.size] for _, total in sums], weight
-            )
+            _check_range(name, array)
+            part = slice(wide, wide + array.size)
+            kernels.add_integer_means(array, [total.wide[part] for _, total in sums], weight, new)
             wide += array.size
-            changed = np.asarray(_to_int64(name, array) + mean.reshape(array.shape))
-            result[name] = changed.astype(array.dtype)
     return result
-
-
-def _rounded_mean(changes: list[npt.NDArray[np.int64]], weight: int) -> npt.NDArray[np.int64]:
-    """Half up. Quotients and rests are added, because the changes together could wrap."""
-    divided = [np.divmod(change, weight) for change in changes]
-    quotient = sum(found for found, _ in divided)
-    more, rest = np.divmod(sum(left for _, left in divided), weight)
-    return np.asarray(quotient + more + (rest >= weight - rest))
 
 
 def model_digest(arrays: Arrays) -> bytes:
     """SHA-256 over names, dtypes, shapes and little-endian contents, 32 bytes."""
-    return digest(
-        "model",
-        [
-            [name, array.dtype.str, list(array.shape), np.ascontiguousarray(array).tobytes()]
-            for name, array in arrays.items()
-        ],
+    # What `encoding.digest` gives of a list for each array, without its contents as one more copy.
+    found = hashlib.sha256(canonical("model") + before_list(len(arrays)))
+    for name, array in arrays.items():
+        described = b"".join(map(encoded, [name, array.dtype.str, list(array.shape)]))
+        contents = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        found.update(before_list(4) + described + before_bytes(len(contents)))
+        found.update(contents)
+    return found.digest()
+
+
+def _diverged(changes: Sequence[Change]) -> LocalError:
+    bad, place, value = 0, 0, 0.0
+    for old, new in changes:
+        with np.errstate(all="ignore"):
+            update = np.subtract(new, old).reshape(-1)
+        entries = np.flatnonzero(~np.isfinite(update))
+        if len(entries) and not bad:
+            place, value = place + int(entries[0]), float(update[entries[0]])
+        elif not bad:
+            place += len(update)
+        bad += len(entries)
+    return LocalError(
+        f"the update is {value} at entry {place} ({bad} such entries): training diverged"
     )
 
 
-def _integer_addend(
-    name: str, given: npt.NDArray[Any], trained: npt.NDArray[Any], weight: int, cohort: int
-) -> Elements:
+def _encode_integers(
+    name: str,
+    given: npt.NDArray[Any],
+    trained: npt.NDArray[Any],
+    weight: int,
+    cohort: int,
+    out: Elements,
+) -> None:
     for array in (given, trained):
-        _to_int64(name, array)
-    # Python integers here: int64 would wrap around before the range could be checked.
-    bound = (2**63 - 1) // cohort
-    change = [
-        (int(new) - int(old)) * weight for new, old in zip(trained.flat, given.flat, strict=True)
-    ]
-    if any(abs(value) > bound for value in change):
+        _check_range(name, array)
+    if not kernels.scaled_changes(given, trained, weight, (2**63 - 1) // cohort, out):
         raise LocalError(f"integer array {name!r} changes by too much to be summed exactly")
-    return np.array(change, np.int64).view(WIDE)
 
 
-def _to_int64(name: str, array: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def _check_range(name: str, array: npt.NDArray[Any]) -> None:
     if array.dtype.kind == "u" and array.size and int(array.max()) > 2**63 - 1:
         raise LocalError(f"integer array {name!r} holds values above 2^63 - 1")
-    return array.astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -12,6 +13,7 @@ from .errors import LocalError, Reason, RemoteError
 
 WIDTHS = (16, 32, 64)
 Elements: TypeAlias = npt.NDArray[np.unsignedinteger]
+Raw: TypeAlias = bytes | bytearray | memoryview
 _DTYPES: dict[int, np.dtype[np.unsignedinteger]] = {
     16: np.dtype("<u2"),
     32: np.dtype("<u4"),
@@ -47,50 +49,84 @@ class Layout:
         return self.body * self.width // 8 + self.wide * 8
 
     def zeros(self) -> RingVector:
-        return RingVector(np.zeros(self.body, self.dtype), np.zeros(self.wide, WIDE))
+        return RingVector(self, np.zeros(self.nbytes, np.uint8).data)
 
-    def parse(self, raw: bytes, sender: str = "") -> RingVector:
+    def parse(self, raw: Raw, sender: str = "") -> RingVector:
         """The vector in `raw`; RemoteError(WRONG_LENGTH) unless it is exactly `nbytes` long."""
         if len(raw) != self.nbytes:
             raise RemoteError(
                 Reason.WRONG_LENGTH, "vector", peer=sender, expected=self.nbytes, found=len(raw)
             )
-        split = self.body * self.width // 8
-        return RingVector(np.frombuffer(raw[:split], self.dtype), np.frombuffer(raw[split:], WIDE))
+        return RingVector(self, raw)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class RingVector:
-    """`body`: shape (m,), uint16/32/64; `wide`: shape (m',), uint64. Arithmetic wraps around."""
+    """Its bytes as they are on the wire, and two views of them. Arithmetic wraps around."""
 
-    body: Elements
-    wide: Elements
+    layout: Layout
+    raw: Raw
 
-    @property
-    def layout(self) -> Layout:
-        return Layout(self.body.dtype.itemsize * 8, self.body.shape[0], self.wide.shape[0])
+    @classmethod
+    def of(cls, body: Elements, wide: Elements) -> RingVector:
+        """A copy of these: shape (m,), uint16/32/64, and shape (m',), uint64."""
+        vector = Layout(body.dtype.itemsize * 8, len(body), len(wide)).zeros()
+        vector.body[:], vector.wide[:] = body, wide
+        return vector
+
+    @cached_property
+    def body(self) -> Elements:
+        """Shape (m,), uint16/32/64; can be written to if `raw` can."""
+        return np.frombuffer(self.raw, self.layout.dtype, self.layout.body)
+
+    @cached_property
+    def wide(self) -> Elements:
+        """Shape (m',), uint64; can be written to if `raw` can."""
+        split = self.layout.body * self.layout.width // 8
+        return np.frombuffer(self.raw, WIDE, self.layout.wide, split)
+
+    def copy(self) -> RingVector:
+        return RingVector(self.layout, bytearray(self.raw))
+
+    def __iadd__(self, other: RingVector) -> RingVector:
+        np.add(self.body, other.body, out=self.body)
+        np.add(self.wide, other.wide, out=self.wide)
+        return self
+
+    def __isub__(self, other: RingVector) -> RingVector:
+        np.subtract(self.body, other.body, out=self.body)
+        np.subtract(self.wide, other.wide, out=self.wide)
+        return self
 
     def __add__(self, other: RingVector) -> RingVector:
-        return RingVector(self.body + other.body, self.wide + other.wide)
+        total = self.copy()
+        total += other
+        return total
 
     def __sub__(self, other: RingVector) -> RingVector:
-        return RingVector(self.body - other.body, self.wide - other.wide)
+        total = self.copy()
+        total -= other
+        return total
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, RingVector)
-            and self.body.dtype == other.body.dtype
-            and np.array_equal(self.body, other.body)
-            and np.array_equal(self.wide, other.wide)
+            and self.layout == other.layout
+            and memoryview(self.raw) == memoryview(other.raw)
         )
 
     def __repr__(self) -> str:
-        return f"RingVector(body={self.body.shape[0]}x{self.body.dtype}, wide={self.wide.shape[0]})"
+        return f"RingVector(body={self.layout.body}x{self.layout.dtype}, wide={self.layout.wide})"
 
     def tobytes(self) -> bytes:
-        return self.body.tobytes() + self.wide.tobytes()
+        return bytes(self.raw)
+
+
+def signed_view(values: Elements) -> npt.NDArray[np.signedinteger]:
+    """The same memory read as two's complement."""
+    return values.view(np.dtype(f"<i{values.dtype.itemsize}"))
 
 
 def signed(values: Elements) -> npt.NDArray[np.int64]:
     """Ring elements read as two's complement, int64 of the same shape."""
-    return values.view(np.dtype(f"<i{values.dtype.itemsize}")).astype(np.int64)
+    return signed_view(values).astype(np.int64)

@@ -18,6 +18,7 @@ from ...net import hub_socket, rpc
 from ...protocol.errors import LocalError, Reason, RemoteError
 from ...protocol.keystream import Secret
 from ...protocol.masks import AdditiveMasks, SeededMasks
+from ...protocol.ring import Raw
 
 log = logging.getLogger("smpcfl.flower")
 VARIABLE = "SMPCFL_AGENT"
@@ -141,7 +142,7 @@ class AgentClient:
             return SeededMasks(Secret(first.self_key), plus, minus), meta
         return AdditiveMasks(b"".join(chunk.vector for chunk in chunks)), meta
 
-    def freeze(self, ticket_digest: bytes, vector: bytes) -> int:
+    def freeze(self, ticket_digest: bytes, vector: Raw) -> int:
         """Freezes the upload; returns the bytes sent to other peers in this round so far."""
         chunks = (
             pb.FreezeChunk(ticket_digest=ticket_digest, vector=piece)

@@ -13,7 +13,6 @@ import time
 from threading import TIMEOUT_MAX
 from typing import Any, cast
 
-import numpy as np
 import numpy.typing as npt
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
@@ -23,9 +22,10 @@ from smpc.v1 import messages_pb2
 
 from ...net import wire
 from ...protocol.errors import LocalError, ProtocolError, Reason, RemoteError
+from ...protocol.keystream import SEED_BYTES, Secret
 from ...protocol.quantise import encode_failure, encode_update, model_digest
 from ...protocol.release import release_ms
-from ...protocol.ring import RingVector
+from ...protocol.ring import Raw, RingVector
 from ...protocol.summed_metrics import Value
 from ...protocol.ticket import NORMAL, TRAIN, Ticket
 from ..shared.records import (
@@ -126,11 +126,11 @@ def _train(
         reply = call_next(seen, own_context)
         if reply.has_error():
             raise LocalError(reply.error.reason)
-        rng = _rounding(ours, ticket, context, begun.given_seed)
+        rounding = _rounding(ours, ticket, context, begun.given_seed)
         # What Flower could not write after the upload would end the peer's next message with an error.
         context_to_proto(own_context)
         several = len(message.content.array_records) > 1
-        return (*_addend(ticket, given, reply, rng, several=several), own_context.state)
+        return (*_addend(ticket, given, reply, rounding, several=several), own_context.state)
 
     done, failure = in_worker(work, latest_s)
     training_ms = int((time.monotonic() - began) * 1000)
@@ -145,13 +145,13 @@ def _train(
         time.sleep(max(began + wait_s - time.monotonic(), 0.0))
     masks, meta = agent.masks(ticket.digest, round(wait_s * 1000), failure, unreported)
     began = time.perf_counter()
-    vector = masks.apply(addend).tobytes()
+    vector = masks.apply(addend).raw
     p2p_bytes = agent.freeze(ticket.digest, vector)
     agent.report(upload_seconds=time.perf_counter() - began)
     return _upload_reply(message, meta, vector, p2p_bytes)
 
 
-def _upload_reply(message: Message, meta: bytes, vector: bytes, p2p_bytes: int) -> Message:
+def _upload_reply(message: Message, meta: bytes, vector: Raw, p2p_bytes: int) -> Message:
     content = RecordDict(
         {
             RECORD: ConfigRecord({"meta": meta, "p2p-bytes": p2p_bytes}),
@@ -165,7 +165,7 @@ def _addend(
     ticket: Ticket,
     given: Arrays,
     reply: Message,
-    rng: np.random.Generator,
+    rounding: Secret,
     *,
     several: bool = False,
 ) -> tuple[RingVector, str]:
@@ -195,7 +195,7 @@ def _addend(
         examples=examples,
         metrics=metrics,
         reports=not unreported,
-        rng=rng,
+        rounding=rounding,
     )
     return addend, unreported
 
@@ -212,15 +212,13 @@ def _reported(reply: Message, weighted_by: str) -> tuple[dict[str, Value], int]:
     return cast(dict[str, Value], values), int(examples)
 
 
-def _rounding(
-    ours: ConfigRecord, ticket: Ticket, context: Context, given_seed: bool
-) -> np.random.Generator:
-    """The rounding's randomness: this peer's own, or a given one where its operator allowed that."""
+def _rounding(ours: ConfigRecord, ticket: Ticket, context: Context, given_seed: bool) -> Secret:
+    """The key of the rounding: this peer's own, or a given one where its operator allowed that."""
     if not given_seed or "seed" not in ours:
-        return np.random.default_rng()
+        return Secret(os.urandom(SEED_BYTES))
     partition = context.node_config.get("partition-id", context.node_id)
     text = f"{ours['seed']!r}/{ticket.round}/{partition!r}"
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest(), "big"))
+    return Secret(hashlib.sha256(text.encode()).digest())
 
 
 def _error(message: Message, reason: str) -> Message:

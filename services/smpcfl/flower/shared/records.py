@@ -16,6 +16,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from ...net.node_proof import check_proof, node_bytes
 from ...protocol.encoding import digest
 from ...protocol.errors import LocalError, Reason, RemoteError
+from ...protocol.ring import Raw
 
 RECORD = "smpcfl"
 VECTOR = "smpcfl-vector"
@@ -98,7 +99,7 @@ def _plain(value: Any) -> Any:
     return ["bool", int(value)] if isinstance(value, bool) else value
 
 
-def vector_record(vector: bytes) -> ArrayRecord:
+def vector_record(vector: Raw) -> ArrayRecord:
     """As bytes in an array: Flower sends arrays in chunks, and configuration values whole."""
     return ArrayRecord({VECTOR: Array(np.frombuffer(vector, np.uint8))})
 

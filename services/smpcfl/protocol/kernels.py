@@ -1,0 +1,133 @@
+"""The passes over whole vectors, in blocks that stay in the processor's cache.
+
+None makes a temporary as long as a vector: here a model of 10^8 parameters takes no more room than its arrays
+and its upload do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .ring import Elements, signed_view
+
+Array = npt.NDArray[Any]
+BLOCK = 128 * 1024  # bytes of what a pass goes over; what it needs beside them is a few times that
+_BEYOND = 15  # `update_into` wants room for a block of AES more than it writes, less a byte
+
+
+class Stream(Protocol):
+    """A keystream: `cryptography`'s CipherContext."""
+
+    def update_into(self, data: Any, buf: Any) -> int: ...
+
+
+class _Piece:
+    """The next piece of a keystream, in memory that every piece is put into."""
+
+    def __init__(self) -> None:
+        self._zeros = memoryview(bytes(BLOCK))
+        self._buffer = bytearray(BLOCK + _BEYOND)
+
+    def of(self, stream: Stream, dtype: np.dtype[Any], count: int) -> Array:
+        stream.update_into(self._zeros[: count * dtype.itemsize], self._buffer)
+        return np.frombuffer(self._buffer, dtype, count)
+
+
+def add_streams(parts: Iterable[Elements], plus: Sequence[Stream], minus: Sequence[Stream]) -> None:
+    """Adds each stream of `plus`, and subtracts each of `minus`, in place; they go on from part to part."""
+    piece = _Piece()
+    for part in parts:
+        for words in _blocks(part, part.itemsize):
+            # All streams on one block before the next.
+            for stream in plus:
+                np.add(words, piece.of(stream, part.dtype, len(words)), out=words)
+            for stream in minus:
+                np.subtract(words, piece.of(stream, part.dtype, len(words)), out=words)
+
+
+def quantise(
+    changes: Iterable[tuple[Array, Array]],
+    scale: float,
+    floats: type[np.floating[Any]],
+    chance: np.dtype[Any],
+    stream: Stream,
+    out: Elements,
+) -> float:
+    """Writes (rint(x · scale · 2^f) + u) >> f for each entry x; returns the largest |x|, NaN if one is.
+
+    `changes`: pairs of arrays (old, new) of as many entries, and x = new − old in `floats`. u: the next f
+    bits of `stream`, where f is the size of `chance`, an unsigned dtype of at most half of the floats' size.
+    What is written means nothing where (|x · scale| + 1) · 2^f is beyond the integers of that size.
+    """
+    size = np.dtype(floats).itemsize
+    integers, bits = np.dtype(f"<i{size}"), chance.itemsize * 8
+    room, units = np.empty(BLOCK // size, floats), np.empty(BLOCK // size, integers)
+    piece, factor = _Piece(), floats(scale * 2.0**bits)
+    largest, place = floats(0), 0
+    with np.errstate(all="ignore"):
+        for old, new in changes:
+            for a, b in zip(_blocks(old, size), _blocks(new, size), strict=True):
+                x, q = room[: len(a)], units[: len(a)]
+                np.subtract(b, a, out=x, casting="same_kind")
+                largest = np.maximum(np.maximum(largest, x.max()), -x.min())  # NaN stays
+                np.multiply(x, factor, out=x)
+                np.rint(x, out=x)
+                np.copyto(q, x, casting="unsafe")
+                np.add(q, piece.of(stream, chance, len(q)), out=q)
+                np.right_shift(q, bits, out=q)
+                np.copyto(out[place : place + len(q)], q, casting="unsafe")
+                place += len(q)
+    return float(largest)
+
+
+def add_means(given: Array, sums: Sequence[tuple[Elements, float]], out: Array) -> None:
+    """Writes given + Σ words · unit, computed in float64; `sums`: words, as two's complement, and unit."""
+    room, more = np.empty(BLOCK // 8), np.empty(BLOCK // 8)
+    parts = [(_blocks(signed_view(words), 8), unit) for words, unit in sums]
+    for old, new in zip(_blocks(given, 8), _blocks(out, 8), strict=True):
+        mean, other = room[: len(old)], more[: len(old)]
+        mean[:] = 0.0
+        for words, unit in parts:
+            np.multiply(next(words), unit, out=other)
+            np.add(mean, other, out=mean)
+        np.add(old, mean, out=mean)
+        np.copyto(new, mean, casting="same_kind")
+
+
+def scaled_changes(old: Array, new: Array, weight: int, bound: int, out: Elements) -> bool:
+    """Writes (new − old) · weight of integers; False if one is above `bound` in magnitude.
+
+    Each entry of both is at most 2^63 − 1.
+    """
+    words = signed_view(out)
+    for a, b, q in zip(_blocks(old, 8), _blocks(new, 8), _blocks(words, 8), strict=True):
+        before, after = a.astype(np.int64), b.astype(np.int64)
+        change = after - before
+        # A difference that wraps has another sign than `after`, which has another one than `before`.
+        wrapped = ((after ^ before) & (after ^ change)) < 0
+        if wrapped.any() or change.max() > bound // weight or change.min() < -(bound // weight):
+            return False
+        np.multiply(change, weight, out=q)
+    return True
+
+
+def add_integer_means(given: Array, sums: Sequence[Elements], weight: int, out: Array) -> None:
+    """Writes given + Σ words / weight of integers, rounded half up; words as two's complement."""
+    parts = [_blocks(signed_view(words), 8) for words in sums]
+    for old, new in zip(_blocks(given, 8), _blocks(out, 8), strict=True):
+        # Quotients and rests are added, because the words together could wrap.
+        divided = [np.divmod(next(words), weight) for words in parts]
+        quotient = sum(found for found, _ in divided)
+        more, rest = np.divmod(sum(left for _, left in divided), weight)
+        mean = np.asarray(quotient + more + (rest >= weight - rest))
+        np.copyto(new, old.astype(np.int64) + mean, casting="unsafe")
+
+
+def _blocks(array: Array, itemsize: int) -> Iterator[Array]:
+    """Flat views of a contiguous array, each of as many entries as take BLOCK bytes with that size."""
+    flat, step = array.reshape(-1), BLOCK // itemsize
+    return (flat[start : start + step] for start in range(0, len(flat), step))
