@@ -62,10 +62,10 @@ class Nodes:
             for node in range(len(self.names))
         ]
         grid = cast(Grid, cast(Any, self))
-        if lost is None:
-            found = ask_all(grid, messages, timeout, grace)
-        else:
-            found = ask_all(grid, messages, timeout, grace, lost)
+        used: dict[int, Message] = {}
+        options = {} if lost is None else {"lost": lost}
+        found = ask_all(grid, messages, timeout, used.__setitem__, grace, **options)
+        assert found == used.keys()
         return {self.names[node] for node in found}
 
 

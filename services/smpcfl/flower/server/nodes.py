@@ -131,7 +131,7 @@ class PeerNodes:
         for node in set(nodes) - self._reached:
             self._away[node] = self._clock()
 
-    def _take(self, replies: list[Reply]) -> None:
+    def _take(self, replies: Iterable[Reply]) -> None:
         for node, reply in replies:
             if self._asked.pop(node, None) is None:
                 continue

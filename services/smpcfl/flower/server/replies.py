@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import httpx
 from flwr.app import Message
@@ -58,18 +59,15 @@ class Replies:
         except Exception as error:
             self._found.put(error)
 
-    def take(self, seconds: float) -> list[Reply]:
+    def take(self, seconds: float) -> Iterator[Reply]:
         """What has come; waits for the first as long as that. Raises what a pull raised."""
-        found: list[Reply] = []
-        try:
+        with contextlib.suppress(queue.Empty):
             item = self._found.get(timeout=max(seconds, 0.0))
             while True:
                 if isinstance(item, Exception):
                     raise item
-                found.append(item)
+                yield item
                 item = self._found.get_nowait()
-        except queue.Empty:
-            return found
 
     def close(self) -> None:
         """No more replies are awaited."""
@@ -80,10 +78,13 @@ def ask_all(
     grid: Grid,
     messages: Iterable[Message],
     timeout: float,
+    use: Callable[[int, Message], object],
     grace: float | None = None,
     lost: Lost = lambda missing, late: False,
-) -> dict[int, Message]:
-    """Replies by node id; whoever has not replied in `timeout` seconds is missing.
+) -> set[int]:
+    """Gives each node's reply to `use` as soon as it comes, and returns the nodes that replied.
+
+    Nothing is kept of a reply. Whoever has not replied in `timeout` seconds is missing.
 
     With `grace`, waiting ends so many seconds after two thirds have replied, or half as long again as those
     took: the last ones are taken for lost. It ends earlier if `lost` is true twice in a row; it is asked
@@ -91,22 +92,24 @@ def ask_all(
     """
     sent = list(messages)
     nodes = {message.metadata.dst_node_id for message in sent}
-    found: dict[int, Message] = {}
+    found: set[int] = set()
     began = time.monotonic()
     latest = began + timeout
     in_a_row = 0
     replies = Replies(grid)
     try:
         replies.send(sent)
-        while nodes - found.keys() and (left := latest - time.monotonic()) > 0:
-            found |= dict(replies.take(min(left, _LOOK_S)))
+        while nodes - found and (left := latest - time.monotonic()) > 0:
+            for node, reply in replies.take(min(left, _LOOK_S)):
+                use(node, reply)
+                found.add(node)
             late = 3 * len(found) >= 2 * len(sent)
             if grace is not None and late:
                 # Uploads leave in steps, each by 2^(1/2) later than the one before: at least one more.
                 now = time.monotonic()
                 latest = min(latest, now + max(grace, (now - began) / 2))
                 grace = None
-            if missing := nodes - found.keys():
+            if missing := nodes - found:
                 in_a_row = in_a_row + 1 if lost(missing, late) else 0
                 if in_a_row == 2:
                     break

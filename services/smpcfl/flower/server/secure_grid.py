@@ -303,7 +303,9 @@ class SecureGrid(GridAround):
     def _in_the_clear(self, messages: list[Message], timeout: float | None) -> Outcome:
         """Plain Flower: every update arrives as it is."""
         down = sum(message_bytes(message) for message in messages)
-        replies = self.server.ask(self._grid, messages, timeout or math.inf, self.settings.grace_s)
+        replies: dict[int, Message] = {}
+        latest, grace_s = timeout or math.inf, self.settings.grace_s
+        self.server.ask(self._grid, messages, latest, replies.__setitem__, grace_s)
         good = [reply for reply in replies.values() if not reply.has_error()]
         errors = [reply.error for reply in replies.values() if reply.has_error()]
         for error in errors:

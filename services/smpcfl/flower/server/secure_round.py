@@ -10,9 +10,9 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -44,6 +44,7 @@ from ..shared.records import RECORD, message_bytes, upload_of
 from .clipping import Clipping
 from .lineup_groups import Part
 from .service_link import Server
+from .set_aside import SetAside
 from .unmasking import Unmasking
 
 log = logging.getLogger("smpcfl.flower")
@@ -152,10 +153,12 @@ class SecureRound:
             ledger.check_evaluation(ticket, now_ms)
         ledger.accept(ticket, now_ms)
         self.signed = SignedTicket(ticket, server.signer(ticket.signed_bytes))
-        self.silent: set[int] = set()  # nodes that did not reply
+        self.silent = set(self.peers)  # nodes that did not reply
         self.total: RingVector | None = None
         self._refusals: dict[str, str] = {}
+        self._again: dict[str, Message] = {}
         self._state: AggregatorRound
+        self._aside: SetAside
         self.outcome = Outcome(cohort=len(cohort), withstood=withstands(ticket))
 
     @property
@@ -190,15 +193,49 @@ class SecureRound:
         # All have the same content, or their peers would refuse it: its digest is in the ticket.
         self.outcome.bytes_down = len(messages) * sum(map(message_bytes, messages[:1]))
 
-    def take(self, replies: Mapping[int, Message], keyring: Keyring) -> None:
-        """All that came, by node; then the survivors are fixed."""
-        self.silent = self.peers.keys() - replies.keys()
-        state = self._state = AggregatorRound(self.signed, self._server.signer, keyring)
-        for node, peer in self.peers.items():
-            if node in replies:
-                self._take(state, peer, replies[node])
+    def open(self, keyring: Keyring, folder: Path) -> None:
+        """For replies; `keyring` may learn more keys while they come, `folder` is for uploads set aside."""
+        self._aside = SetAside(folder)
+        signer = self._server.signer
+        self._state = AggregatorRound(self.signed, signer, keyring, self._aside)
+
+    def take(self, node: int, reply: Message) -> None:
+        """One peer's reply as it comes, of which no more is kept than its part of the sum."""
+        self.silent.discard(node)
+        peer = self.peers[node]
+        self.outcome.bytes_up += message_bytes(reply)
+        if reply.has_error():
+            text = self._refusals[peer] = clean(str(reply.error.reason))
+            if match := _WAIT.match(text):
+                self.outcome.wait_s = max(self.outcome.wait_s, min(int(match[1]), _LONGEST_WAIT_S))
+            return
+        try:
+            self._upload(peer, reply)
+        except ProtocolError:
+            # Perhaps its key is not known yet: it is tried once more, and then told.
+            self._again[peer] = reply
+
+    def _upload(self, peer: str, reply: Message) -> None:
+        meta, vector, p2p_bytes = upload_of(reply)
+        self._state.upload(peer, wire.upload_from(meta, vector))
+        self.outcome.bytes_p2p += p2p_bytes
+
+    def fix_survivors(self) -> None:
+        """No more replies are waited for. A bad upload is logged and left out."""
+        for peer, reply in self._again.items():
+            try:
+                self._upload(peer, reply)
+            except ProtocolError as error:
+                log.warning("the upload of %s is left out: %s", peer, error)
+                if isinstance(error, RemoteError):
+                    self._server.refused(error)
+        self._again.clear()
         self._say_who_refused()
-        survivors = state.fix_survivors(self._within)
+        state = self._state
+        try:
+            survivors = state.fix_survivors(self._within)
+        finally:
+            self._aside.close()
         if self.ticket.recovers:
             indices = [self.ticket.index(peer) for peer in survivors]
             self._ledger.agree(self.ticket, indices, Policy())
@@ -231,23 +268,6 @@ class SecureRound:
             peers = [peer for peer, other in self._refusals.items() if other == text]
             who = peers[0] if count == 1 else f"{count} peers, {peers[0]} among them,"
             log.warning("%s did not upload: %s", who, text)
-
-    def _take(self, state: AggregatorRound, peer: str, reply: Message) -> None:
-        """One peer's reply; a bad one is logged and left out."""
-        self.outcome.bytes_up += message_bytes(reply)
-        if reply.has_error():
-            text = self._refusals[peer] = clean(str(reply.error.reason))
-            if match := _WAIT.match(text):
-                self.outcome.wait_s = max(self.outcome.wait_s, min(int(match[1]), _LONGEST_WAIT_S))
-            return
-        try:
-            meta, vector, p2p_bytes = upload_of(reply)
-            state.upload(peer, wire.upload_from(meta, vector))
-            self.outcome.bytes_p2p += p2p_bytes
-        except ProtocolError as error:
-            log.warning("the upload of %s is left out: %s", peer, error)
-            if isinstance(error, RemoteError):
-                self._server.refused(error)
 
 
 def _metrics(ticket: Ticket, total: RingVector, counted: Trailer) -> dict[str, Value]:

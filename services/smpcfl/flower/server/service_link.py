@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -119,11 +119,12 @@ class Server:
         grid: Grid,
         messages: Iterable[Message],
         timeout: float,
+        use: Callable[[int, Message], object],
         grace: float | None,
         lost: Lost = lambda missing, late: False,
-    ) -> Mapping[int, Message]:
-        """Replies by node: see `ask_all`."""
-        return ask_all(grid, messages, timeout, grace, lost)
+    ) -> set[int]:
+        """See `ask_all`."""
+        return ask_all(grid, messages, timeout, use, grace, lost)
 
     # -- what it reports --------------------------------------------------------------------------
 

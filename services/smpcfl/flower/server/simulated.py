@@ -13,7 +13,7 @@ import sys
 import time
 from atexit import register as at_exit
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace, TracebackType
 from typing import Any, cast
@@ -119,11 +119,12 @@ class SimulatedServer(Server):
         grid: Grid,
         messages: Iterable[Message],
         timeout: float,
+        use: Callable[[int, Message], object],
         grace: float | None,
         lost: Lost = lambda missing, late: False,
-    ) -> Mapping[int, Message]:
+    ) -> set[int]:
         """Waits for all: the engine lets each ClientApp come to its end, one after another."""
-        waiting, found = list(messages), dict[int, Message]()
+        waiting, found = list(messages), set[int]()
         self._open(waiting)
         total, out = len(waiting), dict[str, int]()
         while waiting or out:
@@ -134,7 +135,9 @@ class SimulatedServer(Server):
             keys = grid.push_messages(batch)
             out |= zip(keys, (m.metadata.dst_node_id for m in batch), strict=True)
             for reply in grid.pull_messages(out):
-                found[out.pop(reply.metadata.reply_to_message_id)] = reply
+                node = out.pop(reply.metadata.reply_to_message_id)
+                use(node, reply)
+                found.add(node)
             run_folder.show_progress(len(found), total)
             if out:
                 time.sleep(_POLL_S)

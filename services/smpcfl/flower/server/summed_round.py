@@ -90,14 +90,23 @@ class SummedRound:
             # beside the training: a registry that is down costs the round no time.
             before = asyncio.create_task(unmasking.refresh())
             began = time.monotonic()
-            replies = await asyncio.to_thread(
-                server.ask, grid, messages, plan.deadlines.upload / 1000, grace_s, lost
+            members = unmasking.directory.members
+            owner = {node: round_ for round_ in self.rounds for node in round_.peers}
+            for round_ in self.rounds:
+                round_.open(members, server.state)
+            await asyncio.to_thread(
+                server.ask,
+                grid,
+                messages,
+                plan.deadlines.upload / 1000,
+                lambda node, reply: owner[node].take(node, reply),
+                grace_s,
+                lost,
             )
             phases[plan.task] = time.monotonic() - began
             if await before:
                 await unmasking.refresh()
-            members = unmasking.directory.members
-            self._each(lambda round_: round_.take(replies, members))
+            self._each(SecureRound.fix_survivors)
             # All groups first agree and unmask, which has deadlines; the sums have none.
             began = time.monotonic()
             if self.rounds[0].ticket.recovers:
