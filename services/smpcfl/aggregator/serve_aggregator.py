@@ -39,7 +39,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     own = await or_stop(stop, enrolment.enrol(settings, Role.AGGREGATOR, hosts))
     if own is None:
         return
-    files.write_private(state.ca, certificates.pem(own.ca), 0o644)
+    files.write_private(state.ca, certificates.pem(own.ca), mode=0o644)
     directory = Directory(own, settings.registry, state.roster, metrics)
 
     local = grpc.aio.server()

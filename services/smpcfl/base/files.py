@@ -72,14 +72,17 @@ def socket_path(state: Path, name: str) -> Path:
     return path
 
 
-def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Atomic and durable: a new file with `mode`, flushed, renamed over `path`, the folder flushed."""
+def write_private(path: Path, *content: bytes | memoryview, mode: int = 0o600) -> None:
+    """Atomic and durable: a new file with `mode`, flushed, renamed over `path`, the folder flushed.
+
+    `content`: what it holds, one after the other.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -67,7 +67,7 @@ class Authority:
         self.keep_tokens()
         for role in (Role.PEER, Role.AGGREGATOR):
             path = JoinFolder(join / role).ca
-            files.write_private(path, certificates.pem(self.certificate), 0o644)
+            files.write_private(path, certificates.pem(self.certificate), mode=0o644)
 
     def keep_tokens(self) -> None:
         """Replaces the join tokens in good time; to be called now and then."""

@@ -27,7 +27,7 @@ def load_or_make_ca(state: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certi
         files.write_private(key_path, certificates.key_pem(certificates.new_key()))
     key = certificates.load_key(key_path)
     if not certificate_path.exists():
-        files.write_private(certificate_path, certificates.pem(_self_signed(key)), 0o644)
+        files.write_private(certificate_path, certificates.pem(_self_signed(key)), mode=0o644)
     certificate = certificates.load_ca(certificate_path)
     _check(key, certificate, certificate_path)
     return key, certificate

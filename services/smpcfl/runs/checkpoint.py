@@ -57,23 +57,27 @@ class Checkpoint:
     strategy: bytes = field(default=b"", repr=False)
     """What the strategy remembers."""
 
-    def encode(self) -> bytes:
+    def parts(self) -> list[bytes | memoryview]:
+        """What a file of it holds, one after the other; the arrays are no copies."""
         members = {
             name: value for name, value in vars(self).items() if name not in ("arrays", "strategy")
         }
         members["arrays"] = [[name, a.dtype.str, a.shape] for name, a in self.arrays.items()]
         header = json.dumps(members, allow_nan=False).encode()
-        parts = [_MAGIC, _LENGTH.pack(len(header)), header]
-        parts += [array.tobytes() for array in self.arrays.values()]
+        parts: list[bytes | memoryview] = [_MAGIC, _LENGTH.pack(len(header)), header]
+        parts += [
+            np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+            for array in self.arrays.values()
+        ]
         parts.append(self.strategy)
         whole = hashlib.sha256()
         for part in parts:
             whole.update(part)
-        return b"".join([*parts, whole.digest()])
+        return [*parts, whole.digest()]
 
     @classmethod
     def decode(cls, data: bytes) -> Checkpoint:
-        """The inverse of `encode`. Damaged, saying how, for anything else."""
+        """What `parts` gave, joined. Damaged, saying how, for anything else."""
         if not data:
             raise Damaged("it is empty")
         if not data.startswith(_MAGIC):
@@ -123,7 +127,7 @@ class Checkpoints:
         """On disk when it returns. OSError if it cannot be written; those before it stay."""
         for torn in self.folder.glob(".*"):
             torn.unlink(missing_ok=True)
-        write_private(self._path(checkpoint.run, checkpoint.round), checkpoint.encode())
+        write_private(self._path(checkpoint.run, checkpoint.round), *checkpoint.parts())
         for run, rounds in self._found().items():
             for number in rounds[: -_KEPT if run == checkpoint.run else -1]:
                 self._path(run, number).unlink(missing_ok=True)

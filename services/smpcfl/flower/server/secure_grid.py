@@ -212,8 +212,11 @@ class SecureGrid(GridAround):
 
     def _same_types(self, content: RecordDict) -> tuple[RecordDict, dict[str, Any]]:
         """And the model in it. For peers a model of other dtypes is another model."""
-        model = self._as_they_came_in(arrays_of(content))
-        return with_arrays(content, model), model
+        given = arrays_of(content)
+        model = self._as_they_came_in(given)
+        # A model that stays as it is is not written out once more: that takes as much memory again.
+        same = all(model[name] is array for name, array in given.items())
+        return RecordDict(dict(content)) if same else with_arrays(content, model), model
 
     def _as_they_came_in(self, model: dict[str, Any]) -> dict[str, Any]:
         """Some strategies calculate in float64, and means of integers are no integers."""
@@ -298,6 +301,7 @@ class SecureGrid(GridAround):
             self.metrics[task] = MetricNames.of(outcome.metrics)
             log.info("%s metrics: %s", task, ", ".join(outcome.metrics))
         outcome.replies = [_reply(task, content, outcome, self.settings.weighted_by)]
+        outcome.model = {}
         return outcome
 
     def _in_the_clear(self, messages: list[Message], timeout: float | None) -> Outcome:
