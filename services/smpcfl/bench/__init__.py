@@ -1,1 +1,1 @@
-"""Runs on the command line, `smpcfl bench`: what secrets and whole rounds cost on this machine."""
+"""Runs on the command line, `smpcfl bench`: what the protocol costs on this machine, beside its limits."""

@@ -28,11 +28,10 @@ from ..protocol import trailer
 from ..protocol.additive import AdditivePeerRound
 from ..protocol.admission import Admission
 from ..protocol.aggregator_round import AggregatorRound
-from ..protocol.keystream import SEED_BYTES, Secret
 from ..protocol.messages import Call, PeerRequest, Ready
 from ..protocol.peer_round import PeerRound
 from ..protocol.policy import Policy
-from ..protocol.quantise import decode_update, encode_update, model_digest
+from ..protocol.quantise import decode_update, model_digest
 from ..protocol.retry import LONGEST_S
 from ..protocol.ring import RingVector
 from ..protocol.signing import AGGREGATOR, Keyring, KeyTable, signer
@@ -44,6 +43,7 @@ from ..protocol.ticket import (
     default_min_survivors,
     default_threshold,
 )
+from .kernels import WEIGHT_CAP, encode
 
 PHASES = ("ticket", "exchange", "ready", "train", "upload", "agree", "unmask")
 _CONFIG = bytes(32)
@@ -100,13 +100,21 @@ def play(
     `lost`: by place in the cohort, the one of PHASES at whose start the peer vanishes. RemoteError where more
     are lost than the round withstands.
     """
-    return _Round(mode, peers, parameters, width, lost or {}).run()
+    return MemoryRound(mode, peers, parameters, width, lost).run()
 
 
-class _Round:
+class MemoryRound:
+    """One round, to be run once; the aggregator's part of it can then be repeated."""
+
     def __init__(
-        self, mode: str, peers: int, parameters: int, width: int, lost: Mapping[int, str]
+        self,
+        mode: str,
+        peers: int,
+        parameters: int,
+        width: int = 16,
+        lost: Mapping[int, str] | None = None,
     ) -> None:
+        lost = lost or {}
         cohort = tuple(f"peer-{number:05d}" for number in range(peers))
         staying = [cohort[index] for index in range(peers) if index not in lost]
         self.watched = staying[len(staying) // 2]
@@ -131,7 +139,7 @@ class _Round:
             threshold=threshold,
             width=width,
             clip=1.0,
-            weight_cap=500,
+            weight_cap=WEIGHT_CAP,
             body=parameters,
             wide=trailer.LENGTH,
             min_survivors=default_min_survivors(mode, peers, threshold),
@@ -145,6 +153,7 @@ class _Round:
         self.aggregator = AggregatorRound(self.signed, signer(self.keys[AGGREGATOR]), self.keyring)
         self.addends: dict[str, RingVector] = {}
         self.uploads: dict[str, tuple[bytes, bytes]] = {}  # header and announcement, vector
+        self.answers: dict[str, bytes] = {}
         self.seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
         self.bytes: Counter[tuple[str, str]] = Counter()
 
@@ -169,12 +178,29 @@ class _Round:
         with self._timed(AGGREGATOR, "sum"):
             total = self.aggregator.total()
             decode_update(self.ticket.quantiser, self.model, total, len(survivors))
-        expected = self.ticket.layout.zeros()
-        for peer in survivors:
-            expected += self.addends[peer]
-        if total != expected:
+        if total != self.expected(survivors):
             raise RuntimeError("the sum is not the sum of the updates: these figures mean nothing")
         return self._figures(len(survivors))
+
+    def expected(self, survivors: Iterable[str]) -> RingVector:
+        """The sum of what these wanted to add."""
+        total = self.ticket.layout.zeros()
+        for peer in survivors:
+            total += self.addends[peer]
+        return total
+
+    def aggregate(self) -> RingVector:
+        """All that the aggregator did in `run`, once more, from the bytes that it got; the sum."""
+        aggregator = AggregatorRound(self.signed, signer(self.keys[AGGREGATOR]), self.keyring)
+        for peer, (meta, vector) in self.uploads.items():
+            aggregator.upload(peer, wire.upload_from(meta, vector))
+        survivors = aggregator.fix_survivors()
+        for peer, raw in self.answers.items():
+            read = wire.parse(peer_pb2.UnmaskReply, raw)
+            aggregator.answer(peer, wire.answer_from_proto(read.answer))
+        total = aggregator.total()
+        decode_update(self.ticket.quantiser, self.model, total, len(survivors))
+        return total
 
     def _lose(self, phase: str) -> None:
         self.alive = [peer for peer in self.alive if self.lost.get(peer) != phase]
@@ -240,20 +266,18 @@ class _Round:
     def _mask(self, peer: str) -> None:
         update = self.rng.normal(0, 0.01, self.ticket.body).astype(np.float32)
         trained = {"parameters": self.model["parameters"] + update}
-        round_, rounding = self.rounds[peer], Secret(self.rng.bytes(SEED_BYTES))
+        round_ = self.rounds[peer]
         with self._timed(peer, "upload"):
-            addend = encode_update(
-                self.ticket.quantiser, self.model, trained, examples=500, rounding=rounding
-            )
+            addend = encode(self.ticket.quantiser, self.model, trained)
+        self.addends[peer] = addend.copy()  # masking spends it
+        with self._timed(peer, "upload"):
             round_.begin(model_digest(self.model), _CONFIG)
             masks, header = round_.masks(self.now)
             announcement = round_.announcement if isinstance(round_, PeerRound) else None
             meta = wire.upload_meta_to_proto(header, announcement).SerializeToString()
-        self.addends[peer] = addend.copy()
-        with self._timed(peer, "upload"):
             vector = masks.apply(addend).tobytes()
             round_.freeze(vector, self.now)
-        self.uploads[peer] = meta, vector
+        self.uploads[peer] = (meta, vector)
 
     def _upload(self, peer: str, meta: bytes, vector: bytes) -> None:
         self.bytes[peer, "upload"] += len(meta) + len(vector)
@@ -283,6 +307,7 @@ class _Round:
                     answer=wire.answer_to_proto(answer), p2p_bytes=self.bytes[peer, "p2p"]
                 )
                 raw = reply.SerializeToString()
+            self.answers[peer] = raw
             self.bytes[peer, "unmask"] += len(raw) + FRAME_BYTES
             with self._timed(AGGREGATOR, "unmask"):
                 read = wire.parse(peer_pb2.UnmaskReply, raw)

@@ -163,7 +163,11 @@ def _simulate(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from ..bench.suite import bench
 
-    return bench(options.json)
+    return bench(
+        options.cases,
+        short=options.short,
+        json_file=options.json,
+    )
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -181,10 +181,15 @@ def _hours(text: str) -> float:
 def _add_bench(commands: Any) -> None:
     parser = commands.add_parser(
         "bench",
-        help="the benchmark suite: what masks, secrets and whole rounds cost on this machine",
-        description="Measures masks, quantiser, secret sharing, and whole rounds in memory, without"
-        " network or training, on one core; under a minute. What each figure means:"
-        " benchmarks/README.md in the repository.",
+        help="what masks, quantiser, client and server cost here, beside Flower's and the machine's limit",
+        description="Measures cases, each in turn with its limit on this machine, and with Flower's own"
+        " FedAvg and SecAgg+ on the same work, without network or training; some three minutes. The cases:"
+        " masks, quantise, quantise-memory, client, server, bytes, peer-bytes, rounds, shamir. What each is"
+        " stands in docs/benchmarks.md in the repository, with figures.",
+    )
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="which ones [all]")
+    parser.add_argument(
+        "--short", action="store_true", help="less work, without Flower; a quarter of a minute"
     )
     parser.add_argument(
         "--json", type=Path, default=None, metavar="FILE", help="write all figures to FILE as well"
