@@ -70,7 +70,11 @@ def test_cases_are_chosen_by_name_each_once(found: list[Sizes], tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), [(["mask"], "case 'mask': unknown; choose from masks, quantise, ")]
+    ("arguments", "said"),
+    [
+        (["mask"], "case 'mask': unknown; choose from masks, quantise, "),
+        (["rounds", "--check"], "case 'rounds': no ratio to check; choose from masks, quantise, "),
+    ],
 )
 def test_a_case_that_is_none_is_an_error_that_names_them(
     arguments: list[str],
@@ -81,6 +85,14 @@ def test_a_case_that_is_none_is_an_error_that_names_them(
     assert main(["bench", *arguments]) == 1
     assert said in capsys.readouterr().err
     assert not found
+
+
+def test_a_check_takes_all_cases_that_have_a_ratio(found: list[Sizes], tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    assert main(["bench", "--json", str(file)]) == 0
+    del found[:]
+    assert main(["bench", "--against", str(file)]) == 0
+    assert len(found) == sum(case.held for case in CASES.values()) > 3
 
 
 @pytest.mark.parametrize("name", ["missing/bench.json", "", "file/bench.json"])
@@ -148,5 +160,5 @@ def test_help_says_what_it_is_and_names_every_case(capsys: pytest.CaptureFixture
     assert ended.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"The cases: {', '.join(CASES)}." in shown.replace("quantise- memory", "quantise-memory")
-    for option in ("--short", "--json FILE"):
+    for option in ("--short", "--json FILE", "--check", "--against FILE"):
         assert option in shown

@@ -64,6 +64,9 @@ def test_the_wheel_has_all_that_its_commands_need(installed: Path, tmp_path: Pat
     bundled = installed / "smpcfl" / "tasks" / "digits" / "app"
     done = smpcfl(installed, tmp_path, "hash", str(bundled))
     assert done.returncode == 0, done.stderr
+    # Compares with figures that it brings along.
+    done = smpcfl(installed, tmp_path, "bench", "bytes", "--short", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
     assert not any(tmp_path.iterdir())
 
 

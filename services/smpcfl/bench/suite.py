@@ -1,4 +1,4 @@
-"""`smpcfl bench`: measures cases one by one, shows and writes what was found."""
+"""`smpcfl bench`: measures cases one by one, shows and writes what was found, and checks ratios."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from rich.table import Table
 
 from .. import __version__
 from ..protocol.errors import LocalError
+from . import check
 from .cases import CASES, SHORT, Sizes
 from .measured import Measured
-from .timing import machine
+from .timing import Say, machine
 
 
 def bench(
@@ -25,10 +26,17 @@ def bench(
     *,
     short: bool = False,
     json_file: Path | None = None,
+    checked: bool = False,
+    against: Path | None = None,
     sizes: Sizes | None = None,
 ) -> int:
-    """Measures the named cases, or all. LocalError for an unknown one, or a file that cannot be written."""
-    names = _chosen(names)
+    """Measures the named cases, or all; 1 if a ratio is beyond what is committed, else 0.
+
+    `checked`: compares with the committed ratios, or those of the file `against`. LocalError for an unknown
+    case, or a file that cannot be read or written.
+    """
+    names = _chosen(names, held=checked)
+    kept = check.read(against or check.committed(short)) if checked else {}
     if json_file is not None:
         _check_writable(json_file)
     sizes = sizes or (SHORT if short else Sizes())
@@ -36,7 +44,7 @@ def bench(
     result: dict[str, Any] = {"smpcfl": __version__, "machine": machine(), "cases": {}}
     named = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     console.print(f"smpcfl {__version__}; {named}", highlight=False, soft_wrap=True)
-    began = perf_counter()
+    began, worse = perf_counter(), False
     with _progress(console) as progress:
         task = progress.add_task("", total=None)
         for name in names:
@@ -45,21 +53,44 @@ def bench(
                 progress.update(task, description=f"{name}: {text}")
 
             found = CASES[name].measure(sizes, say)
-            console.print(_table(name, found))
+            if checked:
+                found, beyond = _checked(name, sizes, found, kept, say, console)
+                worse |= beyond
+            else:
+                _show(console, name, found)
             result["cases"][name] = asdict(found)
     result["seconds"] = perf_counter() - began
     console.print(f"{result['seconds']:.0f} s in all", highlight=False)
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         console.print(f"written: {json_file.resolve()}", soft_wrap=True, highlight=False)
-    return 0
+    if worse:
+        console.print(check.REMEDY, highlight=False)
+    return int(worse)
 
 
-def _chosen(names: Sequence[str]) -> list[str]:
+def _chosen(names: Sequence[str], *, held: bool) -> list[str]:
+    known = [name for name, case in CASES.items() if case.held or not held]
     for name in names:
-        if name not in CASES:
-            raise LocalError(f"case {name!r}: unknown; choose from {', '.join(CASES)}")
-    return list(dict.fromkeys(names)) or list(CASES)
+        if name not in known:
+            what = "no ratio to check" if name in CASES else "unknown"
+            raise LocalError(f"case {name!r}: {what}; choose from {', '.join(known)}")
+    return list(dict.fromkeys(names)) or known
+
+
+def _checked(
+    name: str, sizes: Sizes, found: Measured, kept: dict[str, Any], say: Say, console: Console
+) -> tuple[Measured, bool]:
+    """The last of a few attempts, and whether even that one is beyond."""
+    ratio = check.kept_ratio(kept, name, found)
+    for left in reversed(range(check.ATTEMPTS)):
+        again = left > 0 and check.beyond(found, ratio)
+        said = check.verdict(name, found, ratio)
+        console.print(f"{said}; once more" if again else said, highlight=False, soft_wrap=True)
+        if not again:
+            break
+        found = CASES[name].measure(sizes, say)
+    return found, check.beyond(found, ratio)
 
 
 def _check_writable(file: Path) -> None:
@@ -86,12 +117,18 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _table(name: str, found: Measured) -> Table:
-    table = Table(title=f"{name}: {found.work}", title_justify="left", caption_justify="left")
-    table.add_column("")
-    for column in ("median", "half of them", "here / this"):
-        table.add_column(column, justify="right")
-    for side in found.sides:
-        table.add_row(side, found.median(side), found.half(side), found.here_to(side))
-    table.caption = "; ".join(f"{side}: {text}" for side, text in found.notes.items()) or None
-    return table
+def _show(console: Console, name: str, found: Measured) -> None:
+    console.print(f"\n{name}: {found.work}", highlight=False, soft_wrap=True)
+    rows = [
+        (side, found.median(side), found.half(side), found.here_to(side)) for side in found.sides
+    ]
+    heads = ("", "median", "half of them", "here / this")
+    table = Table()
+    shown = [column for column in range(len(heads)) if any(row[column] for row in rows)]
+    for column in shown:
+        table.add_column(heads[column], justify="right" if column else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[column] for column in shown))
+    console.print(table)
+    for side, text in found.notes.items():
+        console.print(f"{side}: {text}", highlight=False, soft_wrap=True)

@@ -167,6 +167,8 @@ def _bench(options: argparse.Namespace) -> int:
         options.cases,
         short=options.short,
         json_file=options.json,
+        checked=options.check or options.against is not None,
+        against=options.against,
     )
 
 

@@ -194,6 +194,19 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument(
         "--json", type=Path, default=None, metavar="FILE", help="write all figures to FILE as well"
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compare the ratios to the limits with the committed ones; ends with 1 where one is more than a"
+        " third above",
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="as --check, with the ratios that --json wrote to FILE",
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser, peers: int = 5) -> None:
