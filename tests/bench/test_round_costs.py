@@ -171,7 +171,7 @@ def test_the_timed_peer_and_the_aggregator_check_every_signature(
 def test_what_a_neighbour_costs_hardly_depends_on_how_many_there_are(
     n: int, most_bytes: int, most_verified: int
 ) -> None:
-    """At 100, which takes a while, it is 610 bytes and 299 signatures (benchmarks/README.md)."""
+    """At 100, which takes a while, it is 610 bytes and 299 signatures (docs/benchmarks.md)."""
     figures = play(SEEDED, n, 10)
     assert figures.neighbour_bytes <= most_bytes
     assert figures.verified <= most_verified

@@ -184,7 +184,7 @@ def server(sizes: Sizes, say: Say) -> Measured:
         sides[PLAIN] = flower_cases.plain_server(n, sizes.parameters)
         sides[SECAGG] = flower_cases.secagg_round(n, sizes.parameters).server
     return _timed(
-        f"the server: sums and unmasks {n} uploads of {sizes.parameters:,} parameters",
+        f"{n} uploads of {sizes.parameters:,} parameters, summed and unmasked",
         {**sides, HERE: round_.aggregate, LIMIT: limit},
         f"reading {n} uploads once, and raw AES of {n} self masks",
         sizes,
