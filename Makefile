@@ -22,8 +22,9 @@ test: $(STAMP)
 
 # What CI runs, to the letter. Of the tests all schedules of faults in the simulated network, a few minutes, and a
 # million bad inputs to parsers and services, two minutes. What starts services as processes or containers is too
-# much for a small machine twice at once, and runs one by one.
+# much for a small machine twice at once, and runs one by one. So do the benchmarks, before all tests.
 ci: check older-flower
+	$(BIN)/smpcfl bench --short --check
 	SCHEDULES=20000 FUZZ=1000000 $(BIN)/pytest -n auto --dist worksteal -m "$(FAST)"
 	$(BIN)/pytest -m "not ($(FAST))"
 
