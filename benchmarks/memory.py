@@ -3,7 +3,7 @@
     python benchmarks/memory.py
     python benchmarks/memory.py --peers 3 --parameters 100000000 --rounds 1
 
-`smpcfl demo` runs the app of simulation.py: real SuperLink, SuperNodes and agents, as local processes. Linux only.
+`smpcfl demo` runs the app of simulation.py: real SuperLink, SuperNodes and agents. Linux only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from collections import defaultdict
 from pathlib import Path
 
 from simulation import SECURE, write_app
-
 from smpcfl.daemons.supervisor import descendants
 
 # By what stands in the command line; the first that does.

@@ -10,7 +10,6 @@ import pytest
 
 from smpcfl.bench import cases, check, limits, timing
 from smpcfl.bench.cases import CASES, Sizes
-from smpcfl.bench.kernels import copied
 from smpcfl.bench.suite import bench
 from smpcfl.cli.main import main
 from smpcfl.protocol.errors import LocalError
@@ -26,12 +25,12 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.speed, self.kernel_s, self.measured = 0.0, 1.0, 3.0, 0
         self.disturbed: set[int] = set()  # measurements in which something slows the kernel alone
-        mask = cases.mask
+        apply = SeededMasks.apply
 
-        def masking(masks: Any, addend: RingVector) -> RingVector:
+        def masking(masks: SeededMasks, addend: RingVector) -> RingVector:
             slow = 2.0 if self.measured in self.disturbed else 1.0
             self.now += self.kernel_s * slow / self.speed
-            return mask(masks, addend)
+            return apply(masks, addend)
 
         def keystream(count: int) -> None:
             self.now += 1.0 / self.speed
@@ -42,7 +41,7 @@ class Machine:
             self.measured += 1
             return in_turn(*given)
 
-        monkeypatch.setattr(cases, "mask", masking)
+        monkeypatch.setattr(SeededMasks, "apply", masking)
         monkeypatch.setattr(cases, "in_turn", measuring)
         monkeypatch.setattr(limits, "keystream", keystream)
         monkeypatch.setattr(timing, "perf_counter", lambda: self.now)
@@ -88,6 +87,22 @@ def test_a_kernel_made_slower_by_half_fails_after_three_measurements(
     assert (check.REMEDY.split(":")[0] in " ".join(shown.split())) == (slower == 1.5)
 
 
+@pytest.mark.parametrize(("slower", "code"), [(1.9, 0), (2.1, 1)])
+def test_on_another_processor_twice_as_much_fails(
+    slower: float,
+    code: int,
+    machine: Machine,
+    kept: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    members = json.loads(kept.read_text())
+    members["machine"]["cpu"] = "Another 9000"
+    kept.write_text(json.dumps(members))
+    machine.kernel_s *= slower
+    assert bench(["masks"], checked=True, against=kept, sizes=TINY) == code
+    assert "ratios of another processor (Another 9000)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("speed", [0.1, 10.0])
 def test_how_fast_the_machine_is_has_no_part_in_it(
     speed: float, machine: Machine, kept: Path
@@ -113,7 +128,7 @@ def test_a_real_kernel_that_does_its_work_twice_is_noticed(
     apply = SeededMasks.apply
 
     def twice(self: SeededMasks, addend: RingVector) -> RingVector:
-        apply(self, copied(addend))
+        apply(self, addend.copy())
         return apply(self, addend)
 
     monkeypatch.setattr(SeededMasks, "apply", twice)
@@ -146,4 +161,4 @@ def test_a_file_that_has_no_figures_is_an_error_before_the_work(
 @pytest.mark.parametrize("short", [False, True])
 def test_every_case_that_is_held_has_a_committed_ratio(short: bool) -> None:
     kept = check.read(check.committed(short))
-    assert all(kept[name]["ratio"] > 0 for name, case in CASES.items() if case.held)
+    assert all(kept.cases[name]["ratio"] > 0 for name, case in CASES.items() if case.held)

@@ -24,8 +24,8 @@ def test_who_sees_the_ca_certificate_finds_the_token_too(
 ) -> None:
     write, seen = files.write_private, []
 
-    def watched(path: Path, content: bytes, mode: int = 0o600) -> None:
-        write(path, content, mode)
+    def watched(path: Path, *content: bytes, mode: int = 0o600) -> None:
+        write(path, *content, mode=mode)
         if path.name == "ca.pem" and path.parent.parent == tmp_path / "join":
             seen.append((path.parent.name, path.with_name("token").exists()))
 

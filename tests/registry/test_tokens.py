@@ -124,10 +124,10 @@ def test_a_damaged_record_is_as_good_as_none(tmp_path: Path, content: str) -> No
 def test_a_join_folder_that_is_full_leaves_no_records_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, content: bytes, mode: int = 0o600) -> None:
+    def full(path: Path, *content: bytes, mode: int = 0o600) -> None:
         if path.name == "token":
             raise OSError(28, "No space left on device")
-        files.write_private(path, content, mode)
+        files.write_private(path, *content, mode=mode)
 
     monkeypatch.setattr(module, "write_private", full)
     join = JoinToken(Tokens(tmp_path / "tokens"), Role.PEER, tmp_path / "token", DAY_S)

@@ -14,11 +14,11 @@ from ..protocol import trailer
 from ..protocol.keystream import SEED_BYTES, Secret, pair_key, self_key
 from ..protocol.masks import SeededMasks
 from ..protocol.quantise import Quantiser, decode_update
-from ..protocol.ring import Layout, RingVector
+from ..protocol.ring import Layout, Raw, RingVector
 from ..protocol.shamir import combine, split
 from ..protocol.ticket import ADDITIVE, SEEDED, default_threshold
 from . import limits, peak
-from .kernels import WEIGHT_CAP, Floats, encode, some_masks, unmasked, update_of
+from .inputs import WEIGHT_CAP, Floats, encode, some_masks, unmasked, update_of
 from .measured import BYTES, HERE, LIMIT, PLAIN, SECAGG, SECONDS, Measured
 from .round_costs import MemoryRound, RoundFigures, play
 from .timing import Say, Spread, in_turn, ratio_of
@@ -134,7 +134,7 @@ def client(sizes: Sizes, say: Say) -> Measured:
         half = len(keys) // 2
         return SeededMasks(self_key(seed, digest, "me"), tuple(keys[:half]), tuple(keys[half:]))
 
-    def upload() -> bytes:
+    def upload() -> Raw:
         return agreed().apply(encode(rule, {"all": given}, {"all": trained})).raw
 
     say("sum")

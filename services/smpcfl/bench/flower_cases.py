@@ -29,7 +29,7 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.supercore.task_identity import TaskIdentity
 
 from ..protocol.ticket import default_threshold
-from .kernels import Floats
+from .inputs import Floats
 
 _EXAMPLES = 100
 _RUN = 1

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from .kernels import Floats
+from .inputs import Floats
 
 _BLOCK = 128 * 1024  # stays in the processor's cache
 Words = npt.NDArray[np.unsignedinteger[Any]]

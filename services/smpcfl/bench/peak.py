@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..protocol.errors import LocalError
 from ..protocol.quantise import Quantiser
-from .kernels import WEIGHT_CAP, encode, update_of
+from .inputs import WEIGHT_CAP, encode, update_of
 
 
 def least(parameters: int) -> int:

@@ -43,7 +43,7 @@ from ..protocol.ticket import (
     default_min_survivors,
     default_threshold,
 )
-from .kernels import WEIGHT_CAP, encode
+from .inputs import WEIGHT_CAP, encode
 
 PHASES = ("ticket", "exchange", "ready", "train", "upload", "agree", "unmask")
 _CONFIG = bytes(32)

@@ -26,27 +26,33 @@ class Stream(Protocol):
 
 
 class _Piece:
-    """The next piece of a keystream, in memory that every piece is put into."""
+    """Of `count` entries of a keystream, in memory that each next one is put into."""
 
-    def __init__(self) -> None:
-        self._zeros = memoryview(bytes(BLOCK))
-        self._buffer = bytearray(BLOCK + _BEYOND)
+    def __init__(self, dtype: np.dtype[Any], count: int) -> None:
+        self._zeros = bytes(count * dtype.itemsize)
+        self._buffer = bytearray(count * dtype.itemsize + _BEYOND)
+        self._entries = np.frombuffer(self._buffer, dtype, count)
 
-    def of(self, stream: Stream, dtype: np.dtype[Any], count: int) -> Array:
-        stream.update_into(self._zeros[: count * dtype.itemsize], self._buffer)
-        return np.frombuffer(self._buffer, dtype, count)
+    def sized(self, count: int) -> _Piece:
+        """One of that length: this one, of all blocks but the last."""
+        return self if len(self._entries) == count else _Piece(self._entries.dtype, count)
+
+    def of(self, stream: Stream) -> Array:
+        stream.update_into(self._zeros, self._buffer)
+        return self._entries
 
 
 def add_streams(parts: Iterable[Elements], plus: Sequence[Stream], minus: Sequence[Stream]) -> None:
     """Adds each stream of `plus`, and subtracts each of `minus`, in place; they go on from part to part."""
-    piece = _Piece()
     for part in parts:
+        piece = _Piece(part.dtype, 0)
         for words in _blocks(part, part.itemsize):
+            piece = piece.sized(len(words))
             # All streams on one block before the next.
             for stream in plus:
-                np.add(words, piece.of(stream, part.dtype, len(words)), out=words)
+                np.add(words, piece.of(stream), out=words)
             for stream in minus:
-                np.subtract(words, piece.of(stream, part.dtype, len(words)), out=words)
+                np.subtract(words, piece.of(stream), out=words)
 
 
 def quantise(
@@ -66,7 +72,7 @@ def quantise(
     size = np.dtype(floats).itemsize
     integers, bits = np.dtype(f"<i{size}"), chance.itemsize * 8
     room, units = np.empty(BLOCK // size, floats), np.empty(BLOCK // size, integers)
-    piece, factor = _Piece(), floats(scale * 2.0**bits)
+    piece, factor = _Piece(chance, 0), floats(scale * 2.0**bits)
     largest, place = floats(0), 0
     with np.errstate(all="ignore"):
         for old, new in changes:
@@ -77,7 +83,8 @@ def quantise(
                 np.multiply(x, factor, out=x)
                 np.rint(x, out=x)
                 np.copyto(q, x, casting="unsafe")
-                np.add(q, piece.of(stream, chance, len(q)), out=q)
+                piece = piece.sized(len(q))
+                np.add(q, piece.of(stream), out=q)
                 np.right_shift(q, bits, out=q)
                 np.copyto(out[place : place + len(q)], q, casting="unsafe")
                 place += len(q)
