@@ -24,7 +24,7 @@ from smpcfl.daemons.supervisor import descendants
 # By what stands in the command line; the first that does.
 KINDS = {
     "flwr-serverapp": "ServerApp",
-    "flwr-clientapp": "ClientApp",
+    "smpcfl.flower.client.app_process": "ClientApp",
     "flower-superlink": "SuperLink",
     "flower-supernode": "SuperNode",
     "smpcfl peer": "agent",

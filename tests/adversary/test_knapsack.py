@@ -23,7 +23,7 @@ from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.policy import Policy
-from smpcfl.protocol.quantise import Change, Quantiser, encode_update
+from smpcfl.protocol.quantise import ROTATED, Change, ModelShape, Quantiser, encode_update
 from smpcfl.protocol.ring import Elements, RingVector, signed
 from support.apps import App, Arrays, Called, Mods, fresh_model, step
 from support.deployed import Deployed
@@ -86,15 +86,16 @@ class Federation:
             ]
         )
 
-    def sum(self, clip: float) -> tuple[Floats, int] | list[Reason]:
+    def sum(self, clip: float, width: int = WIDTH) -> tuple[Floats, int] | list[Reason]:
         """What a ticket with this clip gives: the body in units of one example at the clip, and Σ n_i.
 
         Why nobody follows it, if nobody does.
         """
         self._serial += 1
-        body = sum(value.size for value in self.model.values())
+        count = sum(value.size for value in self.model.values())
+        body = ModelShape.of(self.model).layout(width).body
         made = make_ticket(
-            PEERS, width=WIDTH, body=body, serial=self._serial, clip=clip, weight_cap=CAP
+            PEERS, width=width, body=body, serial=self._serial, clip=clip, weight_cap=CAP
         )
         net = Remembering(made, seed=self._serial, ledgers=self.ledgers)
         ticket = made.ticket
@@ -109,6 +110,9 @@ class Federation:
         total = net.unmask()
         assert total == net.expected()
         counted = trailer.decode(total.wide[-trailer.LENGTH :], PEERS)
+        if width == ROTATED:
+            entries, _ = ticket.quantiser.entries(total.body, count, counted.weight)
+            return entries.astype(np.float64), counted.examples
         example = ticket.quantiser.span / (PEERS * CAP)
         return signed(total.body).astype(np.float64) / example, counted.examples
 
@@ -218,6 +222,28 @@ def test_scaled_as_a_whole_a_tiny_clip_gives_neither_numbers_nor_signs() -> None
     solved: Any = right_signs(federation, signs(body, list(EXAMPLES)))
     assert max(solved) < 0.9
     assert sum(solved) <= sum(everybody)
+
+
+def test_of_eight_bits_no_clip_gives_neither_numbers_nor_signs() -> None:
+    """There the limit is one on the norm, and what is beyond it weighs the same, whatever its n_i."""
+    with removed(RANGE, ONE_CONFIGURATION):
+        federation = Federation()
+        found = federation.sum(2.0**-40, width=ROTATED)
+    assert isinstance(found, tuple)
+    body, total = found
+    directions = [federation.update(i) / np.linalg.norm(federation.update(i)) for i in range(PEERS)]
+    # What is summed is their directions, once each, and much of it wraps around.
+    assert 0.3 < cosine(body, np.sum(directions, axis=0)) < 0.9
+    body *= total / np.abs(body).max()
+    assert not set(sizes(body, total)) & set(EXAMPLES)
+    everybody = right_signs(federation, np.repeat(np.sign(body)[:, None], PEERS, axis=1))
+    solved: Any = right_signs(federation, signs(body, list(EXAMPLES)))
+    assert max(solved) < 0.9
+    assert sum(solved) <= sum(everybody)
+
+
+def test_of_eight_bits_no_peer_follows_a_clip_below_its_floor() -> None:
+    assert Federation().sum(2.0**-25, width=ROTATED) == [Reason.POLICY_RANGE] * PEERS
 
 
 # -- through the mod and real agents ------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from smpcfl.protocol import quantise, trailer
 from smpcfl.protocol.errors import LocalError, Reason, RemoteError
 from smpcfl.protocol.keystream import Secret
 from smpcfl.protocol.quantise import (
+    EXACT,
     ModelShape,
     Quantiser,
     decode_update,
@@ -26,7 +27,7 @@ from smpcfl.protocol.quantise import (
     model_digest,
     new_model,
 )
-from smpcfl.protocol.ring import WIDTHS, Elements, RingVector, signed
+from smpcfl.protocol.ring import Elements, RingVector, signed
 
 CAP = 100
 Arrays = dict[str, npt.NDArray[Any]]
@@ -89,7 +90,7 @@ def total_of(vectors: list[RingVector]) -> RingVector:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.sampled_from(WIDTHS),
+    st.sampled_from(EXACT),
     st.integers(3, 1000),
     st.floats(1e-100, 1e100),
     st.integers(1, 2**32 - 1),
@@ -110,7 +111,7 @@ def test_a_whole_cohort_at_the_clip_does_not_wrap(
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.sampled_from(WIDTHS),
+    st.sampled_from(EXACT),
     st.lists(st.integers(1, 300), min_size=3, max_size=60),
     st.sampled_from([DOWN, UP]),
     st.data(),
@@ -128,7 +129,7 @@ def test_any_mixture_of_weights_and_signs_does_not_wrap(
     assert int(signed(total)[0]) == exact
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", EXACT)
 def test_the_bound_is_the_one_of_the_design(width: int) -> None:
     quantiser = Quantiser(width, 1.0, CAP, 50)
     assert quantiser.span + 50 <= 2 ** (width - 1) - 1
@@ -169,7 +170,7 @@ def test_rounding_is_unbiased(width: int, value: float, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("chance", [DOWN, UP])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", EXACT)
 def test_zero_stays_zero(width: int, chance: Any) -> None:
     assert not elements_of(Quantiser(width, 1.0, CAP, 5), np.zeros(9), 10, chance).any()
 
@@ -179,7 +180,7 @@ def test_zero_stays_zero(width: int, chance: Any) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from(WIDTHS),
+    st.sampled_from(EXACT),
     st.lists(st.integers(1, 300), min_size=3, max_size=20),
     st.integers(0, 2**32),
 )
@@ -261,7 +262,7 @@ def test_an_unchanged_model_stays_as_it_was() -> None:
         assert model[name].shape == array.shape
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", EXACT)
 def test_an_empty_model_is_a_trailer(width: int) -> None:
     quantiser = Quantiser(width, 1.0, CAP, 3)
     vector = encode(quantiser, {}, {})
@@ -316,7 +317,7 @@ def test_an_update_beyond_the_clip_keeps_its_direction(update: list[float], clip
     assert counters.clipped == 3
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", EXACT)
 def test_a_failure_is_a_zero_that_counts_as_a_peer_alone(width: int) -> None:
     quantiser = Quantiser(width, 1.0, CAP, 4)
     start: Arrays = {"w": np.zeros(3), "n": np.array([5])}

@@ -68,7 +68,7 @@ def final_model(mode: str, width: int, seed: int, lost: dict[str, str] | None = 
     return model
 
 
-@pytest.mark.parametrize("width", [16, 32, 64])
+@pytest.mark.parametrize("width", [8, 16, 32, 64])
 @pytest.mark.parametrize(("mode", "seed"), [(SEEDED, 2), (ADDITIVE, 1), (ADDITIVE, 3)])
 def test_three_rounds_give_the_same_model(width: int, mode: str, seed: int) -> None:
     reference = final_model(SEEDED, width, 1)

@@ -117,7 +117,7 @@ def keystream() -> Json:
                 {"nbytes": layout.nbytes, **vector_json(expand(Secret(key), layout))},
             )
         )
-    for width in (16, 32, 64):
+    for width in (8, 16, 32, 64):
         layout = Layout(width, 4, 2)
         addend = layout.parse(some(f"addend {width}", layout.nbytes))
         own = some("own", 32)
@@ -143,7 +143,7 @@ def keystream() -> Json:
         refused("parse", "a byte long", {"layout": layout, "bytes": "00" * 15}, "wrong_length"),
         refused("parse", "empty", {"layout": layout, "bytes": ""}, "wrong_length"),
         refused(
-            "layout", "8 bits", {"layout": {"width": 8, "body": 1, "wide": 1}, "bytes": ""}, LOCAL
+            "layout", "4 bits", {"layout": {"width": 4, "body": 1, "wide": 1}, "bytes": ""}, LOCAL
         ),
     ]
     what = "Keystreams as vectors of every width, and a vector with its masks."

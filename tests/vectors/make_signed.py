@@ -155,7 +155,7 @@ def ticket() -> Json:
         "the registry as a peer": {"cohort": ["alpha", "bravo", "charlie", "registry"]},
         "no threshold": {"threshold": 0},
         "a threshold above the degree": {"threshold": 5},
-        "a width of 8": {"width": 8},
+        "a width of 4": {"width": 4},
         "a clip of zero": {"clip": (0.0).hex()},
         "a negative clip": {"clip": (-1.0).hex()},
         "an infinite clip": {"clip": "inf"},

@@ -189,6 +189,63 @@ def quantised(
     ]
 
 
+def block(count: int) -> int:
+    size = 1
+    while 2 * size <= min(count / 32, 2**16):
+        size *= 2
+    return size
+
+
+def _columns(values: list[float], size: int) -> list[list[float]]:
+    """Of the matrix with `size` rows that has these row by row, each transformed."""
+    wide = len(values) // size
+    return [
+        [
+            sum(values[i * wide + k] * (-1) ** (i & j).bit_count() for i in range(size))
+            for j in range(size)
+        ]
+        for k in range(wide)
+    ]
+
+
+def _flipped(values: list[float], key: bytes) -> list[float]:
+    bits, _ = keystream(key, 8, -(-len(values) // 8), 0)
+    return [-x if bits[i // 8] >> (i % 8) & 1 else x for i, x in enumerate(values)]
+
+
+def rotated(one: Mapping[str, Any], update: list[float], clip: float) -> list[int]:
+    """Of section 4, eight bits; only for updates that no step rounds."""
+    size, cap, examples = block(len(update)), one["weight_cap"], one["examples"]
+    weight = min(examples, cap) / (one["cohort"] * cap)
+    rms = math.sqrt(sum(x * x for x in update) / len(update))
+    shrink = min(1.0, clip / (8 * weight * rms)) if rms else 1.0
+    scale = single(weight * 127 / clip / math.sqrt(size) * shrink)
+    y = [single(x * scale) for x in update]
+    y += [0.0] * (-len(y) % size)
+    columns = _columns(_flipped(y, bytes.fromhex(one["signs"])), size)
+    rows = [columns[k][j] for j in range(size) for k in range(len(columns))]
+    chance, _ = keystream(bytes.fromhex(one["rounding"]), 16, len(rows), 0)
+    return [(round(x * 2**16) + u >> 16) % 256 for x, u in zip(rows, chance, strict=True)]
+
+
+def unrotated(
+    one: Mapping[str, Any], total: list[int], count: int, weight: int, clip: float
+) -> tuple[list[float], float]:
+    """The mean, and the clip that fits, of three that contributed."""
+    size = block(count)
+    words = [float(two_s_complement(x, 8)) for x in total]
+    columns = _columns(words, size)
+    rows = [columns[k][j] for j in range(size) for k in range(len(columns))]
+    per_weight = one["cohort"] * one["weight_cap"] / weight
+    unit = clip / 127 * per_weight / math.sqrt(size)
+    mean = [x * unit for x in _flipped(rows, bytes.fromhex(one["signs"]))[:count]]
+    wide = len(words) // size
+    loudest = max(
+        math.sqrt(sum(words[i * wide + k] ** 2 for i in range(size)) / size) for k in range(wide)
+    )
+    return mean, 8 * loudest * clip / 127 * one["cohort"] / 3
+
+
 def dequantised(one: Mapping[str, Any], total: list[int], weight: int) -> list[float]:
     unit = (
         one["clip"]

@@ -13,13 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from ..protocol import trailer
 from ..protocol.keystream import SEED_BYTES, Secret, pair_key, self_key
 from ..protocol.masks import SeededMasks
-from ..protocol.quantise import Quantiser, decode_update
+from ..protocol.quantise import ROTATED, Quantiser, decode_update
 from ..protocol.ring import Layout, Raw, RingVector
 from ..protocol.shamir import combine, split
 from ..protocol.ticket import ADDITIVE, SEEDED, default_threshold
 from . import limits, peak
 from .inputs import WEIGHT_CAP, Floats, encode, some_masks, unmasked, update_of
-from .measured import BYTES, HERE, LIMIT, PLAIN, SECAGG, SECONDS, Measured
+from .measured import BYTES, EIGHT, HERE, LIMIT, PLAIN, SECAGG, SECONDS, Measured
 from .round_costs import MemoryRound, RoundFigures, play
 from .timing import Say, Spread, in_turn, ratio_of
 
@@ -194,8 +194,11 @@ def server(sizes: Sizes, say: Say) -> Measured:
 
 def upload_bytes(sizes: Sizes, say: Say) -> Measured:
     say("a whole round")
-    sent = play(SEEDED, FEW, sizes.parameters, WIDTH).sent
-    plain, here = FLOAT32_BYTES * sizes.parameters, sent["upload"] + sent["unmask"]
+    plain = FLOAT32_BYTES * sizes.parameters
+    here, least = (
+        sent["upload"] + sent["unmask"]
+        for sent in (play(SEEDED, FEW, sizes.parameters, width).sent for width in (WIDTH, ROTATED))
+    )
     sides = {PLAIN: float(plain)}
     if sizes.flower:
         from . import flower_cases
@@ -205,7 +208,7 @@ def upload_bytes(sizes: Sizes, say: Say) -> Measured:
     return Measured(
         f"bytes up of one of {FEW} clients, {sizes.parameters:,} parameters",
         BYTES,
-        {side: Spread.of([value]) for side, value in {**sides, HERE: here}.items()},
+        {side: Spread.of([value]) for side, value in {**sides, HERE: here, EIGHT: least}.items()},
         here / plain,
         {PLAIN: "the parameters as float32"},
     )

@@ -1,7 +1,7 @@
 """Whether a measured ratio is still the committed one: a kernel that became slower is to be noticed.
 
 Ratios alone, of sides that were measured in turn: how fast the machine is has no part in it. Its balance of
-AES, memory and arithmetic has, so on another processor than that of the committed figures more is let through.
+AES, memory and arithmetic has: on another processor than that of the committed figures more is let through.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from ..reports.html import byte_size
 from .timing import Spread
 
 PLAIN, SECAGG, HERE, LIMIT = "plain FedAvg", "Flower SecAgg+", "here", "limit"
+EIGHT = "here, 8 bits"
 SECONDS, BYTES = "s", "B"
 
 

@@ -31,7 +31,7 @@ from ..protocol.aggregator_round import AggregatorRound
 from ..protocol.messages import Call, PeerRequest, Ready
 from ..protocol.peer_round import PeerRound
 from ..protocol.policy import Policy
-from ..protocol.quantise import decode_update, model_digest
+from ..protocol.quantise import ModelShape, decode_update, model_digest
 from ..protocol.retry import LONGEST_S
 from ..protocol.ring import RingVector
 from ..protocol.signing import AGGREGATOR, Keyring, KeyTable, signer
@@ -140,7 +140,7 @@ class MemoryRound:
             width=width,
             clip=1.0,
             weight_cap=WEIGHT_CAP,
-            body=parameters,
+            body=ModelShape.of(self.model).layout(width).body,
             wide=trailer.LENGTH,
             min_survivors=default_min_survivors(mode, peers, threshold),
             deadlines=Deadlines(),
@@ -264,7 +264,7 @@ class MemoryRound:
             self.rounds[sender].answered(call, reply, self.now)
 
     def _mask(self, peer: str) -> None:
-        update = self.rng.normal(0, 0.01, self.ticket.body).astype(np.float32)
+        update = self.rng.normal(0, 0.01, self.model["parameters"].size).astype(np.float32)
         trained = {"parameters": self.model["parameters"] + update}
         round_ = self.rounds[peer]
         with self._timed(peer, "upload"):

@@ -28,6 +28,7 @@ from ..protocol.messages import Answer, Call, Header, PeerMessage, Survivors
 from ..protocol.peer_round import PeerRound
 from ..protocol.phases import Phase
 from ..protocol.policy import Policy
+from ..protocol.ring import Raw
 from ..protocol.signing import Keyring
 from ..protocol.ticket import ADDITIVE, SEEDED, SignedTicket
 from .floors import Floors
@@ -297,7 +298,7 @@ class PeerAgent:
         self.wake()
         return round_, masks, header
 
-    def freeze(self, ticket_digest: bytes, vector: bytes) -> None:
+    def freeze(self, ticket_digest: bytes, vector: Raw) -> None:
         self.round_of(ticket_digest).freeze(vector, self.now())
         self.wake()
 

@@ -104,16 +104,20 @@ class AgentService(pb_grpc.AgentServicer):
     async def _freeze(
         self, request: AsyncIterator[pb.FreezeChunk], context: Context
     ) -> pb.FreezeReply:
-        digest, vector = b"", bytearray()
+        digest, vector, place = b"", bytearray(), 0
         async for chunk in request:
             digest = digest or chunk.ticket_digest
-            vector += chunk.vector
             expected = self._agent.round_of(digest).ticket.layout.nbytes
-            if len(vector) > expected:
+            if not vector:
+                vector = bytearray(expected)  # as long as it will be: to grow it takes it twice
+            end = place + len(chunk.vector)
+            if end > expected:
                 raise RemoteError(Reason.WRONG_LENGTH, "upload", expected=expected)
+            vector[place:end] = chunk.vector
+            place = end
         if not digest:
             raise RemoteError(Reason.MALFORMED, "empty stream")
-        self._agent.freeze(digest, bytes(vector))
+        self._agent.freeze(digest, memoryview(vector)[:place].toreadonly())
         return pb.FreezeReply(p2p_bytes=self._agent.p2p_bytes)
 
     async def _report(self, request: pb.ReportRequest, context: Context) -> pb.ReportReply:

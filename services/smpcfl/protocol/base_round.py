@@ -9,6 +9,7 @@ from .errors import Reason, RemoteError
 from .messages import Call, Header, PeerMessage, PeerRequest, header_bytes
 from .phases import Event, Phase, step
 from .retry import Retries
+from .ring import Raw
 from .signing import Signer
 from .ticket import SignedTicket
 
@@ -43,7 +44,7 @@ class BaseRound:
             self._unoffered.update(self.neighbours)
             for index in self.neighbours:
                 self._retries.defer((SignedTicket, index), spread)
-        self._frozen: bytes | None = None
+        self._frozen: Raw | None = None
         self._begun = False
 
     # -- what comes in ----------------------------------------------------------------------------
@@ -129,7 +130,7 @@ class BaseRound:
         signed = header_bytes(digest, self.me, announcement_hash, named, masked)
         return Header(digest, self.me, announcement_hash, named, self._signer(signed), masked)
 
-    def freeze(self, vector: bytes, now: float) -> None:
+    def freeze(self, vector: Raw, now: float) -> None:
         """Keeps the one upload of this round, to be resent byte for byte.
 
         `vector`: the masked ring vector, as long as the ticket says (else RemoteError(WRONG_LENGTH)).
@@ -143,7 +144,7 @@ class BaseRound:
             raise RemoteError(Reason.MASKS_SPENT, "another upload was frozen before")
 
     @property
-    def frozen(self) -> bytes | None:
+    def frozen(self) -> Raw | None:
         return self._frozen
 
     # -- the clock and the network ----------------------------------------------------------------

@@ -81,25 +81,83 @@ def quantise(
                 np.subtract(b, a, out=x, casting="same_kind")
                 largest = np.maximum(np.maximum(largest, x.max()), -x.min())  # NaN stays
                 np.multiply(x, factor, out=x)
-                np.rint(x, out=x)
-                np.copyto(q, x, casting="unsafe")
                 piece = piece.sized(len(q))
-                np.add(q, piece.of(stream), out=q)
-                np.right_shift(q, bits, out=q)
-                np.copyto(out[place : place + len(q)], q, casting="unsafe")
+                _round(x, q, piece.of(stream), bits, out[place : place + len(q)])
                 place += len(q)
     return float(largest)
 
 
-def add_means(given: Array, sums: Sequence[tuple[Elements, float]], out: Array) -> None:
-    """Writes given + Σ words · unit, computed in float64; `sums`: words, as two's complement, and unit."""
+def differences(changes: Iterable[tuple[Array, Array]], out: Array) -> float:
+    """Writes x = new − old, one pair after the other, as `out` is; returns Σ x² in float64."""
+    place, squares = 0, 0.0
+    with np.errstate(all="ignore"):
+        for old, new in changes:
+            for a, b in zip(_blocks(old, 8), _blocks(new, 8), strict=True):
+                x = out[place : place + len(a)]
+                np.subtract(b, a, out=x, casting="same_kind")
+                squares += sum_of_squares(x)
+                place += len(a)
+    return squares
+
+
+def sum_of_squares(array: Array) -> float:
+    """In float64."""
+    parts = (part.astype(np.float64) for part in _blocks(array, 8))
+    return sum((float(part @ part) for part in parts), 0.0)
+
+
+def flip(x: Array, stream: Stream) -> None:
+    """Negates each entry whose bit of `stream` is one, in place; the lowest bit of a byte is the first."""
+    piece = _Piece(np.dtype("u1"), 0)
+    for part in _blocks(x, x.itemsize):
+        piece = piece.sized(-(-len(part) // 8))
+        bits = np.unpackbits(piece.of(stream), count=len(part), bitorder="little")
+        np.negative(part, out=part, where=bits.view(np.bool_))
+
+
+def round_words(x: Array, stream: Stream, out: Elements) -> None:
+    """Writes (rint(x · 2^16) + u) >> 16 for each entry, modulo the words' size; u: 16 bits of `stream` each.
+
+    x, float32, is multiplied in place.
+    """
+    units, piece = np.empty(BLOCK // 4, np.int32), _Piece(np.dtype("<u2"), 0)
+    with np.errstate(all="ignore"):  # what is beyond 2^15 wraps around anyhow
+        for part, words in zip(_blocks(x, 4), _blocks(out, 4), strict=True):
+            np.multiply(part, np.float32(2**16), out=part)
+            piece = piece.sized(len(part))
+            _round(part, units[: len(part)], piece.of(stream), 16, words)
+
+
+def _round(x: Array, q: Array, chance: Array, bits: int, out: Elements) -> None:
+    np.rint(x, out=x)
+    np.copyto(q, x, casting="unsafe")
+    np.add(q, chance, out=q)
+    np.right_shift(q, bits, out=q)
+    np.copyto(out, q, casting="unsafe")
+
+
+def loudest_column(words: Array, rows: int) -> float:
+    """The largest root mean square of a column of `words`, shape (rows · k,), read as `rows` rows."""
+    table = words.reshape(rows, -1)
+    squares, step = np.zeros(table.shape[1]), max(BLOCK // (8 * max(table.shape[1], 1)), 1)
+    for start in range(0, rows, step):
+        part = table[start : start + step].astype(np.float64)
+        squares += np.einsum("ij,ij->j", part, part)
+    return float(np.sqrt(squares.max(initial=0.0) / rows))
+
+
+def add_means(given: Array, sums: Sequence[tuple[Array, float]], out: Array) -> None:
+    """Writes given + Σ entries · unit, computed in float64; words are read as two's complement."""
     room, more = np.empty(BLOCK // 8), np.empty(BLOCK // 8)
-    parts = [(_blocks(signed_view(words), 8), unit) for words, unit in sums]
+    parts = [
+        (_blocks(signed_view(found) if found.dtype.kind == "u" else found, 8), unit)
+        for found, unit in sums
+    ]
     for old, new in zip(_blocks(given, 8), _blocks(out, 8), strict=True):
         mean, other = room[: len(old)], more[: len(old)]
         mean[:] = 0.0
-        for words, unit in parts:
-            np.multiply(next(words), unit, out=other)
+        for found, unit in parts:
+            np.multiply(next(found), unit, out=other, dtype=np.float64)
             np.add(mean, other, out=mean)
         np.add(old, mean, out=mean)
         np.copyto(new, mean, casting="same_kind")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .errors import LocalError, Reason, RemoteError
+from .quantise import ROTATED
 from .ring import WIDTHS
 from .ticket import (
     EXAMPLES,
@@ -13,6 +14,7 @@ from .ticket import (
     LARGEST_CLIP,
     LEAST_CAP,
     LEAST_CLIP,
+    LEAST_ROTATED_CLIP,
     MODES,
     SEEDED,
     Ticket,
@@ -30,6 +32,7 @@ class Policy:
     """If not empty, the only peers that may be in a cohort."""
     widths: tuple[int, ...] = WIDTHS
     clips: tuple[float, float] = (LEAST_CLIP, LARGEST_CLIP)
+    rotated_clips: tuple[float, float] = (LEAST_ROTATED_CLIP, LARGEST_CLIP)
     weight_caps: tuple[int, int] = (LEAST_CAP, LARGEST_CAP)
     max_vector_bytes: int = 2**30
     max_deadline_ms: int = HOUR_MS
@@ -79,7 +82,7 @@ class Policy:
                 Reason.POLICY_THRESHOLD, expected=f"> 2/3 of {k}", found=ticket.threshold
             )
         limits: list[tuple[str, float, float, float]] = [
-            ("clip", *self.clips, ticket.clip),
+            ("clip", *(self.rotated_clips if ticket.width == ROTATED else self.clips), ticket.clip),
             ("weight cap", *self.weight_caps, ticket.weight_cap),
             ("bytes of the vector", 0, self.max_vector_bytes, ticket.layout.nbytes),
             ("unmask deadline in ms", 0, self.max_deadline_ms, ticket.deadlines.unmask),

@@ -20,7 +20,8 @@ from . import trailer as trailers
 from .encoding import before_bytes, before_list, canonical, encoded
 from .errors import LocalError
 from .keystream import Secret, keystream
-from .ring import WIDE, Elements, Layout, RingVector
+from .ring import WIDE, WIDTHS, Elements, Layout, RingVector
+from .rotation import padded
 from .trailer import Trailer
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -33,6 +34,9 @@ _LEAST_CLIP, _LARGEST_CLIP = (
 _SPAN_LIMIT = 2**52  # beyond it float64 has no fraction left to round stochastically
 # Bits of chance for each entry, by the ring's width: with those of the sum they fit into an integer as large
 # as the floats that are computed in, float64 beyond 16 bits.
+ROTATED = 8  # the width of another quantiser, in rotated.py
+EXACT = tuple(width for width in WIDTHS if width != ROTATED)
+"""Widths whose sums cannot wrap around."""
 _CHANCE: dict[int, np.dtype[Any]] = {16: np.dtype("<u2"), 32: np.dtype("<u4"), 64: np.dtype("<u1")}
 NO_WORDS: Elements = np.zeros(0, WIDE)
 _KINDS = {"f": "body", "i": "wide", "u": "wide", "b": "wide"}
@@ -50,10 +54,17 @@ class Quantiser:
     def __post_init__(self) -> None:
         if not _LEAST_CLIP <= self.clip <= _LARGEST_CLIP:
             raise LocalError(f"clip must be from {_LEAST_CLIP} to {_LARGEST_CLIP}, not {self.clip}")
-        if self.weight_cap < 1:
-            raise LocalError(f"weight cap must be at least 1, not {self.weight_cap}")
+        self._check_cap()
         if self.span < 1:
             raise LocalError(f"a ring of {self.width} bits cannot sum {self.cohort} peers")
+
+    def _check_cap(self) -> None:
+        if self.weight_cap < 1:
+            raise LocalError(f"weight cap must be at least 1, not {self.weight_cap}")
+
+    def weight(self, examples: int) -> float:
+        """Of one peer's update; of all peers together at most 1."""
+        return min(examples, self.weight_cap) / (self.cohort * self.weight_cap)
 
     @property
     def span(self) -> int:
@@ -69,7 +80,7 @@ class Quantiser:
         the sign of each entry times the number of examples. `rounding`: a key used for nothing else.
         LocalError where an entry is NaN or infinite.
         """
-        weight = min(examples, self.weight_cap) / (self.cohort * self.weight_cap)
+        weight = self.weight(examples)
 
         def write(clip: float) -> float:
             scale, stream = self.span * weight / clip, keystream(rounding)
@@ -79,7 +90,7 @@ class Quantiser:
         # Nearly always it is within the clip, and once is enough.
         largest = write(self.clip)
         if not np.isfinite(largest):
-            raise _diverged(changes)
+            raise diverged(changes)
         if largest > self.clip:
             write(largest)
         return largest > self.clip, largest < self.clip / 2
@@ -90,9 +101,17 @@ class Quantiser:
         fits = self.width <= 16 and scale <= 2.0**100
         return np.float32 if narrow and fits else np.float64
 
-    def unit(self, weight: int) -> float:
-        """What one step of a ring element is of the mean, where Σ min(n_i, cap) is `weight`."""
-        return self.clip / self.span * (self.cohort * self.weight_cap / weight)
+    def per_weight(self, weight: int) -> float:
+        """What makes a mean of a weighted sum, where Σ min(n_i, cap) is `weight`."""
+        return self.cohort * self.weight_cap / weight
+
+    def entries(self, total: Elements, count: int, weight: int) -> tuple[npt.NDArray[Any], float]:
+        """The sum's entries, shape (count,), and what one unit of them is of the mean."""
+        return total, self.clip / self.span * self.per_weight(weight)
+
+    def fitting_clip(self, total: Elements, count: int, contributors: int) -> float | None:
+        """What the next clip ought to be; None where that follows from the counters alone."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -112,11 +131,15 @@ class ModelShape:
         return cls(tuple((name, a.shape, a.dtype.str) for name, a in arrays.items()))
 
     def layout(self, width: int, metrics: int = 0) -> Layout:
-        """Ring layout: floats in the body; integers, words of `metrics` and the trailer in the wide part."""
+        """Ring layout: floats in the body; integers, words of `metrics` and the trailer in the wide part.
+
+        Of the width that is rotated the body is padded to whole blocks.
+        """
         counts = {"body": 0, "wide": metrics + trailers.LENGTH}
         for _, shape, dtype in self.entries:
             counts[_part(dtype)] += int(np.prod(shape, dtype=np.int64))
-        return Layout(width, counts["body"], counts["wide"])
+        body = padded(counts["body"]) if width == ROTATED else counts["body"]
+        return Layout(width, body, counts["wide"])
 
     def check(self, arrays: Arrays) -> None:
         """LocalError that names what differs from this shape. The order of `arrays` does not matter.
@@ -218,13 +241,14 @@ def new_model(
     `sums`: of disjoint groups that trained on it, one at least; `weight`: Σ min(n_i, cap) over all of them.
     """
     result: dict[str, npt.NDArray[Any]] = {}
+    count = count_floats(given)
+    entries = [quantiser.entries(total.body, count, weight) for quantiser, total in sums]
     body = wide = 0
     for name, array in given.items():
         new = result[name] = np.empty(array.shape, array.dtype)
         if array.dtype.kind == "f":
             part = slice(body, body + array.size)
-            means = [(total.body[part], quantiser.unit(weight)) for quantiser, total in sums]
-            kernels.add_means(array, means, new)
+            kernels.add_means(array, [(found[part], unit) for found, unit in entries], new)
             body += array.size
         else:
             _check_range(name, array)
@@ -232,6 +256,11 @@ def new_model(
             kernels.add_integer_means(array, [total.wide[part] for _, total in sums], weight, new)
             wide += array.size
     return result
+
+
+def count_floats(arrays: Arrays) -> int:
+    """Entries that are in the body of a vector."""
+    return sum(array.size for array in arrays.values() if array.dtype.kind == "f")
 
 
 def model_digest(arrays: Arrays) -> bytes:
@@ -246,7 +275,7 @@ def model_digest(arrays: Arrays) -> bytes:
     return found.digest()
 
 
-def _diverged(changes: Sequence[Change]) -> LocalError:
+def diverged(changes: Sequence[Change]) -> LocalError:
     bad, place, value = 0, 0, 0.0
     for old, new in changes:
         with np.errstate(all="ignore"):

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from .errors import LocalError, Reason, RemoteError
 
-WIDTHS = (16, 32, 64)
+WIDTHS = (8, 16, 32, 64)
 Elements: TypeAlias = npt.NDArray[np.unsignedinteger]
 Raw: TypeAlias = bytes | bytearray | memoryview
 _DTYPES: dict[int, np.dtype[np.unsignedinteger]] = {
+    8: np.dtype("<u1"),
     16: np.dtype("<u2"),
     32: np.dtype("<u4"),
     64: np.dtype("<u8"),
@@ -69,14 +70,14 @@ class RingVector:
 
     @classmethod
     def of(cls, body: Elements, wide: Elements) -> RingVector:
-        """A copy of these: shape (m,), uint16/32/64, and shape (m',), uint64."""
+        """A copy of these: shape (m,), uint8/16/32/64, and shape (m',), uint64."""
         vector = Layout(body.dtype.itemsize * 8, len(body), len(wide)).zeros()
         vector.body[:], vector.wide[:] = body, wide
         return vector
 
     @cached_property
     def body(self) -> Elements:
-        """Shape (m,), uint16/32/64; can be written to if `raw` can."""
+        """Shape (m,), uint8/16/32/64; can be written to if `raw` can."""
         return np.frombuffer(self.raw, self.layout.dtype, self.layout.body)
 
     @cached_property

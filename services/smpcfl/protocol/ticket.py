@@ -12,9 +12,11 @@ from typing import Any
 from . import trailer
 from .encoding import DIGEST_BYTES, VERSION, canonical, digest
 from .errors import LocalError, Reason, RemoteError
-from .quantise import Arrays, ModelShape, Quantiser
+from .keystream import Secret
+from .quantise import ROTATED, Arrays, ModelShape, Quantiser
 from .release import last_step_ms
 from .ring import WIDTHS, Layout
+from .rotated import RotatedQuantiser
 from .signing import AGGREGATOR, REGISTRY
 from .summed_metrics import MOST_NAME, MetricNames
 
@@ -55,6 +57,8 @@ MAX_ARRAY_NAME = 256
 MAX_DEADLINE_MS = 24 * HOUR_MS
 # Of clip and weight cap in an honest run. A tiny clip would turn every update into its direction alone.
 LEAST_CLIP, LARGEST_CLIP = 2.0**-10, 2.0**16
+# Of the width that is rotated the clip follows the size of the sum; below it all have the same norm.
+LEAST_ROTATED_CLIP = 2.0**-24
 LEAST_CAP, LARGEST_CAP = 16, 2**20
 
 
@@ -217,7 +221,10 @@ class Ticket:
 
     @property
     def quantiser(self) -> Quantiser:
-        return Quantiser(self.width, self.clip, self.weight_cap, len(self.cohort))
+        numbers = self.width, self.clip, self.weight_cap, len(self.cohort)
+        if self.width == ROTATED:
+            return RotatedQuantiser(*numbers, signs=Secret(digest("signs", self.nonce)))
+        return Quantiser(*numbers)
 
     @property
     def degree(self) -> int:

@@ -353,6 +353,29 @@ def test_clip_and_cap_follow_what_was_counted(step: float, clip: float, five: Fl
     assert [(t.clip, t.weight_cap) for t in run.tickets] == [(1.0, 100), (clip, 200)]
 
 
+def test_with_eight_bits_the_clip_follows_the_sum_itself(five: FlowerPeers) -> None:
+    five.steps, five.examples = dict.fromkeys(FIVE, 1.5), dict.fromkeys(FIVE, 1000)
+    run = Run(five, rounds=6, width=8)
+    assert run.outcomes == ["complete"] * 6
+    first, *others = run.tickets
+    assert (first.width, first.clip) == (8, 0.25)  # the model is zero
+    # Each fits eight deviations of the sum before, and a sum of five is scaled up to five times what fits.
+    assert all(0.25 < ticket.clip < 8 * 1.5 * 1.2 for ticket in others)
+    assert run.steps()[0] < 0.5
+    assert run.steps()[-1] == pytest.approx(1.5, abs=0.2)
+
+
+def test_with_eight_bits_a_void_round_has_the_same_clip_once_more(five: FlowerPeers) -> None:
+    run = Run(five, width=8, before={1: void_at_agree(five, 3), 2: back(five)})
+    assert run.outcomes == ["void", "complete"]
+    assert len({ticket.clip for ticket in run.tickets}) == 1
+
+
+def test_a_width_that_there_is_not_is_named() -> None:
+    with pytest.raises(LocalError, match="width is 12: choose one of 8, 16, 32, 64"):
+        SecureStrategy(averaging(), mode=SEEDED, width=12)
+
+
 def void_at_agree(peers: FlowerPeers, stay: int) -> Callable[[], None]:
     """The round's survivors are fixed, all but the last `stay` vanish, and are back after it."""
 

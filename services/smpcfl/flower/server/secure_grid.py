@@ -23,10 +23,9 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from ...base.state import State
 from ...protocol.errors import LocalError, Reason
-from ...protocol.quantise import model_digest
+from ...protocol.quantise import ROTATED, model_digest
 from ...protocol.summed_metrics import MetricNames
 from ...protocol.ticket import EVALUATE, MODES, TRAIN
-from ...protocol.trailer import Trailer
 from ...reports.record import RoundRecord
 from ..shared.records import (
     ERROR_CODE,
@@ -68,7 +67,8 @@ class SecureGrid(GridAround):
         super().__init__(grid)
         self.settings = settings
         self.server = server_of(grid, settings.mode)
-        self.clipping = settings.clipping
+        self.clipping = settings.clipping or Clipping()
+        self._limited = settings.clipping is not None or settings.width != ROTATED
         self.number = 0  # of the last round
         self.first_try = 1  # the round that first trained on the model as it stands
         self.records: list[RoundRecord] = []
@@ -82,7 +82,7 @@ class SecureGrid(GridAround):
         self._dtypes: dict[str, np.dtype[Any]] = {}  # of the first model
         self._model = b""  # digest of the one trained on last
         self._first: RecordDict | None = None  # the message of its first round
-        self._trailer: Trailer | None = None  # of the last sum, until limits follow from it
+        self._next: Clipping | None = None  # what follows from the last sum, for another model
         self._open: OpenRound | None = None
         self._trained = False  # whether a round was complete
         self._failed = 0  # rounds in a row, before the first complete one
@@ -143,7 +143,9 @@ class SecureGrid(GridAround):
                 tries -= 1
                 if tries and not opened.outcome.replies:
                     log.warning("round %d is run again with who is there", self.number)
-        self._trailer = opened.outcome.trailer
+        outcome, self._next = opened.outcome, None
+        if outcome.trailer is not None:
+            self._next = self.clipping.after(outcome.trailer, outcome.fitting_clip)
         opened.seconds = time.monotonic() - opened.started
         self._end_if_nothing_trains(opened.outcome)
         return opened.outcome.replies
@@ -236,6 +238,7 @@ class SecureGrid(GridAround):
         """Goes on after round `done`, with `arrays` as the model, as a checkpoint has it."""
         self._as_they_came_in(to_numpy(initial))
         self.number, self.clipping, self.first_try = done, clipping, first_try
+        self._limited = self._limited or done > 0
         self._trained = first_try > 1
         for task, named in metrics.items():
             self.metrics[task] = MetricNames(tuple((name, length) for name, length in named))
@@ -250,8 +253,8 @@ class SecureGrid(GridAround):
         digest = model_digest(model)
         if digest == self._model:
             return
-        if self._trailer is not None:
-            self.clipping, self._trailer = self.clipping.after(self._trailer), None
+        if self._next is not None:
+            self.clipping, self._next = self._next, None
         self._model, self._first, self.first_try = digest, None, first_try
 
     def _sum(self, task: str, messages: list[Message], content: RecordDict) -> Outcome:
@@ -260,14 +263,17 @@ class SecureGrid(GridAround):
         if task == TRAIN:
             sampled = [message.metadata.dst_node_id for message in messages]
             parts = self._groups.to_train(sampled, self._model)
+            summed = self.settings.summed(given)
+            if not self._limited:
+                self.clipping, self._limited = Clipping.fitting(summed), True
         else:
-            parts = self._groups.to_evaluate()
+            parts, summed = self._groups.to_evaluate(), {}
         plan = Plan(
             task=task,
             mode=self.settings.mode,
             number=max(self.number, 1),
             given=given,
-            summed=self.settings.summed(given) if task == TRAIN else {},
+            summed=summed,
             content_digest=content_digest(content, kind, get_fused_config(self.run)),
             app=bytes.fromhex(self.run.fab_hash),
             width=self.settings.width,

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from ...protocol.errors import LocalError
 from ...protocol.quantise import Arrays
+from ...protocol.ring import WIDTHS
 from ...protocol.ticket import EXAMPLES, MODES, SEEDED, Deadlines
 from .clipping import Clipping
 
@@ -18,12 +19,13 @@ class Options:
     """What `SecureStrategy` and `secure` take beside the strategy or the grid.
 
     `mode`: the deployment's (`SMPCFL_MODE`) unless given. `min_peers`: fewest to start a round with, the
-    aggregator's `SMPCFL_MIN_PEERS` unless given. `width`: bits of a ring element. `grace_s`: how long the
-    last replies of a round are waited for. `seed`: makes the rounding reproducible, where the peers'
-    operators allow that. `clipping`: where clip and weight cap start. `weighted_by`: the metric that weighs
-    an update; peers allow others than `num-examples` with `SMPCFL_WEIGHTED_BY`. `arrays`: names of those that
-    the ClientApps send back, `*` standing for any characters; left out, all that they get. LocalError for a
-    value that cannot work.
+    aggregator's `SMPCFL_MIN_PEERS` unless given. `width`: bits of a ring element, which each parameter is
+    uploaded as: 16, 32, 64, or 8 (docs/porting.md says what that costs). `grace_s`: how long the last replies
+    of a round are waited for. `seed`: makes the rounding reproducible, where the peers' operators allow that.
+    `clipping`: where clip and weight cap start, if not where the width has them start. `weighted_by`: the
+    metric that weighs an update; peers allow others than `num-examples` with `SMPCFL_WEIGHTED_BY`. `arrays`:
+    names of those that the ClientApps send back, `*` standing for any characters; left out, all of them.
+    LocalError for a value that cannot work.
     """
 
     mode: str = field(default_factory=lambda: os.environ.get("SMPCFL_MODE", SEEDED))
@@ -32,7 +34,7 @@ class Options:
     deadlines: Deadlines = field(default_factory=Deadlines)
     grace_s: float = 20.0
     seed: int | None = None
-    clipping: Clipping = field(default_factory=Clipping)
+    clipping: Clipping | None = None
     weighted_by: str = EXAMPLES
     arrays: Sequence[str] = ()
 
@@ -41,6 +43,10 @@ class Options:
             raise LocalError(f"arrays is {self.arrays!r}: a list of names is needed, as ['lora*']")
         if self.mode not in MODES:
             raise LocalError(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
+        if self.width not in WIDTHS:
+            raise LocalError(
+                f"width is {self.width!r}: choose one of {', '.join(map(str, WIDTHS))}"
+            )
         least = MODES[self.mode].least_peers
         if self.secure and self.min_peers < least:
             raise LocalError(

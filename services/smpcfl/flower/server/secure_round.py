@@ -63,6 +63,8 @@ class Outcome:
     metrics: dict[str, Value] = field(default_factory=dict)
     """The weighted means of what all contributors reported; none if one of them did not."""
     trailer: Trailer | None = None
+    fitting_clip: float | None = None
+    """What the next clip ought to be, if that does not follow from the trailer."""
     reason: str = ""
     cohort: int = 0
     survivors: int = 0

@@ -16,7 +16,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from ...protocol.errors import LocalError, Reason, RemoteError
-from ...protocol.quantise import new_model
+from ...protocol.quantise import count_floats, new_model
 from ...protocol.summed_metrics import Value
 from ...protocol.trailer import Trailer
 from ...reports.record import GroupRecord
@@ -186,13 +186,19 @@ class SummedRound:
 
     def _sum(self, whole: Outcome) -> None:
         """The model, from the sums of all cohorts that have one."""
-        sums = [
-            (round_.ticket.quantiser, round_.total)
+        complete = [
+            (round_.ticket.quantiser, round_.total, round_.outcome.contributors)
             for round_ in self.rounds
             if round_.total is not None and round_.outcome.trailer is not None
         ]
-        if whole.trailer is not None:
-            whole.model = new_model(self._plan.summed, sums, whole.trailer.weight)
+        if whole.trailer is None:
+            return
+        summed = self._plan.summed
+        sums = [(quantiser, total) for quantiser, total, _ in complete]
+        count = count_floats(summed)
+        clips = [quantiser.fitting_clip(total.body, count, n) for quantiser, total, n in complete]
+        whole.fitting_clip = max((clip for clip in clips if clip is not None), default=None)
+        whole.model = new_model(summed, sums, whole.trailer.weight)
 
 
 def _record(round_: SecureRound) -> GroupRecord:
