@@ -76,6 +76,14 @@ def test_quantised_is_the_formula_entry_by_entry(
     assert largest == float(np.abs(x).max(initial=0.0))
 
 
+def test_the_difference_is_in_the_floats_of_the_computation() -> None:
+    old, new = np.array([2049], np.float16), np.array([0.3], np.float16)
+    out = np.zeros(1, "<u4")
+    kernels.quantise([(old, new)], 1000.0, np.float64, np.dtype("<u4"), keystream(KEYS[0]), out)
+    exact = (float(new[0]) - float(old[0])) * 1000.0  # float16 would make it a whole number
+    assert abs(int(out.view("<i4")[0]) - exact) <= 1.0
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 3, STEP // 4, STEP])
 def test_the_largest_is_nan_or_infinite_wherever_an_entry_is(bad: float, place: int) -> None:

@@ -148,6 +148,13 @@ def test_a_diverged_update_is_named(bad: float) -> None:
         encode_update(quantiser(5, 1.0), START, trained, examples=1, rounding=SIGNS)
 
 
+def test_an_update_beyond_float32_is_named() -> None:
+    trained = updates(1, 6)[0]
+    trained["v"][7] = 1e39
+    with pytest.raises(LocalError, match="norm is 1e\\+39: with width=8"):
+        encode_update(quantiser(5, 1.0), START, trained, examples=1, rounding=SIGNS)
+
+
 @pytest.mark.parametrize("clip", [0.0, -1.0, 1e-31, 1e31, math.nan, math.inf])
 def test_a_clip_out_of_range_is_refused(clip: float) -> None:
     with pytest.raises(LocalError, match="clip"):
@@ -166,5 +173,6 @@ def test_nothing_changes_where_nothing_was_learnt_and_nothing_where_there_is_not
 
 
 def test_the_first_clip_is_the_models_size() -> None:
-    assert first_clip({"w": np.full(10, -0.5, np.float32), "n": np.array([9])}) == 2.0
+    assert first_clip({"w": np.full(10, -0.45, np.float32), "n": np.array([9])}) == 2.0
+    assert first_clip({"w": np.full(10, 1.6)}) == 8.0
     assert first_clip({"w": np.zeros(3)}) == first_clip({}) == 0.25

@@ -122,6 +122,8 @@ class AggregatorRound:
 
         `within`: the only peers that are to be in it; all if not given.
         """
+        if self._fixed is not None:
+            raise RemoteError(Reason.WRONG_PHASE, "the survivors are fixed already")
         headers = {
             index: upload.header
             for index, upload in sorted(self._uploads.items())

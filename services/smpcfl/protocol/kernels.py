@@ -78,7 +78,7 @@ def quantise(
         for old, new in changes:
             for a, b in zip(_blocks(old, size), _blocks(new, size), strict=True):
                 x, q = room[: len(a)], units[: len(a)]
-                np.subtract(b, a, out=x, casting="same_kind")
+                np.subtract(b, a, out=x, dtype=floats, casting="same_kind")
                 largest = np.maximum(np.maximum(largest, x.max()), -x.min())  # NaN stays
                 np.multiply(x, factor, out=x)
                 piece = piece.sized(len(q))
@@ -88,22 +88,30 @@ def quantise(
 
 
 def differences(changes: Iterable[tuple[Array, Array]], out: Array) -> float:
-    """Writes x = new − old, one pair after the other, as `out` is; returns Σ x² in float64."""
-    place, squares = 0, 0.0
+    """Writes x = new − old, one pair after the other, as `out` is; returns Σ x². All in float64 but `out`."""
+    place, squares, room = 0, 0.0, np.empty(BLOCK // 8)
     with np.errstate(all="ignore"):
         for old, new in changes:
             for a, b in zip(_blocks(old, 8), _blocks(new, 8), strict=True):
-                x = out[place : place + len(a)]
-                np.subtract(b, a, out=x, casting="same_kind")
-                squares += sum_of_squares(x)
+                x = room[: len(a)]
+                np.subtract(b, a, out=x, dtype=np.float64, casting="same_kind")
+                out[place : place + len(a)] = x
+                np.multiply(x, x, out=x)
+                squares += float(x.sum())
                 place += len(a)
     return squares
 
 
 def sum_of_squares(array: Array) -> float:
     """In float64."""
-    parts = (part.astype(np.float64) for part in _blocks(array, 8))
-    return sum((float(part @ part) for part in parts), 0.0)
+    parts = (np.square(part, dtype=np.float64) for part in _blocks(array, 8))
+    return sum((float(part.sum()) for part in parts), 0.0)
+
+
+def squared_distance(old: Array, new: Array) -> float:
+    """Σ (new − old)² in float64."""
+    pairs = zip(_blocks(old, 8), _blocks(new, 8), strict=True)
+    return sum((sum_of_squares(b.astype(np.float64) - a) for a, b in pairs), 0.0)
 
 
 def flip(x: Array, stream: Stream) -> None:
@@ -121,7 +129,9 @@ def round_words(x: Array, stream: Stream, out: Elements) -> None:
     x, float32, is multiplied in place.
     """
     units, piece = np.empty(BLOCK // 4, np.int32), _Piece(np.dtype("<u2"), 0)
-    with np.errstate(all="ignore"):  # what is beyond 2^15 wraps around anyhow
+    with np.errstate(
+        all="ignore"
+    ):  # an entry beyond 2^15 comes out as any other one: there is none
         for part, words in zip(_blocks(x, 4), _blocks(out, 4), strict=True):
             np.multiply(part, np.float32(2**16), out=part)
             piece = piece.sized(len(part))

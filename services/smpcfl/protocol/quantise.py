@@ -279,7 +279,7 @@ def diverged(changes: Sequence[Change]) -> LocalError:
     bad, place, value = 0, 0, 0.0
     for old, new in changes:
         with np.errstate(all="ignore"):
-            update = np.subtract(new, old).reshape(-1)
+            update = np.subtract(new, old, dtype=np.float64, casting="same_kind").reshape(-1)
         entries = np.flatnonzero(~np.isfinite(update))
         if len(entries) and not bad:
             place, value = place + int(entries[0]), float(update[entries[0]])

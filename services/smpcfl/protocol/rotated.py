@@ -24,6 +24,7 @@ from .rotation import block_size, rotate, rotate_back
 HALF = 127
 ROOM = 8.0  # deviations of a sum's entry that fit
 _LEAST_CLIP, _LARGEST_CLIP = 1e-30, 1e30  # so that no scale is beyond float32; a policy is stricter
+_LARGEST_SQUARES = 1e60  # of an update: float32 goes to 3e38
 _FIRST = 4.0  # the first sum's room, in deviations of the model's entries
 _NO_MODEL = 0.25  # where these are all zero
 
@@ -52,6 +53,10 @@ class RotatedQuantiser(Quantiser):
         squares = kernels.differences(changes, x)
         if not math.isfinite(squares):
             raise diverged(changes)
+        if squares > _LARGEST_SQUARES:
+            raise LocalError(
+                f"the update's norm is {math.sqrt(squares):g}: with width=8 it is at most 1e30"
+            )
         deviation, most = math.sqrt(squares / max(count, 1)), self.clip / (ROOM * weight)
         size = block_size(count)
         scale = weight * HALF / self.clip / math.sqrt(size) * min(1.0, most / (deviation or most))
@@ -72,9 +77,15 @@ class RotatedQuantiser(Quantiser):
 
 
 def first_clip(model: Arrays) -> float:
-    """Before there is a sum: from the size of the model's entries."""
+    """Before there is a sum: from the size of the model's entries.
+
+    A power of two: whoever computes it again, with the last bits of a sum another way, comes to the same.
+    Peers take one clip a model.
+    """
     floats = [array for array in model.values() if array.dtype.kind == "f"]
     squares = sum(map(kernels.sum_of_squares, floats))
     count = sum(array.size for array in floats)
     deviation = math.sqrt(squares / count) if count else 0.0
-    return _FIRST * deviation if 0.0 < deviation < math.inf else _NO_MODEL
+    if not 0.0 < deviation < math.inf:
+        return _NO_MODEL
+    return _FIRST * 2.0 ** round(math.log2(deviation))

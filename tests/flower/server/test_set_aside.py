@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from smpcfl.base.files import AGGREGATOR_BYTES
 from smpcfl.flower.server import set_aside
 from smpcfl.flower.server.set_aside import SetAside
 
@@ -19,7 +21,7 @@ def test_what_is_set_aside_comes_back_and_leaves_no_file(tmp_path: Path) -> None
         aside[index] = memoryview(vector)
     assert {index: aside[index] for index in (17, 4, 0)} == VECTORS
     assert not list(tmp_path.iterdir())
-    aside.close()
+    aside.__exit__()
 
 
 class FullDisk:
@@ -35,6 +37,9 @@ class FullDisk:
         piece = data[: max(self.room - self.at, 0)]
         self.data[self.at : self.at + len(piece)] = piece
         return len(piece)
+
+    def truncate(self, length: int) -> None:
+        self.data[length:] = bytes(len(self.data) - length)
 
     def read(self, length: int) -> bytes:
         return bytes(self.data[self.at : self.at + length])
@@ -54,6 +59,17 @@ def test_what_the_disk_has_no_room_for_stays_in_memory(
     ]
 
 
+def test_room_is_left_for_flowers_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    usage = SimpleNamespace(free=AGGREGATOR_BYTES + 100)
+    monkeypatch.setattr(set_aside.shutil, "disk_usage", lambda folder: usage)
+    with SetAside(tmp_path) as aside:
+        aside[0], aside[1] = bytes(100), bytes(101)
+        assert (aside[0], aside[1]) == (bytes(100), bytes(101))
+    assert len(caplog.messages) == 1
+
+
 def test_without_a_folder_all_stay_in_memory(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -61,4 +77,4 @@ def test_without_a_folder_all_stay_in_memory(
     aside[1] = b"one"
     assert aside[1] == b"one"
     assert "No such file" in caplog.text
-    aside.close()
+    aside.__exit__()

@@ -25,6 +25,7 @@ from flwr.serverapp.strategy import FedAvg, FedAvgM, FedMedian, Result, Strategy
 from smpcfl.base.waiting import Reminder
 from smpcfl.flower import SecureStrategy
 from smpcfl.flower.server.clipping import Clipping
+from smpcfl.flower.server.uneven import uneven
 from smpcfl.flower.shared.records import to_numpy, to_record
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.policy import Policy
@@ -363,6 +364,22 @@ def test_with_eight_bits_the_clip_follows_the_sum_itself(five: FlowerPeers) -> N
     assert all(0.25 < ticket.clip < 8 * 1.5 * 1.2 for ticket in others)
     assert run.steps()[0] < 0.5
     assert run.steps()[-1] == pytest.approx(1.5, abs=0.2)
+
+
+def test_with_eight_bits_an_array_that_drowns_the_others_is_named(
+    five: FlowerPeers, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = {"w": np.zeros(900, np.float32), "var": np.ones(60), "n": np.array([1])}
+    after = {"w": np.full(900, 0.001, np.float32), "var": np.full(60, 3.0), "n": np.array([9])}
+    assert uneven(before, after) == {"var": pytest.approx(2000, rel=1e-3)}
+    assert uneven(before, before) == uneven({}, {}) == {}
+    run = Run(five, width=8)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            run.strategy._grid._warn_of_uneven(before, after)  # type: ignore[union-attr]
+    assert [text for text in caplog.messages if "'var' changed 2000 times" in text] == [
+        caplog.messages[-1]
+    ]
 
 
 def test_with_eight_bits_a_void_round_has_the_same_clip_once_more(five: FlowerPeers) -> None:

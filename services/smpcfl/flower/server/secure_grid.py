@@ -23,7 +23,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from ...base.state import State
 from ...protocol.errors import LocalError, Reason
-from ...protocol.quantise import ROTATED, model_digest
+from ...protocol.quantise import ROTATED, Arrays, model_digest
 from ...protocol.summed_metrics import MetricNames
 from ...protocol.ticket import EVALUATE, MODES, TRAIN
 from ...reports.record import RoundRecord
@@ -45,6 +45,7 @@ from .secure_round import Outcome, Plan
 from .simulated import server_of
 from .summed_round import SummedRound
 from .suspects import Suspects
+from .uneven import uneven
 
 log = logging.getLogger("smpcfl.flower")
 # Others mean that a node is away.
@@ -83,6 +84,7 @@ class SecureGrid(GridAround):
         self._model = b""  # digest of the one trained on last
         self._first: RecordDict | None = None  # the message of its first round
         self._next: Clipping | None = None  # what follows from the last sum, for another model
+        self._uneven: set[str] = set()  # arrays that were warned of
         self._open: OpenRound | None = None
         self._trained = False  # whether a round was complete
         self._failed = 0  # rounds in a row, before the first complete one
@@ -306,9 +308,23 @@ class SecureGrid(GridAround):
         if self.metrics[task].open and outcome.metrics:
             self.metrics[task] = MetricNames.of(outcome.metrics)
             log.info("%s metrics: %s", task, ", ".join(outcome.metrics))
+        if self.settings.width == ROTATED:
+            self._warn_of_uneven(summed, outcome.model)
         outcome.replies = [_reply(task, content, outcome, self.settings.weighted_by)]
         outcome.model = {}
         return outcome
+
+    def _warn_of_uneven(self, before: Arrays, after: Arrays) -> None:
+        """Once of each array."""
+        for name, times in uneven(before, after).items():
+            if name not in self._uneven:
+                self._uneven.add(name)
+                log.warning(
+                    "array %r changed %.0f times as much as half of the model's entries: with width=8 all"
+                    " share one unit, too coarse for those; take width=16, or leave it out with arrays=[...]",
+                    name,
+                    times,
+                )
 
     def _in_the_clear(self, messages: list[Message], timeout: float | None) -> Outcome:
         """Plain Flower: every update arrives as it is."""

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -160,7 +159,6 @@ class SecureRound:
         self._refusals: dict[str, str] = {}
         self._again: dict[str, Message] = {}
         self._state: AggregatorRound
-        self._aside: SetAside
         self.outcome = Outcome(cohort=len(cohort), withstood=withstands(ticket))
 
     @property
@@ -195,11 +193,9 @@ class SecureRound:
         # All have the same content, or their peers would refuse it: its digest is in the ticket.
         self.outcome.bytes_down = len(messages) * sum(map(message_bytes, messages[:1]))
 
-    def open(self, keyring: Keyring, folder: Path) -> None:
-        """For replies; `keyring` may learn more keys while they come, `folder` is for uploads set aside."""
-        self._aside = SetAside(folder)
-        signer = self._server.signer
-        self._state = AggregatorRound(self.signed, signer, keyring, self._aside)
+    def open(self, keyring: Keyring, aside: SetAside) -> None:
+        """For replies; `keyring` may learn more keys while they come, `aside` is closed after them."""
+        self._state = AggregatorRound(self.signed, self._server.signer, keyring, aside)
 
     def take(self, node: int, reply: Message) -> None:
         """One peer's reply as it comes, of which no more is kept than its part of the sum."""
@@ -213,14 +209,21 @@ class SecureRound:
             return
         try:
             self._upload(peer, reply)
-        except ProtocolError:
-            # Perhaps its key is not known yet: it is tried once more, and then told.
-            self._again[peer] = reply
+        except ProtocolError as error:
+            if isinstance(error, RemoteError) and error.reason is Reason.BAD_SIGNATURE:
+                self._again[peer] = reply  # perhaps its key is not known yet
+            else:
+                self._left_out(peer, error)
 
     def _upload(self, peer: str, reply: Message) -> None:
         meta, vector, p2p_bytes = upload_of(reply)
         self._state.upload(peer, wire.upload_from(meta, vector))
         self.outcome.bytes_p2p += p2p_bytes
+
+    def _left_out(self, peer: str, error: ProtocolError) -> None:
+        log.warning("the upload of %s is left out: %s", peer, error)
+        if isinstance(error, RemoteError):
+            self._server.refused(error)
 
     def fix_survivors(self) -> None:
         """No more replies are waited for. A bad upload is logged and left out."""
@@ -228,16 +231,16 @@ class SecureRound:
             try:
                 self._upload(peer, reply)
             except ProtocolError as error:
-                log.warning("the upload of %s is left out: %s", peer, error)
-                if isinstance(error, RemoteError):
-                    self._server.refused(error)
+                self._left_out(peer, error)
         self._again.clear()
         self._say_who_refused()
         state = self._state
         try:
             survivors = state.fix_survivors(self._within)
-        finally:
-            self._aside.close()
+        except OSError as error:
+            raise RemoteError(
+                Reason.TOO_FEW_SURVIVORS, f"an upload that was set aside cannot be read: {error}"
+            ) from error
         if self.ticket.recovers:
             indices = [self.ticket.index(peer) for peer in survivors]
             self._ledger.agree(self.ticket, indices, Policy())
@@ -259,7 +262,10 @@ class SecureRound:
     def sum(self) -> None:
         """Leaves `total`, and in the outcome what the trailer and the words of metrics say."""
         outcome, total = self.outcome, self._state.total()
-        outcome.trailer = trailers.decode(total.wide[-LENGTH:], outcome.survivors)
+        found = trailers.decode(total.wide[-LENGTH:], outcome.survivors)
+        if found.weight > outcome.survivors * self.ticket.weight_cap:
+            raise RemoteError(Reason.BAD_TRAILER, "weights beyond the cap", found=found.weight)
+        outcome.trailer = found
         outcome.contributors = outcome.trailer.contributors
         outcome.metrics = _metrics(self.ticket, total, outcome.trailer)
         self.total = total

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+from ...base.files import AGGREGATOR_BYTES
 from ...protocol.ring import Raw
 
 log = logging.getLogger("smpcfl.flower")
@@ -32,8 +34,10 @@ class SetAside:
     def __setitem__(self, index: int, vector: Raw) -> None:
         if not self._in_memory and self._file is not None:
             try:
+                self._check_room(len(vector))
                 self._file.seek(self._end)
                 if self._file.write(vector) < len(vector):
+                    self._file.truncate(self._end)
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError as error:
                 self._warn(error)
@@ -51,9 +55,17 @@ class SetAside:
         self._file.seek(place)
         return self._file.read(length)
 
-    def close(self) -> None:
+    def __enter__(self) -> SetAside:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         if self._file is not None:
             self._file.close()
+
+    def _check_room(self, length: int) -> None:
+        """Flower's database is on the same disk, and takes the uploads that are still to come."""
+        if shutil.disk_usage(self._folder).free < AGGREGATOR_BYTES + length:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _warn(self, error: OSError) -> None:
         log.warning(

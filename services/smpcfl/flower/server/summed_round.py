@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import astuple
 from typing import Any
 
@@ -24,6 +25,7 @@ from .lineup_groups import Part
 from .replies import Lost
 from .secure_round import Outcome, Plan, SecureRound
 from .service_link import Server
+from .set_aside import SetAside
 from .unmasking import Unmasking
 
 log = logging.getLogger("smpcfl.flower")
@@ -92,21 +94,22 @@ class SummedRound:
             began = time.monotonic()
             members = unmasking.directory.members
             owner = {node: round_ for round_ in self.rounds for node in round_.peers}
-            for round_ in self.rounds:
-                round_.open(members, server.state)
-            await asyncio.to_thread(
-                server.ask,
-                grid,
-                messages,
-                plan.deadlines.upload / 1000,
-                lambda node, reply: owner[node].take(node, reply),
-                grace_s,
-                lost,
-            )
-            phases[plan.task] = time.monotonic() - began
-            if await before:
-                await unmasking.refresh()
-            self._each(SecureRound.fix_survivors)
+            with ExitStack() as stack:
+                for round_ in self.rounds:
+                    round_.open(members, stack.enter_context(SetAside(server.state)))
+                await asyncio.to_thread(
+                    server.ask,
+                    grid,
+                    messages,
+                    plan.deadlines.upload / 1000,
+                    lambda node, reply: owner[node].take(node, reply),
+                    grace_s,
+                    lost,
+                )
+                phases[plan.task] = time.monotonic() - began
+                if await before:
+                    await unmasking.refresh()
+                self._each(SecureRound.fix_survivors)
             # All groups first agree and unmask, which has deadlines; the sums have none.
             began = time.monotonic()
             if self.rounds[0].ticket.recovers:
