@@ -193,7 +193,7 @@ def _requests() -> list[bytes]:
 
 
 def _kept(folder: Path, deployment: Deployment) -> list[Target]:
-    checkpoint = Checkpoint(
+    kept = Checkpoint(
         run=1,
         round=2,
         rounds=3,
@@ -202,7 +202,8 @@ def _kept(folder: Path, deployment: Deployment) -> list[Target]:
         setup={"mode": "seeded"},
         record=RECORD_LINE,
         arrays={"a": np.arange(3, dtype=np.float32), "b": np.ones((1, 2), np.int64)},
-    ).encode()
+    )
+    checkpoint = b"".join(kept.parts())
     peer = deployment.certificate(Role.PEER, "peer-1")
     roster = pb.Roster(
         version=3,
