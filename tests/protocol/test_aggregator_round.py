@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -161,6 +162,42 @@ def test_too_few_uploads_void_the_round(network: Network) -> None:
     with pytest.raises(RemoteError) as error:
         aggregator.fix_survivors()
     assert error.value.reason is Reason.TOO_FEW_SURVIVORS
+
+
+class Dropped:
+    """In place of a file: nothing is kept, and nothing may be wanted."""
+
+    def __setitem__(self, index: int, vector: Any) -> None:
+        pass
+
+    def __getitem__(self, index: int) -> bytes:
+        raise AssertionError("an upload is wanted again")
+
+
+def test_no_upload_is_kept_once_it_is_summed(network: Network) -> None:
+    signer = network.signer_of(AGGREGATOR)
+    aggregator = AggregatorRound(network.signed, signer, network.keyring, Dropped())
+    for peer in PEERS:
+        vector = memoryview(bytes(network.uploads[peer].vector))
+        held = weakref.ref(vector)
+        aggregator.upload(peer, replace(network.uploads[peer], vector=vector))
+        del vector
+        assert held() is None
+    assert aggregator.fix_survivors() == list(PEERS)
+
+
+def test_an_upload_of_no_survivor_is_taken_off_once(network: Network) -> None:
+    aggregator = fresh(network)
+    for peer in PEERS:
+        aggregator.upload(peer, network.uploads[peer])
+    assert aggregator.fix_survivors(PEERS[1:]) == list(PEERS[1:])
+    with pytest.raises(RemoteError) as error:
+        aggregator.fix_survivors(PEERS[1:])
+    assert error.value.reason is Reason.WRONG_PHASE
+    masked = network.ticket.layout.zeros()
+    for peer in PEERS[1:]:
+        masked += network.ticket.layout.parse(network.uploads[peer].vector)
+    assert aggregator._sum == masked
 
 
 # -- answers ----------------------------------------------------------------------------------------

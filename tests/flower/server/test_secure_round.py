@@ -28,6 +28,7 @@ from smpcfl.flower.server.secure_round import Outcome, Plan, SecureRound
 from smpcfl.flower.server.service_link import Server
 from smpcfl.flower.server.summed_round import SummedRound
 from smpcfl.flower.shared.records import RECORD, VECTOR, content_digest, to_record, vector_record
+from smpcfl.protocol import quantise
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.summed_metrics import MetricNames
@@ -134,6 +135,17 @@ def test_a_whole_round_gives_the_weighted_mean(mode: str, bench: Bench) -> None:
     assert outcome.bytes_down > 5 * 500
     phases = {"train", "sum", "unmask"} if mode == SEEDED else {"train", "sum"}
     assert outcome.phase_seconds.keys() == phases
+
+
+def test_weights_beyond_the_cap_void_the_round(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several groups such weights together would be beyond what an integer holds."""
+    monkeypatch.setattr(quantise, "min", lambda examples, cap: examples, raising=False)
+    bench.peers.examples[peer_ids(5)[0]] = 2**40
+    with pytest.raises(RemoteError) as error:
+        bench.run()
+    assert error.value.reason is Reason.BAD_TRAILER
 
 
 def test_the_ticket_says_what_the_round_is_of(bench: Bench) -> None:
