@@ -53,11 +53,13 @@ def test_masks_are_whole_keystreams_added_and_subtracted(
     ("floats", "chance"),
     [(np.float32, "<u2"), (np.float64, "<u1"), (np.float64, "<u2"), (np.float64, "<u4")],
 )
+@pytest.mark.parametrize("largest_scale", [True, False])
 def test_quantised_is_the_formula_entry_by_entry(
-    lengths: list[int], floats: Any, chance: str
+    largest_scale: bool, lengths: list[int], floats: Any, chance: str
 ) -> None:
     bits = np.dtype(chance).itemsize * 8
-    scale = 2.0 ** (30 - bits if floats is np.float32 else 61 - bits) / 3
+    # The largest, and one with which units have a fraction to round.
+    scale = 2.0 ** (30 - bits if floats is np.float32 else 61 - bits) / 3 if largest_scale else 3.0
     rng = np.random.default_rng(1)
     old = [rng.normal(size=length).astype(floats) for length in lengths]
     new = [a + rng.uniform(-1, 1, a.shape).astype(floats) for a in old]
