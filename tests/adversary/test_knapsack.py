@@ -209,6 +209,16 @@ def test_no_peer_follows_a_second_clip_over_one_model() -> None:
     assert isinstance(federation.sum(1.0), tuple)  # the same again is no second one
 
 
+def assert_nothing_read(federation: Federation, body: Floats, total: int) -> None:
+    """Neither a number of examples nor a peer's signs are in the sum."""
+    assert not set(sizes(body, total)) & set(EXAMPLES)
+    # No better than whoever takes the sum's own sign for everybody's.
+    everybody = right_signs(federation, np.repeat(np.sign(body)[:, None], PEERS, axis=1))
+    solved: Any = right_signs(federation, signs(body, list(EXAMPLES)))
+    assert max(solved) < 0.9
+    assert sum(solved) <= sum(everybody)
+
+
 def test_scaled_as_a_whole_a_tiny_clip_gives_neither_numbers_nor_signs() -> None:
     """Where nothing but the scaling is left: floor and ledger are out."""
     with removed(RANGE, ONE_CONFIGURATION):
@@ -216,12 +226,7 @@ def test_scaled_as_a_whole_a_tiny_clip_gives_neither_numbers_nor_signs() -> None
         found = federation.sum(TINY)
     assert isinstance(found, tuple)
     body, total = found
-    assert not set(sizes(body, total)) & set(EXAMPLES)
-    # No better than whoever takes the sum's own sign for everybody's.
-    everybody = right_signs(federation, np.repeat(np.sign(body)[:, None], PEERS, axis=1))
-    solved: Any = right_signs(federation, signs(body, list(EXAMPLES)))
-    assert max(solved) < 0.9
-    assert sum(solved) <= sum(everybody)
+    assert_nothing_read(federation, body, total)
 
 
 def test_of_eight_bits_no_clip_gives_neither_numbers_nor_signs() -> None:
@@ -235,11 +240,7 @@ def test_of_eight_bits_no_clip_gives_neither_numbers_nor_signs() -> None:
     # What is summed is their directions, once each, and much of it wraps around.
     assert 0.3 < cosine(body, np.sum(directions, axis=0)) < 0.9
     body *= total / np.abs(body).max()
-    assert not set(sizes(body, total)) & set(EXAMPLES)
-    everybody = right_signs(federation, np.repeat(np.sign(body)[:, None], PEERS, axis=1))
-    solved: Any = right_signs(federation, signs(body, list(EXAMPLES)))
-    assert max(solved) < 0.9
-    assert sum(solved) <= sum(everybody)
+    assert_nothing_read(federation, body, total)
 
 
 def test_of_eight_bits_no_peer_follows_a_clip_below_its_floor() -> None:

@@ -129,9 +129,8 @@ def round_words(x: Array, stream: Stream, out: Elements) -> None:
     x, float32, is multiplied in place.
     """
     units, piece = np.empty(BLOCK // 4, np.int32), _Piece(np.dtype("<u2"), 0)
-    with np.errstate(
-        all="ignore"
-    ):  # an entry beyond 2^15 comes out as any other one: there is none
+    # An entry beyond 2^15 comes out as any other one: there is none.
+    with np.errstate(all="ignore"):
         for part, words in zip(_blocks(x, 4), _blocks(out, 4), strict=True):
             np.multiply(part, np.float32(2**16), out=part)
             piece = piece.sized(len(part))

@@ -27,16 +27,14 @@ from .trailer import Trailer
 Arrays = Mapping[str, npt.NDArray[Any]]
 Change = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 """An array before and after the training."""
-_LEAST_CLIP, _LARGEST_CLIP = (
-    1e-100,
-    1e100,
-)  # so that no scale is beyond float64; a policy is stricter
+# So that no scale is beyond float64; a policy is stricter.
+_LEAST_CLIP, _LARGEST_CLIP = 1e-100, 1e100
 _SPAN_LIMIT = 2**52  # beyond it float64 has no fraction left to round stochastically
-# Bits of chance for each entry, by the ring's width: with those of the sum they fit into an integer as large
-# as the floats that are computed in, float64 beyond 16 bits.
 ROTATED = 8  # the width of another quantiser, in rotated.py
 EXACT = tuple(width for width in WIDTHS if width != ROTATED)
 """Widths whose sums cannot wrap around."""
+# Bits of chance for each entry, by the ring's width: with those of the sum they fit into an integer as large
+# as the floats that are computed in, float64 beyond 16 bits.
 _CHANCE: dict[int, np.dtype[Any]] = {16: np.dtype("<u2"), 32: np.dtype("<u4"), 64: np.dtype("<u1")}
 NO_WORDS: Elements = np.zeros(0, WIDE)
 _KINDS = {"f": "body", "i": "wide", "u": "wide", "b": "wide"}

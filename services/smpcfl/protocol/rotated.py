@@ -17,7 +17,7 @@ import numpy.typing as npt
 from . import kernels
 from .errors import LocalError
 from .keystream import Secret, keystream
-from .quantise import Arrays, Change, Quantiser, diverged
+from .quantise import Arrays, Change, Quantiser, count_floats, diverged
 from .ring import Elements, signed_view
 from .rotation import block_size, rotate, rotate_back
 
@@ -82,9 +82,8 @@ def first_clip(model: Arrays) -> float:
     A power of two: whoever computes it again, with the last bits of a sum another way, comes to the same.
     Peers take one clip a model.
     """
-    floats = [array for array in model.values() if array.dtype.kind == "f"]
-    squares = sum(map(kernels.sum_of_squares, floats))
-    count = sum(array.size for array in floats)
+    floats = (array for array in model.values() if array.dtype.kind == "f")
+    squares, count = sum(map(kernels.sum_of_squares, floats)), count_floats(model)
     deviation = math.sqrt(squares / count) if count else 0.0
     if not 0.0 < deviation < math.inf:
         return _NO_MODEL

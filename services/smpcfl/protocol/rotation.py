@@ -14,9 +14,8 @@ from .kernels import flip
 from .keystream import Secret, keystream
 
 Floats = npt.NDArray[np.float32]
-_LARGEST = (
-    16  # of a block, as a power of two: what a sum of 128 · 2^16 comes to is exact in float32
-)
+# Of a block, as a power of two: what a sum of 128 · 2^16 comes to is exact in float32.
+_LARGEST = 16
 _COLUMNS = 16  # a line of the processor's cache
 _RADIX = 32
 
