@@ -261,13 +261,18 @@ def count_floats(arrays: Arrays) -> int:
     return sum(array.size for array in arrays.values() if array.dtype.kind == "f")
 
 
+def contents_of(array: npt.NDArray[Any]) -> memoryview:
+    """Its bytes in C order; no copy of an array that is in that order."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
 def model_digest(arrays: Arrays) -> bytes:
     """SHA-256 over names, dtypes, shapes and little-endian contents, 32 bytes."""
     # What `encoding.digest` gives of a list for each array, without its contents as one more copy.
     found = hashlib.sha256(canonical("model") + before_list(len(arrays)))
     for name, array in arrays.items():
         described = b"".join(map(encoded, [name, array.dtype.str, list(array.shape)]))
-        contents = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        contents = contents_of(array)
         found.update(before_list(4) + described + before_bytes(len(contents)))
         found.update(contents)
     return found.digest()

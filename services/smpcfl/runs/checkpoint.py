@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from ..base.files import write_private
 from ..protocol.errors import LocalError
+from ..protocol.quantise import contents_of
 
 log = logging.getLogger("smpcfl.checkpoint")
 _MAGIC = b"smpcfl checkpoint 1\n"
@@ -65,10 +66,7 @@ class Checkpoint:
         members["arrays"] = [[name, a.dtype.str, a.shape] for name, a in self.arrays.items()]
         header = json.dumps(members, allow_nan=False).encode()
         parts: list[bytes | memoryview] = [_MAGIC, _LENGTH.pack(len(header)), header]
-        parts += [
-            np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-            for array in self.arrays.values()
-        ]
+        parts += map(contents_of, self.arrays.values())
         parts.append(self.strategy)
         whole = hashlib.sha256()
         for part in parts:

@@ -34,12 +34,6 @@ class Clipping:
         `fitting`: the clip that fits the last sum, where the width is the one that is rotated.
         """
         clip, cap = self.clip, self.weight_cap
-        if fitting is not None:
-            pass
-        elif counted.clipped:
-            clip = min(clip * 2, LARGEST_CLIP)
-        elif counted.roomy == counted.contributors:
-            clip = max(clip * 0.75, LEAST_CLIP)
         if counted.capped:
             cap = min(cap * 2, LARGEST_CAP)
         elif counted.weight * 4 < cap * counted.contributors:
@@ -48,6 +42,10 @@ class Clipping:
             cap = max(min(cap // 2, all_together), LEAST_CAP)
         if fitting is not None:
             # A weight is a part of the cap. A sum of nothing must not leave room for nothing.
-            least = max(self.clip / 16, LEAST_ROTATED_CLIP)
+            least = max(clip / 16, LEAST_ROTATED_CLIP)
             clip = min(max(fitting * self.weight_cap / cap, least), LARGEST_CLIP)
+        elif counted.clipped:
+            clip = min(clip * 2, LARGEST_CLIP)
+        elif counted.roomy == counted.contributors:
+            clip = max(clip * 0.75, LEAST_CLIP)
         return Clipping(clip, cap)
