@@ -72,6 +72,52 @@ async def test_what_the_run_refuses_is_counted_by_its_reason(tmp_path: Path) -> 
     assert registry.get_sample_value("smpcfl_rejected_total", labels) == 2
 
 
+async def test_a_void_round_counts_under_the_reason_that_it_begins_with(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    service = RoundsService(State(tmp_path).records, Metrics("seeded", registry))
+    reasons = ("too_few_survivors: 2", "too_few_survivors", "no peer replied", "x" * 300)
+    for number, reason in enumerate(reasons, 1):
+        record = replace(RECORD, round=number, reason=reason)
+        await send(service, pb.RunEvent(record=record_to_proto(record)))
+
+    def count(reason: str) -> float | None:
+        labels = {"mode": "seeded", "reason": reason}
+        return registry.get_sample_value("smpcfl_void_rounds_total", labels)
+
+    assert count("too_few_survivors") == 2
+    assert count("other") == 2
+
+
+async def test_bytes_count_for_the_channel_that_they_took(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    service = RoundsService(State(tmp_path).records, Metrics("seeded", registry))
+    record = replace(
+        RECORD, cohort=4, bytes_up=100, unmask_up=10, bytes_down=200, unmask_down=20, bytes_p2p=7
+    )
+    await send(service, pb.RunEvent(record=record_to_proto(record)))
+
+    def shown(metric: str) -> dict[tuple[str, str], float]:
+        return {
+            (sample.labels["direction"], sample.labels["channel"]): sample.value
+            for family in registry.collect()
+            for sample in family.samples
+            if sample.name == metric and sample.value
+        }
+
+    flows = {
+        ("in", "flower"): 90.0,
+        ("out", "flower"): 180.0,
+        ("in", "unmask"): 10.0,
+        ("out", "unmask"): 20.0,
+    }
+    assert shown("smpcfl_bytes_total") == {flow: 4 * count for flow, count in flows.items()}
+    assert shown("smpcfl_peer_round_bytes") == {
+        **flows,
+        ("in", "p2p"): 7.0,
+        ("out", "p2p"): 7.0,
+    }
+
+
 async def test_records_wait_for_room_on_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

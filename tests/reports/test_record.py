@@ -77,6 +77,11 @@ def test_a_missing_member_is_named_and_only_what_has_a_default_may_be_left_out()
         "draw": 0,
         "groups": (),
         "suspected": {},
+        "unmask_up": 0.0,
+        "unmask_down": 0.0,
+        "plain_bytes": 0.0,
+        "flower_seconds": None,
+        "lost": {},
     }
     members = json.loads(COMPLETE.to_json())
     for key in members:

@@ -42,6 +42,8 @@ class RoundsService(pb_grpc.RoundsServicer):
                     self._take(record_from_proto(request.record))
                 case "line":
                     log.log(request.line.level, "%s", request.line.text)
+                case "phase":
+                    log.debug("round %d: %s begins", request.phase.round, request.phase.phase)
                 case "refusal":
                     self._metrics.rejected.inc(reason=Reason(request.refusal.reason).value)
                 case None:
@@ -107,6 +109,10 @@ def observe(metrics: Metrics, record: RoundRecord) -> None:
     """One record as metrics. Bytes here are the aggregator's side of the cohort's."""
     metrics.round.set(record.round)
     metrics.rounds.inc(outcome=record.outcome)
+    if record.outcome == "void":
+        metrics.void_rounds.inc(reason=_reason(record.reason))
+    else:
+        metrics.failed_trainings.inc(record.survivors - record.contributors)
     for group in record.groups:
         metrics.group_rounds.inc(outcome=group.outcome)
     metrics.suspected.set(len(record.suspected))
@@ -123,8 +129,28 @@ def observe(metrics: Metrics, record: RoundRecord) -> None:
         metrics.model_loss.set(record.loss)
     for phase, seconds in record.phase_seconds.items():
         metrics.phase_duration.observe(seconds, phase=phase)
-    metrics.bytes.inc(record.bytes_up * record.cohort, direction="in", channel="flower")
-    metrics.bytes.inc(record.bytes_down * record.cohort, direction="out", channel="flower")
+    if record.plain_bytes:
+        metrics.plain_update.set(record.plain_bytes)
+    if record.flower_seconds is not None:
+        metrics.flower_seconds.set(record.flower_seconds)
+    flows = {
+        ("in", "flower"): record.bytes_up - record.unmask_up,
+        ("out", "flower"): record.bytes_down - record.unmask_down,
+        ("in", "unmask"): record.unmask_up,
+        ("out", "unmask"): record.unmask_down,
+    }
+    for (direction, channel), count in flows.items():
+        metrics.bytes.inc(count * record.cohort, direction=direction, channel=channel)
+        metrics.peer_round_bytes.set(count, direction=direction, channel=channel)
+    # It does not pass here: what peers say that they sent, and so got.
+    for direction in ("in", "out"):
+        metrics.peer_round_bytes.set(record.bytes_p2p, direction=direction, channel="p2p")
+
+
+def _reason(text: str) -> str:
+    """For a label: the protocol's reason that `text` begins with, if it does."""
+    word = text.partition(":")[0]
+    return word if word in list(Reason) else "other"
 
 
 def read(path: Path) -> list[RoundRecord]:

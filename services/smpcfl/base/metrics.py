@@ -33,7 +33,7 @@ from .config import cannot_listen
 # When a series was first written is when a phase ended, to the millisecond.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-PHASES = ("exchange", "ready", "train", "upload", "agree", "unmask", "sum")
+PHASES = ("exchange", "ready", "train", "upload", "agree", "unmask", "sum", "evaluate")
 OUTCOMES = ("complete", "void")
 DIRECTIONS = ("in", "out")
 CHANNELS = ("flower", "p2p", "unmask")
@@ -129,6 +129,13 @@ class Metrics:
         self.rounds = self._counter(
             "smpcfl_rounds_total", "Rounds that ended, by outcome", outcome=OUTCOMES
         )
+        self.void_rounds = self._counter(
+            "smpcfl_void_rounds_total", "Rounds that ended void, by reason", reason=None
+        )
+        self.failed_trainings = self._counter(
+            "smpcfl_failed_trainings_total",
+            "Survivors whose training failed, over all complete rounds; nobody learns which",
+        )
         self.group_rounds = self._counter(
             "smpcfl_group_rounds_total",
             "Groups' parts of rounds that ended, by outcome",
@@ -151,9 +158,22 @@ class Metrics:
         )
         self.bytes = self._counter(
             "smpcfl_bytes_total",
-            "Bytes on the wire as this process saw them",
+            "Bytes of messages, payload, as this process saw them",
             direction=DIRECTIONS,
             channel=CHANNELS,
+        )
+        self.peer_round_bytes = self._gauge(
+            "smpcfl_peer_round_bytes",
+            "Bytes of messages of one peer in the last round, as the mean over its cohort",
+            direction=DIRECTIONS,
+            channel=CHANNELS,
+        )
+        self.plain_update = self._gauge(
+            "smpcfl_plain_update_bytes", "What one peer's update would take in the clear"
+        )
+        self.flower_seconds = self._gauge(
+            "smpcfl_flower_seconds",
+            "What a message through Flower took although there was nothing to do",
         )
         self.rpc_duration = self._histogram(
             "smpcfl_rpc_duration_seconds",

@@ -47,7 +47,9 @@ class RoundRecord:
     train_loss: float | None
     """Mean over the examples of the survivors, from the trailer."""
     bytes_up: float
+    """To the aggregator, on all channels."""
     bytes_down: float
+    """From the aggregator, on all channels."""
     bytes_p2p: float
     seconds: float
     phase_seconds: dict[str, float]
@@ -56,6 +58,16 @@ class RoundRecord:
     groups: tuple[GroupRecord, ...] = ()
     suspected: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     """Peers whose groups keep ending void, each with the rounds, as run and round."""
+    unmask_up: float = 0.0
+    """Of `bytes_up`, what went over the unmask channel; the rest is Flower's."""
+    unmask_down: float = 0.0
+    plain_bytes: float = 0.0
+    """What the update of one peer would take in the clear; 0 if that is not known."""
+    flower_seconds: float | None = None
+    """What a message through Flower took in this run although there was nothing to do: polls, and the start
+    of a process. None: not measured."""
+    lost: dict[str, str] = field(default_factory=dict)
+    """Peers of the cohort that are not among the survivors, each with what is known of why."""
 
     def to_json(self) -> str:
         """One JSON object on one line. JSON has no NaN: an accuracy or a loss like that is null."""
@@ -84,7 +96,7 @@ class RoundRecord:
         """The inverse of `to_members`. ValueError, naming the key: unknown, missing or wrong type."""
         if unknown := sorted(members.keys() - _READERS.keys()):
             raise ValueError(f"round record: unknown key {unknown[0]!r}")
-        if missing := sorted(_READERS.keys() - members.keys() - _OPTIONAL):
+        if missing := sorted(_NEEDED - members.keys()):
             raise ValueError(f"round record: missing key {missing[0]!r}")
         read: dict[str, Any] = {}
         for key, value in members.items():
@@ -227,7 +239,30 @@ def _suspected(value: object) -> dict[str, tuple[tuple[int, int], ...]]:
     return found
 
 
-_OPTIONAL = {"reason", "contributors", "withstood", "draw", "groups", "suspected"}
+def _texts(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise TypeError("an object of strings")
+    return {str(key): _text(item) for key, item in value.items()}
+
+
+# What records had from the first version on.
+_NEEDED = {
+    "run",
+    "round",
+    "mode",
+    "outcome",
+    "cohort",
+    "survivors",
+    "dropouts",
+    "accuracy",
+    "loss",
+    "train_loss",
+    "bytes_up",
+    "bytes_down",
+    "bytes_p2p",
+    "seconds",
+    "phase_seconds",
+}
 _READERS: dict[str, Callable[[object], object]] = {
     "run": _natural,
     "round": _natural,
@@ -250,4 +285,9 @@ _READERS: dict[str, Callable[[object], object]] = {
     "draw": _natural,
     "groups": _groups,
     "suspected": _suspected,
+    "unmask_up": _amount,
+    "unmask_down": _amount,
+    "plain_bytes": _amount,
+    "flower_seconds": _number_or_none,
+    "lost": _texts,
 }

@@ -23,6 +23,7 @@ def record_to_proto(record: RoundRecord) -> pb.RoundRecord:
         peer: pb.SuspectedRounds(runs=[run for run, _ in rounds], rounds=[n for _, n in rounds])
         for peer, rounds in record.suspected.items()
     }
+    members["lost"] = {peer: encodable(why) for peer, why in record.lost.items()}
     return pb.RoundRecord(**members)
 
 
@@ -34,6 +35,7 @@ def record_from_proto(message: pb.RoundRecord) -> RoundRecord:
         if not field.has_presence or message.HasField(field.name)
     }
     members["phase_seconds"] = dict(message.phase_seconds)
+    members["lost"] = dict(message.lost)
     members["groups"] = [
         {field.name: getattr(group, field.name) for field in pb.GroupRecord.DESCRIPTOR.fields}
         for group in message.groups

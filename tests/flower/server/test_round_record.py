@@ -48,26 +48,39 @@ def _messages(make_peers: Any) -> None:
 def test_accuracy_and_loss_go_by_the_name(
     metrics: dict[str, Any], accuracy: float | None, loss: float | None
 ) -> None:
-    record = opened(evaluated=metrics).record(1, "seeded")
+    record = opened(evaluated=metrics).record(1, "seeded", None)
     assert (record.accuracy, record.loss) == (accuracy, loss)
 
 
 def test_the_loss_in_training_is_the_clients() -> None:
     found = opened(outcome=outcome(metrics={"train_loss": 0.7, "accuracy": 0.9}))
-    record = found.record(1, "seeded")
+    record = found.record(1, "seeded", None)
     assert (record.train_loss, record.accuracy) == (0.7, None)
 
 
 def test_an_evaluation_by_the_clients_is_part_of_the_round() -> None:
-    found = opened(outcome=outcome(bytes_up=100.0, bytes_down=200.0, bytes_p2p=300.0))
-    evaluation = outcome(bytes_up=10.0, bytes_down=20.0, bytes_p2p=30.0, metrics={"acc": 0.5})
+    found = opened(
+        outcome=outcome(
+            bytes_up=100.0, bytes_down=200.0, bytes_p2p=300.0, unmask_up=5.0, unmask_down=10.0
+        )
+    )
+    evaluation = outcome(
+        bytes_up=10.0,
+        bytes_down=20.0,
+        bytes_p2p=30.0,
+        unmask_up=5.0,
+        unmask_down=15.0,
+        metrics={"acc": 0.5},
+    )
     found.add(evaluation, 1.5)
-    record = found.record(7, "seeded")
+    record = found.record(7, "seeded", 0.5)
     assert (record.run, record.round, record.mode, record.seconds) == (7, 3, "seeded", 3.5)
     assert (record.bytes_up, record.bytes_down, record.bytes_p2p) == (22.0, 44.0, 66.0)
+    assert (record.unmask_up, record.unmask_down) == (2.0, 5.0)
+    assert (record.phase_seconds["evaluate"], record.flower_seconds) == (1.5, 0.5)
     assert (record.accuracy, record.dropouts, record.outcome) == (0.5, 1, "complete")
 
 
 def test_a_round_without_a_reply_is_void_with_its_reason() -> None:
-    record = opened(outcome=Outcome(reason="too few", cohort=0)).record(1, "seeded")
+    record = opened(outcome=Outcome(reason="too few", cohort=0)).record(1, "seeded", None)
     assert (record.outcome, record.reason, record.bytes_up) == ("void", "too few", 0.0)

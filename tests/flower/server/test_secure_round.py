@@ -175,6 +175,7 @@ def test_a_peer_lost_before_its_upload_is_not_in_the_mean(phase: str, bench: Ben
     assert_mean(bench, outcome, *(peer for peer in peer_ids(5) if peer != lost))
     assert (outcome.cohort, outcome.survivors) == (5, 4)
     assert bench.last.silent == {2}
+    assert outcome.lost == {lost: "no reply"}
 
 
 def test_a_peer_lost_after_its_upload_is_in_the_mean(bench: Bench) -> None:
@@ -192,6 +193,7 @@ def test_one_peer_more_than_is_tolerated_voids_the_round(bench: Bench) -> None:
     assert "3 of 5 uploaded" in void.reason
     assert "expected >= 4" in void.reason
     assert (void.replies, void.model, void.trailer) == ([], {}, None)
+    assert void.lost == dict.fromkeys(peer_ids(5)[:2], "no reply")
     assert bench.last.silent == {1, 2}
 
 
@@ -271,7 +273,10 @@ def test_a_reply_that_is_no_upload_costs_its_peer_alone(
 ) -> None:
     liar, *others = peer_ids(5)
     bench.peers.altered = {liar: alter}
-    assert_mean(bench, bench.run(), *others)
+    outcome = bench.run()
+    assert_mean(bench, outcome, *others)
+    assert outcome.lost.keys() == {liar}
+    assert outcome.lost[liar].startswith(f"left out: {reason}")
     assert bench.reported == [reason]
     assert not bench.last.silent, "it did reply"
 

@@ -140,8 +140,15 @@ def test_a_run_is_recorded_and_reported_to_the_service(five: FlowerPeers) -> Non
     assert first.train_loss == pytest.approx(1.0, abs=1e-3)
     assert min(first.bytes_up, first.bytes_down, first.bytes_p2p) > 0
     assert {record.run for record in run.strategy.records} == {t.run for t in run.tickets}
-    kinds = [event.WhichOneof("event") for event in five.reported]
-    assert [kind for kind in kinds if kind != "line"] == ["start", "record", "record"]
+    assert first.plain_bytes > 500
+    told = [event for event in five.reported if event.WhichOneof("event") != "line"]
+    assert [event.phase.phase or event.WhichOneof("event") for event in told] == [
+        "start",
+        *(("train", "unmask", "sum", "record") * 2),
+    ]
+    began, unmasked = (event.phase for event in told[1:3])
+    assert len(began.cohort) == 5
+    assert list(unmasked.survivors) == list(began.cohort)
     assert run.result.evaluate_metrics_serverapp.keys() == {0, 1, 2}
 
 

@@ -54,6 +54,11 @@ class Lineup:
                 log.info("waiting for peers: %d of %d are there", len(found), self._least)
             time.sleep(0.5)
 
+    @property
+    def flower_seconds(self) -> float | None:
+        """See `PeerNodes.trip_s`."""
+        return self._nodes.trip_s if self._nodes is not None else None
+
     def to_train(self, sampled: Collection[int], model_digest: bytes) -> Chosen:
         """Of the nodes that the strategy sampled, and more where those are too few.
 

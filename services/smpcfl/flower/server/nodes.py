@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from statistics import median
 
 from cryptography import x509
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -74,6 +75,7 @@ class PeerNodes:
         self._reached: set[int] = set()  # their agents have answered
         self._away: dict[int, float] = {}  # since when
         self._gone: set[int] = set()  # their agents have started again
+        self._trips: list[float] = []
 
     def present(self, grid: Grid, probe: Probe) -> dict[int, str]:
         """Peer ids by node id. Waits for the answers of new nodes, but not longer than they may take.
@@ -85,7 +87,10 @@ class PeerNodes:
         patience = _IDENTIFY_LATER_S if self._known else _IDENTIFY_S
         now = self._clock()
         while any(now < since + patience for since in self._asked.values()):
-            self._take(self._replies.take(_POLL_S))
+            for node, reply in self._replies.take(_POLL_S):
+                if node in self._asked:
+                    self._trips.append(self._clock() - self._asked[node])
+                self._take([(node, reply)])
             now = self._clock()
         online = set(grid.get_node_ids())
         self._gone &= online
@@ -98,6 +103,14 @@ class PeerNodes:
             for node, known in self._known.items()
             if node in online and node not in away
         }
+
+    @property
+    def trip_s(self) -> float | None:
+        """What the question who it is took a node, there and back, as the median; None before any answer.
+
+        There is nothing to train in it: this is Flower's share of every message.
+        """
+        return median(self._trips) if self._trips else None
 
     def ask(self, grid: Grid) -> None:
         """Asks new nodes who they are, and takes the answers that have come."""

@@ -32,9 +32,12 @@ class OpenRound:
         self.outcome.bytes_up += evaluation.bytes_up
         self.outcome.bytes_down += evaluation.bytes_down
         self.outcome.bytes_p2p += evaluation.bytes_p2p
+        self.outcome.unmask_up += evaluation.unmask_up
+        self.outcome.unmask_down += evaluation.unmask_down
+        self.outcome.phase_seconds["evaluate"] = seconds
         self.evaluated = evaluation.metrics
 
-    def record(self, run: int, mode: str) -> RoundRecord:
+    def record(self, run: int, mode: str, flower_seconds: float | None) -> RoundRecord:
         outcome, cohort = self.outcome, max(self.outcome.cohort, 1)
         return RoundRecord(
             run=run,
@@ -53,11 +56,16 @@ class OpenRound:
             bytes_up=outcome.bytes_up / cohort,
             bytes_down=outcome.bytes_down / cohort,
             bytes_p2p=outcome.bytes_p2p / cohort,
+            unmask_up=outcome.unmask_up / cohort,
+            unmask_down=outcome.unmask_down / cohort,
+            plain_bytes=outcome.plain_bytes,
             seconds=self.seconds,
+            flower_seconds=flower_seconds,
             phase_seconds=outcome.phase_seconds,
             draw=outcome.draw,
             groups=tuple(outcome.groups),
             suspected=outcome.suspected,
+            lost=outcome.lost,
         )
 
 

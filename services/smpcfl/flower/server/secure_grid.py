@@ -32,6 +32,7 @@ from ..shared.records import (
     arrays_of,
     content_digest,
     message_bytes,
+    plain_bytes,
     to_numpy,
     with_arrays,
 )
@@ -85,6 +86,7 @@ class SecureGrid(GridAround):
         self._first: RecordDict | None = None  # the message of its first round
         self._next: Clipping | None = None  # what follows from the last sum, for another model
         self._uneven: set[str] = set()  # arrays that were warned of
+        self._plain_bytes = 0  # of one update
         self._open: OpenRound | None = None
         self._trained = False  # whether a round was complete
         self._failed = 0  # rounds in a row, before the first complete one
@@ -198,7 +200,7 @@ class SecureGrid(GridAround):
         if (opened := self._open) is None:
             return
         self._open = None
-        record = opened.record(self.server.run, self.settings.mode)
+        record = opened.record(self.server.run, self.settings.mode, self._lineup.flower_seconds)
         self.on_record(record)
         self.records.append(record)
         self.server.record(record)
@@ -266,6 +268,7 @@ class SecureGrid(GridAround):
             sampled = [message.metadata.dst_node_id for message in messages]
             parts = self._groups.to_train(sampled, self._model)
             summed = self.settings.summed(given)
+            self._plain_bytes = self._plain_bytes or plain_bytes(given)
             if not self._limited:
                 self.clipping, self._limited = Clipping.fitting(summed), True
         else:
@@ -297,6 +300,7 @@ class SecureGrid(GridAround):
             self._lineup.missed(round_.silent)
         if outcome.groups:
             outcome.draw = self._groups.groups[0].draw
+        outcome.plain_bytes = self._plain_bytes
         if task == TRAIN and outcome.groups:
             outcome.suspected = self._suspects.take(
                 self._groups.groups, self.server.run, self.number, round_.asked
@@ -328,10 +332,13 @@ class SecureGrid(GridAround):
 
     def _in_the_clear(self, messages: list[Message], timeout: float | None) -> Outcome:
         """Plain Flower: every update arrives as it is."""
+        began, kind = time.monotonic(), messages[0].metadata.message_type.partition(".")[0]
+        self.server.begins(self.number, kind)
         down = sum(message_bytes(message) for message in messages)
         replies: dict[int, Message] = {}
         latest, grace_s = timeout or math.inf, self.settings.grace_s
         self.server.ask(self._grid, messages, latest, replies.__setitem__, grace_s)
+        up = sum(message_bytes(reply) for reply in replies.values())
         good = [reply for reply in replies.values() if not reply.has_error()]
         errors = [reply.error for reply in replies.values() if reply.has_error()]
         for error in errors:
@@ -351,8 +358,10 @@ class SecureGrid(GridAround):
             cohort=len(messages),
             survivors=len(good),
             contributors=len(good),
-            bytes_up=sum(message_bytes(reply) for reply in replies.values()),
+            bytes_up=up,
             bytes_down=down,
+            plain_bytes=up / max(len(replies), 1),
+            phase_seconds={kind: time.monotonic() - began},
         )
 
 

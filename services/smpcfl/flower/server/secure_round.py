@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
@@ -77,6 +78,12 @@ class Outcome:
     bytes_up: float = 0.0
     bytes_down: float = 0.0
     bytes_p2p: float = 0.0
+    unmask_up: float = 0.0
+    unmask_down: float = 0.0
+    plain_bytes: float = 0.0
+    """Of one peer."""
+    lost: dict[str, str] = field(default_factory=dict)
+    """Who is no survivor, each with what is known of why."""
     phase_seconds: dict[str, float] = field(default_factory=dict)
     training_failed: bool = False
     """On so many peers that it is void for that."""
@@ -156,7 +163,9 @@ class SecureRound:
         self.signed = SignedTicket(ticket, server.signer(ticket.signed_bytes))
         self.silent = set(self.peers)  # nodes that did not reply
         self.total: RingVector | None = None
+        self.survivors: tuple[str, ...] = ()
         self._refusals: dict[str, str] = {}
+        self._refused_uploads: dict[str, str] = {}
         self._again: dict[str, Message] = {}
         self._state: AggregatorRound
         self.outcome = Outcome(cohort=len(cohort), withstood=withstands(ticket))
@@ -221,6 +230,7 @@ class SecureRound:
         self.outcome.bytes_p2p += p2p_bytes
 
     def _left_out(self, peer: str, error: ProtocolError) -> None:
+        self._refused_uploads[peer] = str(error)
         log.warning("the upload of %s is left out: %s", peer, error)
         if isinstance(error, RemoteError):
             self._server.refused(error)
@@ -235,6 +245,7 @@ class SecureRound:
         self._again.clear()
         self._say_who_refused()
         state = self._state
+        self.outcome.lost = self._lost(())
         try:
             survivors = state.fix_survivors(self._within)
         except OSError as error:
@@ -244,7 +255,23 @@ class SecureRound:
         if self.ticket.recovers:
             indices = [self.ticket.index(peer) for peer in survivors]
             self._ledger.agree(self.ticket, indices, Policy())
+        self.survivors = tuple(survivors)
         self.outcome.survivors = len(survivors)
+        self.outcome.lost = self._lost(survivors)
+
+    def _lost(self, survivors: Sequence[str]) -> dict[str, str]:
+        """The others of the cohort. Without survivors: those that sent no upload that counts."""
+        silent = {self.peers[node] for node in self.silent}
+        why = {
+            **dict.fromkeys(set(self.ticket.cohort) - set(self.peers.values()), "not connected"),
+            **dict.fromkeys(silent, "no reply"),
+            **{peer: f"refused: {text}" for peer, text in self._refusals.items()},
+            **{peer: f"left out: {text}" for peer, text in self._refused_uploads.items()},
+        }
+        if survivors:
+            others = set(self.ticket.cohort) - set(survivors) - why.keys()
+            why |= dict.fromkeys(others, "left out: its upload does not fit those of the others")
+        return dict(sorted(why.items()))
 
     async def unmask(self, unmasking: Unmasking) -> None:
         state, outcome = self._state, self.outcome
@@ -253,6 +280,8 @@ class SecureRound:
             raise RemoteError(
                 _FAILED, "training failed on too many peers: the log of each of them says why"
             )
+        outcome.unmask_up += unmasking.bytes_in
+        outcome.unmask_down += unmasking.bytes_out
         outcome.bytes_up += unmasking.bytes_in
         outcome.bytes_down += unmasking.bytes_out
         if unmasking.p2p_bytes:

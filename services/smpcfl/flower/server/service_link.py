@@ -133,6 +133,15 @@ class Server:
         self.rounds = rounds
         self.report(pb.RunEvent(start=pb.RunStart(run=self.run, rounds=rounds, done=done)))
 
+    def begins(
+        self, number: int, phase: str, cohort: Iterable[str] = (), survivors: Iterable[str] = ()
+    ) -> None:
+        """Reports to the service that a phase of round `number` begins."""
+        names = {"cohort": list(cohort), "survivors": list(survivors)}
+        self.report(
+            pb.RunEvent(phase=pb.RoundPhase(run=self.run, round=number, phase=phase, **names))
+        )
+
     def record(self, record: RoundRecord) -> None:
         """Prints the record, and hands it to the service: for its log and its metrics."""
         print(line(record, self.rounds), flush=True)

@@ -171,6 +171,8 @@ def _remove(flower_run: int, process: HubProcess) -> None:
 class _VirtualNodes:
     """In place of PeerNodes: nobody has to say who it is, and nobody is away between two rounds."""
 
+    trip_s = None
+
     def __init__(self, server: SimulatedServer) -> None:
         self._server = server
 

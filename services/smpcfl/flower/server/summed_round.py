@@ -93,6 +93,8 @@ class SummedRound:
             before = asyncio.create_task(unmasking.refresh())
             began = time.monotonic()
             members = unmasking.directory.members
+            cohorts = [peer for round_ in self.rounds for peer in round_.ticket.cohort]
+            server.begins(plan.number, plan.task, cohorts)
             owner = {node: round_ for round_ in self.rounds for node in round_.peers}
             with ExitStack() as stack:
                 for round_ in self.rounds:
@@ -112,12 +114,15 @@ class SummedRound:
                 self._each(SecureRound.fix_survivors)
             # All groups first agree and unmask, which has deadlines; the sums have none.
             began = time.monotonic()
+            survivors = [peer for round_ in self.rounds for peer in round_.survivors]
             if self.rounds[0].ticket.recovers:
+                server.begins(plan.number, "unmask", cohorts, survivors)
                 await asyncio.gather(
                     *(self._unmask(place, unmasking) for place in range(len(self.rounds)))
                 )
                 phases["unmask"] = time.monotonic() - began
         began = time.monotonic()
+        server.begins(plan.number, "sum", cohorts, survivors)
         self._each(SecureRound.sum)
         phases["sum"] = time.monotonic() - began
         return phases
@@ -223,6 +228,9 @@ def _added(parts: Sequence[Outcome]) -> Outcome:
         bytes_up=sum(part.bytes_up for part in parts),
         bytes_down=sum(part.bytes_down for part in parts),
         bytes_p2p=sum(part.bytes_p2p for part in parts),
+        unmask_up=sum(part.unmask_up for part in parts),
+        unmask_down=sum(part.unmask_down for part in parts),
+        lost={peer: why for part in parts for peer, why in part.lost.items()},
         # Whoever colludes may be in one group.
         withstood=min(
             (part.withstood for part in complete or parts if part.withstood is not None),

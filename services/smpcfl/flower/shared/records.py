@@ -156,7 +156,13 @@ def config_of(content: RecordDict) -> ConfigRecord | None:
     return content.config_records.get(RECORD)
 
 
-def message_bytes(message: Message) -> int:
-    """What a message takes on Flower's HTTP connection."""
+def plain_bytes(model: Mapping[str, npt.NDArray[Any]]) -> int:
+    """What a reply with this model takes on Flower's HTTP connection where it goes in the clear."""
+    metrics = MetricRecord({"num-examples": 1, "loss": 0.0, "accuracy": 0.0})
+    return message_bytes(RecordDict({"arrays": to_record(model), "metrics": metrics}))
+
+
+def message_bytes(message: Message | RecordDict) -> int:
+    """What a message, or one with this content, takes on Flower's HTTP connection."""
     objects = get_all_nested_objects(message)
     return sum(len(item.deflate()) for item in objects.values()) + ENVELOPE_BYTES
