@@ -11,6 +11,7 @@ NAMES = {
     "certificate": "certificate.pem",
     "ca": "ca.pem",
     "roster": "roster.bin",
+    "seen": "seen.json",
     "serial": "serial",
     "ledger": "ledger.sqlite",
     "draw": "draw.bin",

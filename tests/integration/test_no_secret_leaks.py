@@ -14,7 +14,8 @@ from smpcfl.aggregator import rounds_service
 from smpcfl.cli.stack import Stack
 from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.daemons.supervisor import descendants
-from smpcfl.reports import comparison
+from smpcfl.reports.report import Report
+from smpcfl.reports.write import write
 from support import recording
 from support.leaks import Leaks, of_key, of_process
 from support.light_app import light_app, running
@@ -52,7 +53,7 @@ def test_no_secret_of_a_run_can_be_read(tmp_path: Path, monkeypatch: pytest.Monk
             assert limits == (0, 0), f"{name} may dump core"
         records = rounds_service.read(stack.records)
     assert [record.outcome for record in records] == ["complete"] * ROUNDS
-    comparison.write(folder / "report", {"seeded": records}, {"peers": PEERS})
+    write(folder / "report", Report({"seeded": records}, {"peers": PEERS}))
 
     leaks = Leaks([*_of_rounds(made), *_of_files(folder)])
     # Of each round, a peer has two secrets, two shares for and from each other peer, and keys.

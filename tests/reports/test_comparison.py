@@ -1,9 +1,7 @@
 """The report that compares the modes."""
 
-import json
 from dataclasses import replace
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -39,61 +37,41 @@ def test_the_terminal_table_takes_names_literally() -> None:
     assert "204.6 kB" in output.getvalue()
 
 
-def test_report_json_has_a_list_for_each_number_with_an_entry_for_each_round(
-    tmp_path: Path,
-) -> None:
-    json_path, _ = comparison.write(tmp_path / "new" / "place", three_modes(), {"peers": 8})
-    assert json_path == tmp_path / "new" / "place" / "report.json"
-    written = json.loads(json_path.read_text("utf-8"))
-    assert written["meta"] == {"peers": 8}
-    assert list(written["modes"]) == ["normal", "additive", "seeded"]
-    assert written["modes"]["additive"] == {
-        "accuracy": [0.9, None],
-        "loss": [0.3012, None],
-        "bytes_up": [204_600.0, 204_600.0],
-        "bytes_down": [409_000.0, 409_000.0],
-        "bytes_p2p": [1.6e6, 5_900.0],
-        "round_seconds": [6.08, 6.08],
-        "survivors": [8, 5],
-        "contributors": [8, 8],
-        "withstood": [2, 2],
-        "dropouts": [0, 3],
-        "outcome": ["complete", "void"],
-        "draw": [0, 0],
-        "groups": [[], []],
-        "suspected": [{}, {}],
-    }
-
-
-def test_groups_are_counted_over_all_rounds_and_listed_in_report_json(tmp_path: Path) -> None:
+def test_groups_are_counted_over_all_rounds() -> None:
     modes = {"normal": [replace(COMPLETE, mode="normal")], "seeded": [GROUPED, GROUPED]}
     rows = dict(comparison.comparison(modes)[1])
     assert rows["groups complete"] == ["-", "2 of 4"]
     assert "groups complete" not in dict(comparison.comparison(three_modes())[1])
-    json_path, _ = comparison.write(tmp_path, modes, {})
-    written = json.loads(json_path.read_text("utf-8"))["modes"]["seeded"]
-    assert written["draw"] == [7, 7]
-    assert written["groups"][0][1] == {
-        "group": 2,
-        "outcome": "void",
-        "reason": "too few",
-        "cohort": 5,
-        "survivors": 0,
-    }
-    assert written["suspected"][1] == {"peer-a": [[1, 2], [1, 3]]}
 
 
-def test_a_report_appears_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    comparison.write(tmp_path, three_modes(), {"try": 1})
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    assert {path.name for path in before} == {"report.json", "report.html"}
+def test_the_answer_is_of_seeded_beside_normal() -> None:
+    found = comparison.answer(three_modes())
+    assert found is not None
+    assert (found.mode, found.plain) == ("seeded", "normal")
+    assert found.accuracy == 0.9134
+    assert found.given_up == pytest.approx(0.92 - 0.9134)
+    assert found.sent == pytest.approx(200e3 + 5_900)
+    assert found.sent_ratio == pytest.approx((200e3 + 5_900) / 400e3)
+    assert (found.seconds, found.more_seconds) == (6.08, pytest.approx(3.08))
 
-    def full_disk(*_: object) -> None:
-        raise OSError("no space left")
 
-    monkeypatch.setattr("os.replace", full_disk)
-    with pytest.raises(OSError, match="no space left"):
-        comparison.write(tmp_path, three_modes(), {"try": 2})
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+def test_without_a_plain_run_the_update_in_the_clear_is_what_the_run_computed() -> None:
+    found = comparison.answer({"seeded": [replace(COMPLETE, plain_bytes=421_000.0)]})
+    assert found is not None
+    assert found.sent_ratio == pytest.approx((204_600 + 5_900) / 421_000)
+    assert (found.plain, found.given_up, found.more_seconds) == ("", None, None)
+    unknown = comparison.answer({"seeded": [COMPLETE]})
+    assert unknown is not None
+    assert unknown.sent_ratio is None
+
+
+def test_there_is_no_answer_without_a_secure_round() -> None:
+    assert comparison.answer({"normal": three_modes()["normal"], "seeded": []}) is None
+
+
+def test_the_table_of_three_modes_fits_80_columns() -> None:
+    output = StringIO()
+    Console(file=output, width=80).print(comparison.table(three_modes()))
+    lines = output.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "204.6 kB (x0.51)" in output.getvalue()

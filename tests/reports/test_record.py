@@ -107,12 +107,11 @@ def test_a_number_that_is_not_finite_is_named(number: str) -> None:
 
 def test_the_log_line_of_a_round() -> None:
     assert line(COMPLETE, 10) == (
-        "round  3/10  seeded    survivors 8/8  accuracy 0.913  loss 0.301"
-        "  up 204.6 kB  p2p 5.9 kB  6.1 s"
+        "round  3/10  seeded    survivors 8/8  accuracy 0.913  sent 210.5 kB  6.1 s"
     )
     assert "survivors 8/8  training failed on 1  acc" in line(replace(COMPLETE, contributors=7))
     assert line(VOID).startswith("round 4  seeded    void: too few answers  survivors 5/8")
-    assert "accuracy -  loss -" in line(replace(COMPLETE, accuracy=None, loss=None))
+    assert "accuracy -" in line(replace(COMPLETE, accuracy=None, loss=None))
 
 
 def test_a_reason_cannot_break_the_log() -> None:
@@ -137,3 +136,12 @@ def test_void_groups_and_suspects_have_a_line_each() -> None:
     assert group_lines(COMPLETE) == []
     (text,) = group_lines(replace(COMPLETE, groups=(replace(GROUP, reason="\x1b[2Ja\nb"),)))
     assert text.isprintable()
+
+
+def test_a_line_fits_a_terminal_and_has_the_loss_where_there_is_no_accuracy() -> None:
+    wide = replace(
+        COMPLETE, mode="additive", cohort=100, survivors=100, contributors=100, seconds=1000.0
+    )
+    assert len(line(replace(wide, round=50), 50)) <= 80
+    assert "  loss 0.301  " in line(replace(COMPLETE, accuracy=None))
+    assert "  accuracy -  " in line(replace(COMPLETE, accuracy=None, loss=None))

@@ -103,6 +103,11 @@ class State:
         return self.path / "records.jsonl"
 
     @property
+    def seen(self) -> Path:
+        """Pictures of what the aggregator saw in the last run."""
+        return self.path / "seen.json"
+
+    @property
     def current_run(self) -> Path:
         """The training run in hand."""
         return self.path / "training.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..reports.html import byte_size
+from ..reports.units import byte_size
 from .timing import Spread
 
 PLAIN, SECAGG, HERE, LIMIT = "plain FedAvg", "Flower SecAgg+", "here", "limit"

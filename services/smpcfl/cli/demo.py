@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,8 +21,11 @@ from ..base.config import Settings
 from ..protocol.errors import LocalError
 from ..protocol.ticket import MODES
 from ..reports import comparison
-from ..reports.html import decimal
+from ..reports.pictures import Picture
 from ..reports.record import RoundRecord
+from ..reports.report import Report
+from ..reports.units import decimal
+from ..reports.write import write
 from .app_config import declared, seed_of
 from .one_run import OneRun
 from .stack import Stack
@@ -38,6 +44,7 @@ def compare(modes: Sequence[str], wanted: Wanted, repeat: int, directory: Path) 
         " certificates made for this run"
     )
     first: dict[str, list[RoundRecord]] = {}
+    pictures: dict[str, list[Picture]] = {}
     finals: dict[str, list[float | None]] = {mode: [] for mode in modes}
     with progress_bar(console) as progress:
         for offset in range(repeat):
@@ -47,6 +54,7 @@ def compare(modes: Sequence[str], wanted: Wanted, repeat: int, directory: Path) 
                 run = OneRun(progress, console, mode, wanted, apps, results)
                 records = run.train(offset)
                 first.setdefault(mode, records)
+                pictures.setdefault(mode, run.pictures)
                 finals[mode].append(comparison.final(records, "accuracy"))
     first = {mode: first[mode] for mode in modes}
     console.print(comparison.table(first))
@@ -56,9 +64,8 @@ def compare(modes: Sequence[str], wanted: Wanted, repeat: int, directory: Path) 
             shown = ", ".join(map(decimal, values))
             average = f"{mean(found):.4f}" if found else decimal(None)
             console.print(f"{mode}: final accuracy {average} (mean of {shown})")
-    write_report(
-        console, directory, first, meta(wanted) | {"repeat": repeat, "final_accuracy": finals}
-    )
+    about = meta(wanted) | {"repeat": repeat, "final_accuracy": finals}
+    write_report(console, directory, Report(first, about, pictures))
     for mode in first:
         if (saved := directory / mode).is_dir():
             console.print(
@@ -108,13 +115,8 @@ def check_report(directory: Path) -> None:
         ) from error
 
 
-def write_report(
-    console: Console,
-    directory: Path,
-    modes: Mapping[str, list[RoundRecord]],
-    about: Mapping[str, object],
-) -> None:
-    json_path, html_path = comparison.write(directory, modes, about)
+def write_report(console: Console, directory: Path, report: Report) -> None:
+    json_path, html_path = write(directory, report)
     console.print(f"report: {html_path.resolve()}\n        {json_path.resolve()}", soft_wrap=True)
 
 
@@ -137,5 +139,7 @@ def meta(wanted: Wanted) -> dict[str, object]:
         "smpcfl": __version__,
         "flwr": version("flwr"),
         "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+        "command": shlex.join(["smpcfl", *sys.argv[1:]]),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }

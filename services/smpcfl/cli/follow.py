@@ -10,8 +10,8 @@ from ..aggregator.flower_runs import COLOUR, FlowerRun, Runs, raised, why_raised
 from ..base.state import State
 from ..protocol.errors import LocalError
 from ..protocol.ticket import MODES
-from ..reports.html import decimal
 from ..reports.record import RoundRecord
+from ..reports.units import decimal
 from ..runs import current_run
 from ..runs.current_run import COMPLETED, FAILED, STOPPED, CurrentRun
 

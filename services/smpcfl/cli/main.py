@@ -172,6 +172,12 @@ def _bench(options: argparse.Namespace) -> int:
     )
 
 
+def _report(options: argparse.Namespace) -> int:
+    from .side_by_side import show
+
+    return show(options.files, options.report)
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "compare": _compare,
@@ -186,6 +192,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "draw": _draw,
     "revoke": _revoke,
     "bench": _bench,
+    "report": _report,
 }
 
 

@@ -15,6 +15,8 @@ from ..aggregator import rounds_service as kept
 from ..aggregator import submission
 from ..aggregator.flower_runs import COLOUR, Runs
 from ..protocol.errors import LocalError, Reason
+from ..reports import pictures
+from ..reports.pictures import Picture
 from ..reports.record import RoundRecord, line
 from ..runs import current_run
 from ..runs.current_run import COMPLETED, CurrentRun
@@ -56,6 +58,7 @@ class OneRun:
         self._task = progress.add_task(f"{mode}: starting {wanted.peers} peers", total=self._number)
         self._folder = Path(tempfile.mkdtemp(prefix="smpcfl-"))
         self._records: list[RoundRecord] = []
+        self.pictures: list[Picture] = []
         self._over = False
 
     def train(self, offset: int) -> list[RoundRecord]:
@@ -71,6 +74,7 @@ class OneRun:
                     self._keep_output(stack, runs)
             self._progress.update(self._task, description=f"{self._mode}: done")
             self._save(stack.aggregator.results)
+            self.pictures = pictures.load(stack.aggregator.seen)
             if all(record.outcome == "void" for record in self._records):
                 self._say(first_traceback(self._folder))
             return self._records

@@ -68,6 +68,7 @@ def parser_of_all() -> argparse.ArgumentParser:
     status.add_argument("--registry", default=None, help="registry's gRPC, host:port")
     _add_membership(commands)
     _add_bench(commands)
+    _add_report(commands)
     return parser
 
 
@@ -166,6 +167,30 @@ def _add_membership(commands: Any) -> None:
     )
     revoke.add_argument("peer", metavar="PEER", help="peer id, as `smpcfl status` shows it")
     revoke.add_argument("--state", default=None, help="the registry's state folder")
+
+
+def _add_report(commands: Any) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="runs made at different times, side by side in one report",
+        description="Reads what `smpcfl demo`, `compare` and `simulate` left, and writes one report.html and"
+        " report.json of all of it. A mode that several files have stands there once for each, with the name"
+        " of its folder.",
+    )
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="a report.json, or the folder that has it",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        default=Path("report-of-all"),
+        metavar="DIR",
+        help="for report.html and report.json [report-of-all]",
+    )
 
 
 def _hours(text: str) -> float:

@@ -23,6 +23,7 @@ from ..daemons.supervisor import descendants
 from ..protocol.errors import LocalError
 from ..reports import comparison
 from ..reports.record import RoundRecord, line
+from ..reports.report import Report
 from ..simulation import run_folder
 from ..simulation.costs import RoundCosts
 from .demo import allowed, check_report, check_trained, meta, progress_bar, write_report
@@ -53,7 +54,7 @@ def simulate(wanted: Wanted, mode: str, lost: float, directory: Path) -> int:
         run.keep_output(directory / mode)
     console.print(comparison.table({mode: run.records}))
     about = {"simulated": True, "lost_share": lost, "per_peer": run.costs}
-    write_report(console, directory, {mode: run.records}, meta(wanted) | about)
+    write_report(console, directory, Report({mode: run.records}, meta(wanted) | about))
     check_trained({mode: run.records})
     return 0
 

@@ -73,10 +73,7 @@ class Stack:
         ports = free_ports(6 + 3 * self.peers)
         registry, enrolment, targets, superlink = ports[:4]
         self.superlink_port = superlink
-        nodes = node_config.write(
-            self.folder / "node-config.toml",
-            {node_config.NUMBER: self.peers, **node_config.parse(self.node_config)},
-        )
+        given = {node_config.NUMBER: self.peers, **node_config.parse(self.node_config)}
         join = self.folder / "join"
         where = {
             "registry": f"{LOOPBACK}:{registry}",
@@ -109,18 +106,22 @@ class Stack:
         )
         for number in range(self.peers):
             port, metrics, supernode = ports[6 + 3 * number : 9 + 3 * number]
+            name = f"peer-{number}"
+            # The same data for the same name in every run, so that runs can be compared.
+            nodes = {node_config.INDEX: number, **given}
             self.start(
-                f"peer-{number}",
+                name,
                 "peer",
                 {
                     **where,
                     "join": join / "peer",
+                    "peer_id": name,
                     "aggregator": f"{LOOPBACK}:{superlink}",
                     "port": port,
                     "metrics_port": metrics,
                     "supernode_port": supernode,
                     "apps": self.apps,
-                    "node_config": nodes,
+                    "node_config": node_config.write(self.folder / f"{name}.toml", nodes),
                     # One operator runs all of these, and wants to repeat what they do.
                     "min_cohort": max(3, min(5, self.peers)),
                     "given_seed": "on",

@@ -1,52 +1,95 @@
-"""The modes side by side: a table, and a report of their rounds.
-
-`write` makes report.json (for other programs) and report.html (one file, for people).
-"""
+"""Runs side by side in numbers: a table for the terminal and the report, and the three that matter most."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
 
 from rich.table import Table
 from rich.text import Text
 
 from ..protocol.guarantee import guarantee
-from ..protocol.ticket import NORMAL
-from .html import ABSENT, Comparison, Series, byte_size, decimal, page
+from ..protocol.ticket import MODES, NORMAL, SEEDED
 from .record import RoundRecord, finite
+from .units import ABSENT, byte_size, decimal
+
+Runs = Mapping[str, Sequence[RoundRecord]]
+# Names of runs, and rows of (label, one text for each run).
+Comparison = tuple[list[str], list[tuple[str, list[str]]]]
 
 
-def write(
-    directory: str | os.PathLike[str],
-    modes: Mapping[str, list[RoundRecord]],
-    meta: Mapping[str, Any],
-) -> tuple[Path, Path]:
-    """Writes report.json and report.html into `directory`, made if need be; returns their paths.
+@dataclass(frozen=True)
+class Verdict:
+    """What one secure run costs, beside a plain one if there is one. All but `mode` may be unknown."""
 
-    The lists in report.json have one entry for each record, in the order given. `meta` is copied
-    into it, and must be JSON; what it holds is shown in report.html too. Each file appears whole
-    or not at all.
-    """
-    series = {mode: _series(records) for mode, records in modes.items()}
-    text = json.dumps({"meta": dict(meta), "modes": series}, indent=2, allow_nan=False) + "\n"
-    html = page(series, comparison(modes), meta)
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    json_path, html_path = folder / "report.json", folder / "report.html"
-    _replace(json_path, text)
-    _replace(html_path, html)
-    return json_path, html_path
+    mode: str
+    plain: str
+    """Name of the plain run; empty: there is none."""
+    accuracy: float | None
+    """Final accuracy, 0 to 1."""
+    given_up: float | None
+    """How much less than plain, 0 to 1; below 0 it is more."""
+    sent: float | None
+    """Bytes that one peer sends in a round."""
+    sent_ratio: float | None
+    """To what an update in the clear takes."""
+    seconds: float | None
+    """Median of a round."""
+    more_seconds: float | None
+    """Than plain."""
 
 
-def table(modes: Mapping[str, list[RoundRecord]]) -> Table:
-    """The modes side by side, for the terminal."""
-    names, rows = comparison(modes)
-    result = Table(caption="bytes: per peer and round; in brackets: relative to normal")
+def answer(runs: Runs) -> Verdict | None:
+    """Of `seeded`, or else of the last secure run; None where there is none with rounds."""
+    secure = [name for name, records in runs.items() if records and is_secure(records)]
+    if not secure:
+        return None
+    name = SEEDED if SEEDED in secure else secure[-1]
+    plain = next((n for n, records in runs.items() if records and not is_secure(records)), "")
+    mine, base = runs[name], runs.get(plain, ())
+    accuracy, other = final(mine, "accuracy"), final(base, "accuracy")
+    sent, clear = _sent(mine), _clear(mine, base)
+    own_seconds, base_seconds = _seconds(mine), _seconds(base)
+    return Verdict(
+        mode=name,
+        plain=plain,
+        accuracy=accuracy,
+        given_up=None if accuracy is None or other is None else other - accuracy,
+        sent=sent,
+        sent_ratio=sent / clear if sent is not None and clear else None,
+        seconds=own_seconds,
+        more_seconds=(
+            None if own_seconds is None or base_seconds is None else own_seconds - base_seconds
+        ),
+    )
+
+
+def is_secure(records: Sequence[RoundRecord]) -> bool:
+    return MODES[records[0].mode].secure if records and records[0].mode in MODES else False
+
+
+def _sent(records: Sequence[RoundRecord]) -> float | None:
+    return fmean(r.bytes_up + r.bytes_p2p for r in records) if records else None
+
+
+def _clear(mine: Sequence[RoundRecord], base: Sequence[RoundRecord]) -> float | None:
+    """What a peer sends in the clear: as it was in the plain run, or as the secure one computed it."""
+    if base:
+        return _sent(base)
+    return max((record.plain_bytes for record in mine), default=0.0) or None
+
+
+def _seconds(records: Sequence[RoundRecord]) -> float | None:
+    return median(record.seconds for record in records) if records else None
+
+
+def table(runs: Runs) -> Table:
+    """The runs side by side, for the terminal; four of them fit 80 columns."""
+    names, rows = comparison(runs)
+    result = Table(
+        caption="bytes: per peer and round; in brackets: relative to normal", pad_edge=False
+    )
     result.add_column("")
     for name in names:
         result.add_column(Text(name), justify="right")
@@ -55,37 +98,37 @@ def table(modes: Mapping[str, list[RoundRecord]]) -> Table:
     return result
 
 
-def comparison(modes: Mapping[str, list[RoundRecord]]) -> Comparison:
-    """The names of the modes, and rows of (label, one text for each mode).
+def comparison(runs: Runs) -> Comparison:
+    """The names of the runs, and rows of (label, one text for each run).
 
     Final values are the last known ones; the others are means over all rounds, void ones included.
     """
-    normal = modes.get(NORMAL)
+    normal = runs.get(NORMAL)
     rows: list[tuple[str, list[str]]] = []
     for label, value, show, relate in _ROWS:
         base = value(normal) if normal else None
         cells = []
-        for mode, records in modes.items():
+        for name, records in runs.items():
             mine = value(records)
             cell = ABSENT if mine is None else show(mine)
-            if mode != NORMAL and mine is not None and base is not None:
+            if name != NORMAL and mine is not None and base is not None:
                 cell += relate(mine, base)
             cells.append(cell)
         rows.append((label, cells))
-    if any(record.groups for records in modes.values() for record in records):
-        rows.append(("groups complete", [_groups(records) for records in modes.values()]))
-    rows.append(("who learns what", [_guarantee(records) for records in modes.values()]))
-    return list(modes), rows
+    if any(record.groups for records in runs.values() for record in records):
+        rows.append(("groups complete", [_groups(records) for records in runs.values()]))
+    rows.append(("who learns what", [who_learns_what(records) for records in runs.values()]))
+    return list(runs), rows
 
 
-def _groups(records: list[RoundRecord]) -> str:
+def _groups(records: Sequence[RoundRecord]) -> str:
     """Over all rounds."""
     found = [group.outcome for record in records for group in record.groups]
     return f"{found.count('complete')} of {len(found)}" if found else ABSENT
 
 
-def _guarantee(records: list[RoundRecord]) -> str:
-    """Of the last round."""
+def who_learns_what(records: Sequence[RoundRecord]) -> str:
+    """The guarantee of the last round."""
     if not records:
         return ABSENT
     last = records[-1]
@@ -94,25 +137,25 @@ def _guarantee(records: list[RoundRecord]) -> str:
     return guarantee(last.withstood, last.cohort, last.mode)
 
 
-def final(records: list[RoundRecord], key: str) -> float | None:
+def final(records: Sequence[RoundRecord], key: str) -> float | None:
     """The last `accuracy` or `loss` that is known of a model; None if no round has made one."""
     complete = [record for record in records if record.outcome == "complete"]
     known = (finite(getattr(record, key)) for record in reversed(complete))
     return next((number for number in known if number is not None), None)
 
 
-def _last(key: str) -> Callable[[list[RoundRecord]], float | None]:
+def _last(key: str) -> Callable[[Sequence[RoundRecord]], float | None]:
     return lambda records: final(records, key)
 
 
-def _mean(key: str) -> Callable[[list[RoundRecord]], float | None]:
-    def value(records: list[RoundRecord]) -> float | None:
-        return sum(getattr(r, key) for r in records) / len(records) if records else None
+def _mean(key: str) -> Callable[[Sequence[RoundRecord]], float | None]:
+    def value(records: Sequence[RoundRecord]) -> float | None:
+        return fmean(getattr(r, key) for r in records) if records else None
 
     return value
 
 
-def _count(outcome: str) -> Callable[[list[RoundRecord]], float | None]:
+def _count(outcome: str) -> Callable[[Sequence[RoundRecord]], float | None]:
     return lambda records: sum(record.outcome == outcome for record in records)
 
 
@@ -130,11 +173,11 @@ def _nothing(mine: float, base: float) -> str:
 
 _Row = tuple[
     str,
-    Callable[[list[RoundRecord]], float | None],
+    Callable[[Sequence[RoundRecord]], float | None],
     Callable[[float], str],
     Callable[[float, float], str],
 ]
-# Label, value of a mode, how it is shown, and how it is related to the value of `normal`.
+# Label, value of a run, how it is shown, and how it is related to the value of `normal`.
 _ROWS: list[_Row] = [
     ("final accuracy", _last("accuracy"), decimal, _difference),
     ("final loss", _last("loss"), decimal, _difference),
@@ -146,31 +189,3 @@ _ROWS: list[_Row] = [
     ("void rounds", _count("void"), "{:.0f}".format, _nothing),
     ("dropouts per round", _mean("dropouts"), "{:.2f}".format, _nothing),
 ]
-
-
-def _series(records: list[RoundRecord]) -> Series:
-    return {
-        "accuracy": [finite(record.accuracy) for record in records],
-        "loss": [finite(record.loss) for record in records],
-        "bytes_up": [record.bytes_up for record in records],
-        "bytes_down": [record.bytes_down for record in records],
-        "bytes_p2p": [record.bytes_p2p for record in records],
-        "round_seconds": [record.seconds for record in records],
-        "survivors": [record.survivors for record in records],
-        "contributors": [record.contributors for record in records],
-        "withstood": [record.withstood for record in records],
-        "dropouts": [record.dropouts for record in records],
-        "outcome": [record.outcome for record in records],
-        "draw": [record.draw for record in records],
-        "groups": [[asdict(group) for group in record.groups] for record in records],
-        "suspected": [record.suspected for record in records],
-    }
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

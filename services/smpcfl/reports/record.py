@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from .html import byte_size, decimal
+from .units import byte_size, decimal, seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,10 @@ class RoundRecord:
 
 
 def line(record: RoundRecord, rounds: int | None = None) -> str:
-    """The one line of the log for a round; `rounds` is how many there are to be, if known."""
+    """The one line for a round, which fits 80 columns if it is complete; `rounds`: how many there are to be.
+
+    Sent is what one peer sends, to the aggregator and to other peers.
+    """
     number = str(record.round)
     if rounds is not None:
         number = f"{record.round:>{len(str(rounds))}}/{rounds}"
@@ -123,13 +126,11 @@ def line(record: RoundRecord, rounds: int | None = None) -> str:
         parts.append(f"groups {complete}/{len(record.groups)}")
     if record.suspected:
         parts.append(f"suspected {len(record.suspected)}")
-    parts += [
-        f"accuracy {decimal(record.accuracy)}",
-        f"loss {decimal(record.loss)}",
-        f"up {byte_size(record.bytes_up)}",
-        f"p2p {byte_size(record.bytes_p2p)}",
-        f"{record.seconds:.1f} s",
-    ]
+    if record.accuracy is not None or record.loss is None:
+        parts.append(f"accuracy {decimal(record.accuracy)}")
+    else:
+        parts.append(f"loss {decimal(record.loss)}")
+    parts += [f"sent {byte_size(record.bytes_up + record.bytes_p2p)}", seconds(record.seconds)]
     return "  ".join(parts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..reports.html import byte_size
+from ..reports.units import byte_size
 
 
 @dataclass

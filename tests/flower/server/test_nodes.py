@@ -52,6 +52,9 @@ class Flower:
             for node in self._unanswered.keys() - self.mute
         ]
 
+    def close(self) -> None:
+        """No more replies are awaited."""
+
     def _answer(self, node: int, message: Message) -> Message:
         peer, instance = self.peers[node]
         if not peer:
@@ -285,3 +288,16 @@ def test_nodes_are_lost_if_no_agent_of_theirs_is_there(peers: Peers) -> None:
     assert peers.nodes.lost({1, 2}, peers.probe), (
         "an agent that has started again has lost the round"
     )
+
+
+def test_in_the_clear_nodes_are_named_as_far_as_they_say_who_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers = Peers(tmp_path, monkeypatch)
+    flower = peers.flower
+    flower.peers = {1: ("a", b"1"), 2: ("", b""), 3: ("c", b"3")}
+    flower.mute = {3}
+    ca = flower.deployment.ca
+    found, trips = nodes.names_of(cast(Grid, flower), [1, 2, 3], ca, 0.05)
+    assert found == {1: "a"}
+    assert len(trips) == 2

@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Collection, Mapping
+from statistics import median
 from typing import NamedTuple
 
 from flwr.serverapp import Grid
@@ -39,6 +40,8 @@ class Lineup:
         self._recovers = recovers
         self._nodes = server.nodes(least)
         self._raised = False
+        self._names: dict[int, str] = {}
+        self._trips: list[float] = []
 
     def present(self) -> dict[int, str]:
         """Peer ids by node id, once there are enough; in `normal`, nobody has to say who it is."""
@@ -56,8 +59,18 @@ class Lineup:
 
     @property
     def flower_seconds(self) -> float | None:
-        """See `PeerNodes.trip_s`."""
-        return self._nodes.trip_s if self._nodes is not None else None
+        """What Flower took for a message that brought nothing to do, as the median; None before any."""
+        if self._nodes is not None:
+            return self._nodes.trip_s
+        return median(self._trips) if self._trips else None
+
+    def names(self, nodes: Collection[int]) -> dict[int, str]:
+        """In `normal`: who they are, as far as they say so. New ones are asked, once."""
+        if new := set(nodes) - self._names.keys():
+            found, trips = self._server.names(self._grid, new)
+            self._names |= {**dict.fromkeys(new, ""), **found}
+            self._trips += trips
+        return {node: self._names[node] for node in nodes if self._names[node]}
 
     def to_train(self, sampled: Collection[int], model_digest: bytes) -> Chosen:
         """Of the nodes that the strategy sampled, and more where those are too few.

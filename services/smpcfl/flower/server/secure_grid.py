@@ -22,10 +22,11 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from ...base.state import State
-from ...protocol.errors import LocalError, Reason
+from ...protocol.errors import LocalError, Reason, clean
 from ...protocol.quantise import ROTATED, Arrays, model_digest
 from ...protocol.summed_metrics import MetricNames
 from ...protocol.ticket import EVALUATE, MODES, TRAIN
+from ...reports.pictures import SUM, UPDATE
 from ...reports.record import RoundRecord
 from ..shared.records import (
     ERROR_CODE,
@@ -314,6 +315,8 @@ class SecureGrid(GridAround):
             log.info("%s metrics: %s", task, ", ".join(outcome.metrics))
         if self.settings.width == ROTATED:
             self._warn_of_uneven(summed, outcome.model)
+        if self.server.seen is not None and task == TRAIN:
+            self.server.seen.change(SUM, "", self.number, summed, outcome.model)
         outcome.replies = [_reply(task, content, outcome, self.settings.weighted_by)]
         outcome.model = {}
         return outcome
@@ -333,7 +336,9 @@ class SecureGrid(GridAround):
     def _in_the_clear(self, messages: list[Message], timeout: float | None) -> Outcome:
         """Plain Flower: every update arrives as it is."""
         began, kind = time.monotonic(), messages[0].metadata.message_type.partition(".")[0]
-        self.server.begins(self.number, kind)
+        nodes = [message.metadata.dst_node_id for message in messages]
+        names = self._lineup.names(nodes)
+        self.server.begins(self.number, kind, sorted(names.values()))
         down = sum(message_bytes(message) for message in messages)
         replies: dict[int, Message] = {}
         latest, grace_s = timeout or math.inf, self.settings.grace_s
@@ -341,6 +346,8 @@ class SecureGrid(GridAround):
         up = sum(message_bytes(reply) for reply in replies.values())
         good = [reply for reply in replies.values() if not reply.has_error()]
         errors = [reply.error for reply in replies.values() if reply.has_error()]
+        if kind == TRAIN:
+            self._show_update(messages[0].content, replies, names)
         for error in errors:
             log.warning("a peer failed: %s", error.reason)
         failed = [error.code in _OF_THE_APP for error in errors] == [True] * len(messages)
@@ -357,12 +364,34 @@ class SecureGrid(GridAround):
             training_failed=failed,
             cohort=len(messages),
             survivors=len(good),
+            lost={
+                names.get(node, f"node {node}"): "no reply" for node in nodes if node not in replies
+            }
+            | {
+                names.get(node, f"node {node}"): f"failed: {clean(str(reply.error.reason))}"
+                for node, reply in replies.items()
+                if reply.has_error()
+            },
             contributors=len(good),
             bytes_up=up,
             bytes_down=down,
             plain_bytes=up / max(len(replies), 1),
             phase_seconds={kind: time.monotonic() - began},
         )
+
+    def _show_update(
+        self, given: RecordDict, replies: Mapping[int, Message], names: Mapping[int, str]
+    ) -> None:
+        """For the report: of the first peer by name, as it came."""
+        seen = self.server.seen
+        if seen is None or not seen.wants(UPDATE):
+            return
+        for node in sorted(replies, key=lambda node: (names.get(node, "~"), node)):
+            content = None if replies[node].has_error() else replies[node].content
+            if content is not None and content.array_records and given.array_records:
+                before, after = arrays_of(given), arrays_of(content)
+                seen.change(UPDATE, names.get(node, ""), self.number, before, after)
+                return
 
 
 def _same(messages: list[Message]) -> RecordDict:

@@ -32,6 +32,7 @@ from ...protocol.signing import Keyring
 from ...protocol.summed_metrics import MetricNames, Value
 from ...protocol.ticket import (
     EVALUATE,
+    TRAIN,
     Deadlines,
     SignedTicket,
     Ticket,
@@ -125,6 +126,7 @@ class SecureRound:
         assert part.chosen is not None
         chosen, ledger, group = part.chosen, part.ledger, part.group
         self._server = server
+        self._plan = plan
         self.peers = chosen.peers
         self.group = group
         cohort = chosen.cohort
@@ -227,6 +229,9 @@ class SecureRound:
     def _upload(self, peer: str, reply: Message) -> None:
         meta, vector, p2p_bytes = upload_of(reply)
         self._state.upload(peer, wire.upload_from(meta, vector))
+        seen, ticket = self._server.seen, self.ticket
+        if seen is not None and ticket.task == TRAIN and peer == ticket.cohort[0]:
+            seen.upload(peer, ticket.round, self._plan.summed, ticket.layout, vector)
         self.outcome.bytes_p2p += p2p_bytes
 
     def _left_out(self, peer: str, error: ProtocolError) -> None:

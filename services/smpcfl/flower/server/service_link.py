@@ -20,7 +20,7 @@ from smpc.v1 import local_pb2_grpc as pb_grpc
 from ...base.ledger_file import open_ledger
 from ...base.state import State
 from ...net import certificates, rpc
-from ...net.certificates import Identity
+from ...net.certificates import Identity, IdentityError
 from ...protocol.draw import Group
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.ledger import Ledger
@@ -31,13 +31,15 @@ from ...runs.run_events import encodable, record_to_proto
 from . import probe
 from .drawn_groups import DrawnGroups
 from .next_serial import next_serial
-from .nodes import PeerNodes
+from .nodes import PeerNodes, names_of
 from .progress import Progress
 from .replies import Lost, ask_all
+from .seen import SeenUpdates
 from .unmasking import Unmasking
 
 STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"
 REGISTRY_VARIABLE = "SMPCFL_REGISTRY"
+_NAMES_S = 15.0
 
 
 _carried: set[int] = set()
@@ -55,6 +57,7 @@ class Server:
     progress: Progress | None = None
     rounds: int | None = None
     drawn: DrawnGroups | None = None
+    seen: SeenUpdates | None = None
 
     @classmethod
     def load(cls, mode: str, flower_run: str) -> Server:
@@ -81,7 +84,9 @@ class Server:
         run = int(flower_run) if int(flower_run) not in _carried else secrets.randbits(63)
         _carried.add(int(flower_run))
         drawn = None if own is None else DrawnGroups(own, registry, state)
-        server = cls(state, own, registry, ledger, run, drawn=drawn)
+        server = cls(
+            state, own, registry, ledger, run, drawn=drawn, seen=SeenUpdates(State(state).seen)
+        )
         server.forward_log()
         progress = Progress.of(state, flower_run)
         return replace(server, run=progress.run, progress=progress) if progress else server
@@ -104,6 +109,14 @@ class Server:
     def nodes(self, least: int) -> PeerNodes | None:
         """Which of Flower's nodes is which peer; None where nobody has to say. `least`: of PeerNodes."""
         return PeerNodes(self.own.ca, least=least) if self.own is not None else None
+
+    def names(self, grid: Grid, nodes: Iterable[int]) -> tuple[dict[int, str], list[float]]:
+        """See `names_of`; of nobody where the CA is not known."""
+        try:
+            ca = certificates.load_ca(State(self.state).ca)
+        except (OSError, IdentityError):
+            return {}, []
+        return names_of(grid, nodes, ca, _NAMES_S)
 
     def next_serial(self) -> int:
         """For a ticket: above all before."""

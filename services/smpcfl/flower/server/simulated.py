@@ -98,6 +98,9 @@ class SimulatedServer(Server):
     def nodes(self, least: int) -> PeerNodes | None:
         return cast(PeerNodes, _VirtualNodes(self))
 
+    def names(self, grid: Grid, nodes: Iterable[int]) -> tuple[dict[int, str], list[float]]:
+        return {}, []
+
     def next_serial(self) -> int:
         self.serial = max(self.serial + 1, int(time.time() * 1000))
         return self.serial
