@@ -13,6 +13,7 @@ from smpcfl.aggregator import submission
 from smpcfl.aggregator.flower_runs import Runs
 from smpcfl.base.state import State
 from smpcfl.cli import demo
+from smpcfl.cli.live_page import Follow
 from smpcfl.cli.stack import Stack
 from smpcfl.cli.wanted import Wanted
 from smpcfl.daemons.allowed_apps import hash_of
@@ -77,9 +78,10 @@ def ran(
     monkeypatch.setattr(Runs, "printed", printed)
     monkeypatch.setattr(Stack, "__enter__", lambda self: self)
     monkeypatch.setattr(Stack, "answers", lambda self: True)
+    monkeypatch.setattr(Follow, "look", lambda self: None)
     monkeypatch.setattr("smpcfl.cli.stack.time.sleep", asleep)
     wanted = Wanted(app, rounds=2 if app is None else None)
-    assert demo.compare(modes, wanted, repeat, tmp_path / "report") == 0
+    assert demo.compare(modes, wanted, repeat, tmp_path / "report", with_page=False) == 0
     return asked
 
 

@@ -17,6 +17,7 @@ from ..net.rpc import Context
 from ..protocol.errors import Reason
 from ..reports.record import RoundRecord, line
 from ..runs.run_events import record_from_proto
+from .live_feed import LiveFeed
 
 log = logging.getLogger("smpcfl.aggregator")
 
@@ -24,8 +25,9 @@ log = logging.getLogger("smpcfl.aggregator")
 class RoundsService(pb_grpc.RoundsServicer):
     """Appends each record to `path`, one JSON object a line; a round that it has is not taken again."""
 
-    def __init__(self, path: Path, metrics: Metrics) -> None:
+    def __init__(self, path: Path, metrics: Metrics, live: LiveFeed | None = None) -> None:
         self._path = path
+        self._live = live
         self._metrics = metrics
         self._rounds: int | None = None
         _mend(path)
@@ -42,8 +44,15 @@ class RoundsService(pb_grpc.RoundsServicer):
                     self._take(record_from_proto(request.record))
                 case "line":
                     log.log(request.line.level, "%s", request.line.text)
+                    if self._live is not None:
+                        self._live.said(request.line.text)
                 case "phase":
                     log.debug("round %d: %s begins", request.phase.round, request.phase.phase)
+                    if self._live is not None:
+                        self._live.begins(request.phase)
+                case "replies":
+                    if self._live is not None:
+                        self._live.replied(request.replies.count)
                 case "refusal":
                     self._metrics.rejected.inc(reason=Reason(request.refusal.reason).value)
                 case None:
@@ -56,6 +65,8 @@ class RoundsService(pb_grpc.RoundsServicer):
         run, rounds, done = start.run, start.rounds, start.done
         self._rounds = rounds
         self._metrics.rounds_left.set(rounds - done)
+        if self._live is not None:
+            self._live.starts(run, rounds)
         if done >= rounds:
             log.info("resuming run %d after its last round, %d", run, done)
         elif done:
@@ -81,6 +92,8 @@ class RoundsService(pb_grpc.RoundsServicer):
                 error.strerror,
             )
         observe(self._metrics, record)
+        if self._live is not None:
+            self._live.ended(record)
         if self._rounds is not None:
             self._metrics.rounds_left.set(self._rounds - record.round)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 
 import grpc.aio
@@ -19,10 +20,14 @@ from ..daemons.supervisor import Child, flower_environment
 from ..net import certificates, enrolment
 from ..net.certificates import Role
 from ..net.directory import Directory
+from ..reports.live_server import LiveServer
 from ..runs import current_run
 from .flower_runs import Runs
-from .rounds_service import RoundsService
+from .live_feed import LiveFeed
+from .rounds_service import RoundsService, read
 from .run_keeper import RunKeeper
+
+log = logging.getLogger("smpcfl.aggregator")
 
 
 async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
@@ -43,7 +48,11 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     directory = Directory(own, settings.registry, state.roster, metrics)
 
     local = grpc.aio.server()
-    service = RoundsService(state.records, metrics)
+    live = LiveFeed(settings.mode, read(state.records), directory)
+    page = None
+    if settings.page_port:
+        page = LiveServer(live.runs.source(), settings.page_host, settings.page_port)
+    service = RoundsService(state.records, metrics, live)
     local_pb2_grpc.add_RoundsServicer_to_server(service, local)
     local.add_insecure_port(f"unix:{socket_path}")
     await local.start()
@@ -52,12 +61,15 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     runs = Runs(settings.state, settings.superlink_port)
     superlink = _superlink(settings)
     keeper = RunKeeper(settings, metrics, directory, runs, lambda: superlink.starts)
-    work = (
+    work = [
         superlink.run(stop),
         keeper.run(stop),
         _watch_roster(directory, stop),
         enrolment.keep_renewed(own, settings, directory, metrics, stop, hosts),
-    )
+    ]
+    if page is not None:
+        log.info("live page: %s", page.url)
+        work.append(live.serve(own, page, stop))
     tasks = [asyncio.create_task(item) for item in work]
     try:
         await until_stop(stop, tasks)

@@ -142,6 +142,10 @@ class Settings:
         9094, "port of the SuperNode's own API, on loopback", services="p"
     )
     superlink_port: int = _option(9092, "port of the SuperLink", services="a")
+    page_port: int = _option(9103, "port of the live page; 0: there is none", services="a")
+    page_host: str = _option(
+        "127.0.0.1", "address that the live page listens on; nobody has to log in", services="a"
+    )
     min_peers: int = _option(5, "peers to wait for before training", services="a")
     rounds: int = _option(
         10, "rounds of the first training run; 0 waits for `smpcfl run`", services="a"

@@ -21,19 +21,26 @@ from ..base.config import Settings
 from ..protocol.errors import LocalError
 from ..protocol.ticket import MODES
 from ..reports import comparison
+from ..reports.live_runs import LiveRuns
 from ..reports.pictures import Picture
 from ..reports.record import RoundRecord
 from ..reports.report import Report
 from ..reports.units import decimal
 from ..reports.write import write
 from .app_config import declared, seed_of
+from .live_page import LivePage
 from .one_run import OneRun
 from .stack import Stack
 from .wanted import Wanted
 
 
-def compare(modes: Sequence[str], wanted: Wanted, repeat: int, directory: Path) -> int:
-    """Runs each mode `repeat` times, shows a table, leaves report.json and report.html."""
+def compare(
+    modes: Sequence[str], wanted: Wanted, repeat: int, directory: Path, *, with_page: bool = True
+) -> int:
+    """Runs each mode `repeat` times, shows a table, leaves report.json and report.html.
+
+    `with_page`: a page that shows it while it goes on.
+    """
     apps = allowed(wanted)
     number = wanted.number
     check_report(directory)
@@ -46,26 +53,31 @@ def compare(modes: Sequence[str], wanted: Wanted, repeat: int, directory: Path) 
     first: dict[str, list[RoundRecord]] = {}
     pictures: dict[str, list[Picture]] = {}
     finals: dict[str, list[float | None]] = {mode: [] for mode in modes}
-    with progress_bar(console) as progress:
-        for offset in range(repeat):
-            # What is refused is refused in a secure mode: before plain training, not after.
-            for mode in sorted(modes, key=lambda mode: not MODES[mode].secure):
-                results = None if offset else directory / mode
-                run = OneRun(progress, console, mode, wanted, apps, results)
-                records = run.train(offset)
-                first.setdefault(mode, records)
-                pictures.setdefault(mode, run.pictures)
-                finals[mode].append(comparison.final(records, "accuracy"))
-    first = {mode: first[mode] for mode in modes}
-    console.print(comparison.table(first))
-    if repeat > 1:
-        for mode, values in finals.items():
-            found = [value for value in values if value is not None]
-            shown = ", ".join(map(decimal, values))
-            average = f"{mean(found):.4f}" if found else decimal(None)
-            console.print(f"{mode}: final accuracy {average} (mean of {shown})")
-    about = meta(wanted) | {"repeat": repeat, "final_accuracy": finals}
-    write_report(console, directory, Report(first, about, pictures))
+    with LivePage(wanted=with_page) as page:
+        if page.url:
+            console.print(f"live page: {page.url}", soft_wrap=True)
+        with progress_bar(console) as progress:
+            for offset in range(repeat):
+                # What is refused is refused in a secure mode: before plain training, not after.
+                for mode in sorted(modes, key=lambda mode: not MODES[mode].secure):
+                    results = None if offset else directory / mode
+                    live = page.runs if not offset else LiveRuns("")
+                    run = OneRun(progress, console, mode, wanted, apps, results, live)
+                    records = run.train(offset)
+                    first.setdefault(mode, records)
+                    pictures.setdefault(mode, run.pictures)
+                    finals[mode].append(comparison.final(records, "accuracy"))
+        first = {mode: first[mode] for mode in modes}
+        console.print(comparison.table(first))
+        if repeat > 1:
+            for mode, values in finals.items():
+                found = [value for value in values if value is not None]
+                shown = ", ".join(map(decimal, values))
+                average = f"{mean(found):.4f}" if found else decimal(None)
+                console.print(f"{mode}: final accuracy {average} (mean of {shown})")
+        about = meta(wanted) | {"repeat": repeat, "final_accuracy": finals}
+        where = write_report(console, directory, Report(first, about, pictures))
+        page.runs.say(f"It is over: the report is {where.resolve()}")
     for mode in first:
         if (saved := directory / mode).is_dir():
             console.print(
@@ -94,7 +106,7 @@ def progress_bar(console: Console) -> Progress:
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=10),
         TextColumn("{task.completed}/{task.total} rounds"),
         TimeElapsedColumn(),
         console=console,
@@ -115,9 +127,11 @@ def check_report(directory: Path) -> None:
         ) from error
 
 
-def write_report(console: Console, directory: Path, report: Report) -> None:
+def write_report(console: Console, directory: Path, report: Report) -> Path:
+    """The page's path; says where it and its numbers are."""
     json_path, html_path = write(directory, report)
     console.print(f"report: {html_path.resolve()}\n        {json_path.resolve()}", soft_wrap=True)
+    return html_path
 
 
 def check_trained(modes: Mapping[str, list[RoundRecord]]) -> None:

@@ -149,7 +149,7 @@ def _train(modes: tuple[str, ...], repeat: int, options: argparse.Namespace) -> 
     from .wanted import Wanted
 
     wanted = Wanted(options.app, options.peers, options.rounds, options.seed, options.node_config)
-    return compare(modes, wanted, repeat, options.report)
+    return compare(modes, wanted, repeat, options.report, with_page=not options.no_page)
 
 
 def _simulate(options: argparse.Namespace) -> int:

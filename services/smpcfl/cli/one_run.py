@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from ..aggregator import submission
 from ..aggregator.flower_runs import COLOUR, Runs
 from ..protocol.errors import LocalError, Reason
 from ..reports import pictures
+from ..reports.live_runs import LiveRuns
 from ..reports.pictures import Picture
 from ..reports.record import RoundRecord, line
 from ..runs import current_run
 from ..runs.current_run import COMPLETED, CurrentRun
+from .live_page import Follow
 from .peer_logs import first_traceback, with_traceback
 from .stack import Stack
 from .wanted import Wanted
@@ -47,6 +50,7 @@ class OneRun:
         wanted: Wanted,
         apps: str,
         results: Path | None,
+        live: LiveRuns,
     ) -> None:
         self._progress = progress
         self._console = console
@@ -54,6 +58,8 @@ class OneRun:
         self._wanted = wanted
         self._apps = apps
         self._results = results
+        self._live = live
+        self._followed: Follow | None = None
         self._number = wanted.number
         self._task = progress.add_task(f"{mode}: starting {wanted.peers} peers", total=self._number)
         self._folder = Path(tempfile.mkdtemp(prefix="smpcfl-"))
@@ -65,6 +71,7 @@ class OneRun:
         """The records, with the app's seed `offset` further on. LocalError if the run fails."""
         try:
             with self._stack() as stack:
+                self._followed = Follow(self._mode, stack.page_port)
                 stack.wait(stack.answers, _START_S, "the start of the SuperLink")
                 runs = Runs(stack.aggregator.path, stack.superlink_port)
                 self._submit(stack, runs, offset)
@@ -73,6 +80,7 @@ class OneRun:
                 finally:
                     self._keep_output(stack, runs)
             self._progress.update(self._task, description=f"{self._mode}: done")
+            self._show_end()
             self._save(stack.aggregator.results)
             self.pictures = pictures.load(stack.aggregator.seen)
             if all(record.outcome == "void" for record in self._records):
@@ -109,13 +117,12 @@ class OneRun:
         return self._over or len(self._records) > count
 
     def _follow(self, stack: Stack) -> None:
+        self._look()
         # First how the run stands, then its records: none of the last ones is missed.
         run = current_run.load(stack.aggregator.current_run)
         for record in kept.read(stack.aggregator.records)[len(self._records) : self._number]:
             self._records.append(record)
-            self._progress.update(
-                self._task, completed=len(self._records), description=f"{self._mode}: training"
-            )
+            self._progress.update(self._task, completed=len(self._records))
             self._say(line(record, self._number))
             self._check_that_it_trains(record)
         shown = len(self._records)
@@ -128,6 +135,19 @@ class OneRun:
                 raise LocalError(f"the run {run.ended} after {rounds} rounds: {run.reason}")
             if not shown:
                 raise LocalError(NO_ROUND)
+
+    def _look(self) -> None:
+        """For the page and the progress."""
+        if self._followed is None or (now := self._followed.look()) is None:
+            return
+        self._live.put(self._mode, now)
+        self._progress.update(self._task, description=f"{self._mode}: {now.progress()}")
+
+    def _show_end(self) -> None:
+        """With all records: the aggregator may have ended before the last one was asked for."""
+        if self._followed is not None and (last := self._followed.last) is not None:
+            over = replace(last, phase="", said="", records=tuple(self._records))
+            self._live.put(self._mode, over)
 
     def _check_that_it_trains(self, record: RoundRecord) -> None:
         """LocalError if it failed on every peer, whose logs are all here, and no round was complete."""

@@ -119,6 +119,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 def _add_local(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=MODES, default=SEEDED, help="[default seeded]")
     _add_node_config(parser)
+    _add_page(parser)
     _add_common(parser)
 
 
@@ -134,6 +135,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         "--repeat", type=_positive, default=1, help="runs of each mode, with seeds one apart [1]"
     )
     _add_node_config(parser)
+    _add_page(parser)
     _add_common(parser)
 
 
@@ -260,6 +262,14 @@ def _add_common(parser: argparse.ArgumentParser, peers: int = 5) -> None:
         default=Path("report"),
         metavar="DIR",
         help="for report.html, report.json, and in a folder for each mode what the app saved [report]",
+    )
+
+
+def _add_page(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-page",
+        action="store_true",
+        help="no live page: else one on 127.0.0.1 shows the run while it goes on",
     )
 
 

@@ -50,6 +50,7 @@ class Stack:
         self.apps = apps
         self.node_config = node_config
         self.superlink_port = 0  # until it is started
+        self.page_port = 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Stack:
@@ -70,8 +71,8 @@ class Stack:
         self.stop()
 
     def _start(self) -> None:
-        ports = free_ports(6 + 3 * self.peers)
-        registry, enrolment, targets, superlink = ports[:4]
+        ports = free_ports(7 + 3 * self.peers)
+        registry, enrolment, targets, superlink, self.page_port = ports[:5]
         self.superlink_port = superlink
         given = {node_config.NUMBER: self.peers, **node_config.parse(self.node_config)}
         join = self.folder / "join"
@@ -87,7 +88,7 @@ class Stack:
                 "port": registry,
                 "enrolment_port": enrolment,
                 "targets_port": targets,
-                "metrics_port": ports[4],
+                "metrics_port": ports[5],
                 "token_peers": max(self.peers, Settings.token_peers),
             },
         )
@@ -98,14 +99,15 @@ class Stack:
                 **where,
                 "join": join / "aggregator",
                 "superlink_port": superlink,
-                "metrics_port": ports[5],
+                "metrics_port": ports[6],
+                "page_port": self.page_port,
                 "min_peers": self.peers,
                 "rounds": self.rounds,
                 "seed": self.seed,
             },
         )
         for number in range(self.peers):
-            port, metrics, supernode = ports[6 + 3 * number : 9 + 3 * number]
+            port, metrics, supernode = ports[7 + 3 * number : 10 + 3 * number]
             name = f"peer-{number}"
             # The same data for the same name in every run, so that runs can be compared.
             nodes = {node_config.INDEX: number, **given}

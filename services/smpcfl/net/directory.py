@@ -29,6 +29,9 @@ class Directory:
         self.members = Members(own.ca)
         self.by_mdns: dict[str, str] = {}
         self.by_registry: dict[str, str] = {}
+        self.roster: dict[
+            str, bool
+        ] = {}  # as the registry last told it: whether it saw the peer by mDNS
         self.registered = 0  # peers in the registry's last reply, none in the kept roster
         self.version = 0
         self.draw = 0  # number of the newest draw that the registry told of
@@ -78,6 +81,7 @@ class Directory:
         self.version = roster.version
         self._take_size(roster)
         self.registered = len(roster.entries)
+        self.roster = {entry.peer: entry.mdns for entry in roster.entries}
         # Whoever left the roster may only be cut off from the registry: its address stays a candidate.
         self.by_registry |= {entry.peer: entry.address for entry in roster.entries}
         while len(self.by_registry) > _KEPT:

@@ -34,6 +34,7 @@ from ..protocol.ticket import ADDITIVE, SEEDED, SignedTicket
 from .floors import Floors
 from .peer_draws import PeerDraws
 from .serial_store import SerialStore
+from .traffic import Traffic
 
 log = logging.getLogger("smpcfl.peer")
 SPREAD_S = 0.5
@@ -64,6 +65,7 @@ class PeerAgent:
         clock: Callable[[], float] = time.monotonic,
         floors: Floors | None = None,
         draws: PeerDraws | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         self.name = own.name
         self._own = own
@@ -77,6 +79,7 @@ class PeerAgent:
         self._ledger = ledger
         self._send = send
         self._metrics = metrics
+        self.traffic = traffic or Traffic(metrics)
         self._clock = clock
         self._round: Round | None = None
         self._started = 0.0

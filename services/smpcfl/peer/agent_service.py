@@ -121,8 +121,8 @@ class AgentService(pb_grpc.AgentServicer):
         return pb.FreezeReply(p2p_bytes=self._agent.p2p_bytes)
 
     async def _report(self, request: pb.ReportRequest, context: Context) -> pb.ReportReply:
-        self._metrics.bytes.inc(request.bytes_in, direction="in", channel="flower")
-        self._metrics.bytes.inc(request.bytes_out, direction="out", channel="flower")
+        self._agent.traffic.count(request.bytes_in, "in", "flower")
+        self._agent.traffic.count(request.bytes_out, "out", "flower")
         if request.upload_seconds > 0:
             self._metrics.phase_duration.observe(request.upload_seconds, phase="upload")
         return pb.ReportReply()

@@ -26,6 +26,7 @@ from .peer_draws import PeerDraws
 from .peer_link import PeerLink
 from .peer_service import PeerService
 from .serial_store import SerialStore
+from .traffic import Traffic
 
 
 class Peer:
@@ -52,7 +53,8 @@ class Peer:
         paths = State(state)
         self.directory = Directory(own, registry, paths.roster, metrics)
         self.members = self.directory.members
-        self.link = PeerLink(own, self.directory, metrics)
+        traffic = Traffic(metrics)
+        self.link = PeerLink(own, self.directory, metrics, traffic)
         self.draws = PeerDraws(own, KeptDraw(paths.draw, own.ca), self.directory, metrics)
         serials, ledger = SerialStore(paths.serial), open_ledger(paths.ledger)
         self.agent = PeerAgent(
@@ -66,6 +68,7 @@ class Peer:
             clock,
             Floors(paths.floors),
             self.draws,
+            traffic,
         )
         self.service = PeerService(own, self.agent, self.members, metrics, callers)
         self.server = rpc.new_server()

@@ -22,6 +22,7 @@ from ..net.kinds import KINDS
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.messages import Call, PeerMessage
 from .agent import CallFailed
+from .traffic import Traffic
 
 log = logging.getLogger("smpcfl.peer")
 CALL_S = 5.0
@@ -31,9 +32,12 @@ SHARE_S = 60.0
 class PeerLink:
     """What a round sends, to whichever address the peer answers at."""
 
-    def __init__(self, own: Identity, directory: Directory, metrics: Metrics) -> None:
+    def __init__(
+        self, own: Identity, directory: Directory, metrics: Metrics, traffic: Traffic | None = None
+    ) -> None:
         self._directory = directory
         self._metrics = metrics
+        self._traffic = traffic or Traffic(metrics)
         self._channels = PeerChannels(own, directory)
 
     async def send(self, call: Call, count: Callable[[int], None]) -> PeerMessage | None:
@@ -51,10 +55,10 @@ class PeerLink:
             method, timeout = kind.method, SHARE_S if kind.streams else CALL_S
             request = kind.request.write(call.message)
             sent = kind.size(call.message) if kind.streams else rpc.size(request)
-            self._metrics.bytes.inc(sent, direction="out", channel="p2p")
+            self._traffic.count(sent, "out", "p2p", call.to)
             count(sent)
             reply = await getattr(stub, method)(request, timeout=timeout)
-            self._metrics.bytes.inc(rpc.size(reply), direction="in", channel="p2p")
+            self._traffic.count(rpc.size(reply), "in", "p2p", call.to)
             message: PeerMessage | None = kind.reply.read(reply, call.message.ticket_digest)
             outcome = "ok"
             return message

@@ -36,7 +36,6 @@ class PeerService(pb_grpc.PeerServicer):
         self._own = own
         self._agent = agent
         self._members = members
-        self._metrics = metrics
         self._incoming: dict[str, bytearray] = {}  # the share that is on its way from each peer
         limited = partial(
             rpc.handler,
@@ -49,17 +48,19 @@ class PeerService(pb_grpc.PeerServicer):
         for name, method in methods.items():
             setattr(self, name, limited(name)(self._counted(method, "p2p")))
         self.Unmask = limited("Unmask")(self._counted(self._unmask, "unmask"))
+        self.Traffic = limited("Traffic")(self._traffic)
 
     def _counted(self, method: Any, channel: str) -> Any:
         """Counts request and reply in bytes; replies to peers are part of the round's p2p bytes."""
 
         async def call(request: Any, context: Context) -> Any:
             if hasattr(request, "ByteSize"):  # streams count their chunks themselves
-                self._metrics.bytes.inc(rpc.size(request), direction="in", channel=channel)
+                self._agent.traffic.count(rpc.size(request), "in", channel)
             rpc.check_standing(context, self._members.revoked)
             reply = await method(request, context)
             sent = rpc.size(reply)
-            self._metrics.bytes.inc(sent, direction="out", channel=channel)
+            role, name = rpc.caller(context)
+            self._agent.traffic.count(sent, "out", channel, name if role is Role.PEER else "")
             if channel == "p2p":
                 self._agent.p2p_bytes += sent
             return reply
@@ -122,7 +123,7 @@ class PeerService(pb_grpc.PeerServicer):
                         Reason.WRONG_LENGTH, "share", peer=peer, expected=size, found=found
                     )
                 data += chunk.data
-                self._metrics.bytes.inc(rpc.size(chunk), direction="in", channel="p2p")
+                self._agent.traffic.count(rpc.size(chunk), "in", "p2p")
                 chunk = await anext(rest, None)
             return bytes(data)
         finally:
@@ -134,6 +135,11 @@ class PeerService(pb_grpc.PeerServicer):
         return pb.Certificate(
             der=certificates.der(self._own.certificate), instance=self._agent.instance
         )
+
+    async def _traffic(self, request: pb.Empty, context: Context) -> pb.TrafficReply:
+        rpc.check_standing(context, self._members.revoked)
+        await rpc.require(context, Role.AGGREGATOR)
+        return self._agent.traffic.to_proto()
 
     async def _unmask(self, request: messages.Survivors, context: Context) -> pb.UnmaskReply:
         await rpc.require(context, Role.AGGREGATOR)

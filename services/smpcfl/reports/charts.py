@@ -116,11 +116,12 @@ def bar_chart(
     longest = max(totals.values(), default=0)
     if not longest:
         return ""
-    parts = [
-        part
-        for part in dict.fromkeys(part for row in bars.values() for part in row)
-        if any(row.get(part) for row in bars.values())
-    ]
+    # Each has its colour by its place among all, shown or not.
+    colours = {
+        part: number
+        for number, part in enumerate(dict.fromkeys(part for row in bars.values() for part in row))
+    }
+    parts = [part for part in colours if any(row.get(part) for row in bars.values())]
     full_width, name_width, value_width, step = 640, 110, 80, 34
     room = full_width - name_width - value_width
     marks = []
@@ -130,13 +131,13 @@ def bar_chart(
         marks.append(
             f'<text x="{name_width - 10}" y="{top + 20}" text-anchor="end">{escape(shown)}</text>'
         )
-        for number, part in enumerate(parts):
+        for part in parts:
             if not (value := row.get(part, 0.0)):
                 continue
             width = max(value / longest * room, 1)
             hint = escape(f"{run}, {part}: {show(value)}")
             marks.append(
-                f'<rect class="bar p{number}" x="{left:.1f}" y="{top + 4}" width="{width:.1f}"'
+                f'<rect class="bar p{colours[part]}" x="{left:.1f}" y="{top + 4}" width="{width:.1f}"'
                 f' height="24"><title>{hint}</title></rect>'
             )
             left += width
@@ -146,9 +147,9 @@ def bar_chart(
         for run, row in bars.items()
     )
     legend = "".join(
-        f'<li><svg class="swatch" viewBox="0 0 12 12" aria-hidden="true"><rect class="bar p{number}"'
-        f' width="12" height="12"/></svg>{escape(part)}</li>'
-        for number, part in enumerate(parts)
+        f'<li><svg class="swatch" viewBox="0 0 12 12" aria-hidden="true"><rect class="bar'
+        f' p{colours[part]}" width="12" height="12"/></svg>{escape(part)}</li>'
+        for part in parts
     )
     rows = [
         *((part, [show(row.get(part, 0.0)) for row in bars.values()]) for part in parts),

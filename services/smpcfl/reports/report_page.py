@@ -21,6 +21,7 @@ from .record import RoundRecord
 from .report import Report
 from .units import ABSENT, byte_size, decimal, percent, seconds
 
+_PHASES = ("train", "unmask", "sum", "evaluate")
 _CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _LIVE_CSP = _CSP + "; script-src 'self'; connect-src 'self'"
 
@@ -86,7 +87,7 @@ def _answer(runs: Runs) -> str:
     numbers = "".join(
         f'<div class="number"><dt>{label}</dt><dd><strong>{value}</strong>{note}</dd></div>'
         for label, value, note in (
-            ("accuracy given up", *_accuracy(found)),
+            ("accuracy given up" if found.given_up is not None else "accuracy", *_accuracy(found)),
             ("bytes sent by a peer", *_sent(found)),
             ("seconds per round", *_seconds(found)),
         )
@@ -225,15 +226,14 @@ def _time(runs: Runs) -> str:
 
 def _phases(records: Sequence[RoundRecord], flowers: float) -> dict[str, float]:
     names = dict.fromkeys(name for record in records for name in record.phase_seconds)
-    parts = {
-        name: fmean(record.phase_seconds.get(name, 0.0) for record in records) for name in names
+    phases = {
+        name: fmean(record.phase_seconds.get(name, 0.0) for record in records)
+        for name in (*_PHASES, *sorted(names.keys() - set(_PHASES)))
     }
-    whole = fmean(record.seconds for record in records)
-    if "train" in parts and flowers:
-        share = min(flowers, parts["train"])
-        parts = {"Flower’s own": share, **parts, "train": parts["train"] - share}
-    parts["other"] = max(whole - sum(parts.values()), 0.0)
-    return parts
+    share = min(flowers, phases["train"])
+    phases["train"] -= share
+    other = fmean(record.seconds for record in records) - share - sum(phases.values())
+    return {"Flower’s own": share, "other": max(other, 0.0), **phases}
 
 
 def _mean(records: Sequence[RoundRecord], value: Any) -> float:

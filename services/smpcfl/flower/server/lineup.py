@@ -52,7 +52,7 @@ class Lineup:
             else:
                 found = self._nodes.present(self._grid, self._server.probe)
             if len(found) >= self._least:
-                return found
+                return found if self._nodes is not None else self._named(found)
             if reminder.is_due():
                 log.info("waiting for peers: %d of %d are there", len(found), self._least)
             time.sleep(0.5)
@@ -65,12 +65,16 @@ class Lineup:
         return median(self._trips) if self._trips else None
 
     def names(self, nodes: Collection[int]) -> dict[int, str]:
-        """In `normal`: who they are, as far as they say so. New ones are asked, once."""
+        """In `normal`: who they are, as far as they said so."""
+        return {node: self._names[node] for node in nodes if self._names.get(node)}
+
+    def _named(self, nodes: Collection[int]) -> dict[int, str]:
+        """New ones are asked, once: nobody has to say it here, and no round waits for it."""
         if new := set(nodes) - self._names.keys():
             found, trips = self._server.names(self._grid, new)
             self._names |= {**dict.fromkeys(new, ""), **found}
             self._trips += trips
-        return {node: self._names[node] for node in nodes if self._names[node]}
+        return {node: self._names[node] for node in nodes}
 
     def to_train(self, sampled: Collection[int], model_digest: bytes) -> Chosen:
         """Of the nodes that the strategy sampled, and more where those are too few.

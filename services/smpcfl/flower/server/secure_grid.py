@@ -342,7 +342,12 @@ class SecureGrid(GridAround):
         down = sum(message_bytes(message) for message in messages)
         replies: dict[int, Message] = {}
         latest, grace_s = timeout or math.inf, self.settings.grace_s
-        self.server.ask(self._grid, messages, latest, replies.__setitem__, grace_s)
+
+        def take(node: int, reply: Message) -> None:
+            replies[node] = reply
+            self.server.replied(len(replies))
+
+        self.server.ask(self._grid, messages, latest, take, grace_s)
         up = sum(message_bytes(reply) for reply in replies.values())
         good = [reply for reply in replies.values() if not reply.has_error()]
         errors = [reply.error for reply in replies.values() if reply.has_error()]

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from .unmasking import Unmasking
 STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"
 REGISTRY_VARIABLE = "SMPCFL_REGISTRY"
 _NAMES_S = 15.0
+_REPLIED_S = 0.25
 
 
 _carried: set[int] = set()
@@ -58,6 +60,7 @@ class Server:
     rounds: int | None = None
     drawn: DrawnGroups | None = None
     seen: SeenUpdates | None = None
+    _replied: float = 0.0  # time.monotonic()
 
     @classmethod
     def load(cls, mode: str, flower_run: str) -> Server:
@@ -154,6 +157,13 @@ class Server:
         self.report(
             pb.RunEvent(phase=pb.RoundPhase(run=self.run, round=number, phase=phase, **names))
         )
+
+    def replied(self, count: int) -> None:
+        """Reports to the service that so many peers have replied in this round; not each one of many."""
+        now = time.monotonic()
+        if now - self._replied >= _REPLIED_S:
+            self._replied = now
+            self.report(pb.RunEvent(replies=pb.Replies(count=count)))
 
     def record(self, record: RoundRecord) -> None:
         """Prints the record, and hands it to the service: for its log and its metrics."""

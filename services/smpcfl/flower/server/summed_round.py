@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple
+from itertools import count
 from typing import Any
 
 from flwr.app import Message
@@ -96,6 +97,12 @@ class SummedRound:
             cohorts = [peer for round_ in self.rounds for peer in round_.ticket.cohort]
             server.begins(plan.number, plan.task, cohorts)
             owner = {node: round_ for round_ in self.rounds for node in round_.peers}
+            replied = count(1)
+
+            def take(node: int, reply: Message) -> None:
+                owner[node].take(node, reply)
+                server.replied(next(replied))
+
             with ExitStack() as stack:
                 for round_ in self.rounds:
                     round_.open(members, stack.enter_context(SetAside(server.state)))
@@ -104,7 +111,7 @@ class SummedRound:
                     grid,
                     messages,
                     plan.deadlines.upload / 1000,
-                    lambda node, reply: owner[node].take(node, reply),
+                    take,
                     grace_s,
                     lost,
                 )

@@ -1,0 +1,114 @@
+"""The server of the live page: what it sends, to whom, and how it ends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from smpcfl.base.config import ConfigError, PortInUse
+from smpcfl.reports.live_runs import LiveRuns, read_state
+from smpcfl.reports.live_server import LiveServer
+from smpcfl.reports.snapshot import Snapshot
+from support.reported import COMPLETE
+
+pytestmark = pytest.mark.sockets
+NOW = Snapshot(mode="seeded", round=1, phase="train", records=(COMPLETE,))
+
+
+@pytest.fixture
+def runs() -> LiveRuns:
+    return LiveRuns("a note")
+
+
+@pytest.fixture
+def server(runs: LiveRuns) -> Iterator[LiveServer]:
+    made = LiveServer(runs.source(), "127.0.0.1", 0)
+    yield made
+    made.close()
+
+
+def get(server: LiveServer, path: str, host: str = "127.0.0.1") -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request("GET", path, headers={"Host": f"{host}:{server.port}"})
+    return connection.getresponse()
+
+
+def event(stream: http.client.HTTPResponse) -> tuple[str, dict[str, object]]:
+    kind = stream.readline().decode().removeprefix("event: ").strip()
+    data = json.loads(stream.readline().decode().removeprefix("data: "))
+    assert stream.readline() == b"\n"
+    return kind, data
+
+
+def test_the_page_needs_no_other_host_and_runs_one_script(server: LiveServer) -> None:
+    reply = get(server, "/")
+    html = reply.read().decode()
+    assert reply.headers["content-type"].startswith("text/html")
+    assert '<script src="live.js"></script>' in html
+    assert "script-src 'self'" in html
+    assert "http://" not in html
+    assert "https://" not in html
+    script = get(server, "/live.js")
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert b"EventSource" in script.read()
+
+
+def test_sections_are_sent_anew_as_they_change_and_the_end_is_said(
+    server: LiveServer, runs: LiveRuns
+) -> None:
+    stream = get(server, "/events")
+    assert stream.headers["content-type"].startswith("text/event-stream")
+    kind, first = event(stream)
+    assert kind == "sections"
+    assert first["order"] == ["live", "answer"]
+    runs.put("seeded", NOW)
+    _, second = event(stream)
+    assert isinstance(second["sections"], dict)
+    assert {"live", "training"} <= second["sections"].keys()
+    runs.put("seeded", replace(NOW, phase="upload"))
+    _, third = event(stream)
+    assert isinstance(third["sections"], dict)
+    assert list(third["sections"]) == ["live"]
+    server.close()
+    assert event(stream)[0] == "end"
+
+
+def test_the_state_is_what_was_put_in(server: LiveServer, runs: LiveRuns) -> None:
+    assert read_state(get(server, "/state").read()) == {}
+    runs.put("seeded", NOW)
+    assert read_state(get(server, "/state").read()) == {"seeded": NOW}
+
+
+def test_a_page_of_another_name_in_the_browser_reads_nothing(server: LiveServer) -> None:
+    """Whose name leads to this machine, for instance."""
+    for path in ("/", "/state", "/events"):
+        reply = get(server, path, host="evil.example")
+        assert reply.status == 400
+        assert b"seeded" not in reply.read()
+
+
+def test_it_knows_whether_anybody_looks(server: LiveServer) -> None:
+    assert not server.watched()
+    get(server, "/state").read()
+    assert server.watched()
+
+
+def test_a_port_in_use_is_named_with_its_option() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        pytest.raises(PortInUse, match="--page-port"),
+    ):
+        LiveServer(LiveRuns("").source(), "127.0.0.1", other.getsockname()[1])
+    with pytest.raises(ConfigError, match="--page-port"):
+        LiveServer(LiveRuns("").source(), "203.0.113.1", 0)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"modes": 3}', '{"modes": {"seeded": {}}}'])
+def test_what_is_no_state_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  the wording of the json module varies
+        read_state(text.encode())
