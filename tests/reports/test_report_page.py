@@ -1,5 +1,6 @@
 """The report as a page: whole, escaped, and with the charts that its numbers make."""
 
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -154,9 +155,10 @@ def test_a_void_round_is_told_apart() -> None:
         [COMPLETE],
         [replace(COMPLETE, accuracy=None, loss=None, bytes_up=0.0, bytes_p2p=0.0, bytes_down=0.0)],
         [replace(COMPLETE, loss=value) for value in (0.0, 1e-9, 2.3, 1e9)],
+        [replace(COMPLETE, loss=value) for value in (math.nan, 1.0, math.inf)],
         [replace(COMPLETE, round=number) for number in range(1, 201)],
     ],
-    ids=["no rounds", "one round", "nothing known", "wide range", "many rounds"],
+    ids=["no rounds", "one round", "nothing known", "wide range", "no numbers", "many rounds"],
 )
 def test_any_history_can_be_shown(records: list[RoundRecord]) -> None:
     html = html_of({"seeded": records}, {})
@@ -261,5 +263,8 @@ def test_a_mode_has_one_colour_and_mark_wherever_it_stands() -> None:
 
 def test_how_to_repeat_it_stands_below() -> None:
     html = html_of(three_modes(), {"command": "smpcfl compare --peers 5 --app '<x>'", "peers": 5})
-    assert "<pre><code>smpcfl compare --peers 5 --app &#x27;&lt;x&gt;&#x27;</code></pre>" in html
+    assert (
+        '<pre tabindex="0"><code>smpcfl compare --peers 5 --app &#x27;&lt;x&gt;&#x27;</code></pre>'
+        in html
+    )
     assert "<dt>command</dt>" not in html

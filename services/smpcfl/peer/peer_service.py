@@ -45,23 +45,26 @@ class PeerService(pb_grpc.PeerServicer):
         )
         methods = {row.method: self._for_the_round(kind) for kind, row in KINDS.items()}
         methods |= {"Offer": self._offer, "Share": self._share, "Identify": self._identify}
+        methods |= {"Unmask": self._unmask, "Traffic": self._traffic}
         for name, method in methods.items():
-            setattr(self, name, limited(name)(self._counted(method, "p2p")))
-        self.Unmask = limited("Unmask")(self._counted(self._unmask, "unmask"))
-        self.Traffic = limited("Traffic")(self._traffic)
+            setattr(self, name, limited(name)(self._counted(method)))
 
-    def _counted(self, method: Any, channel: str) -> Any:
-        """Counts request and reply in bytes; replies to peers are part of the round's p2p bytes."""
+    def _counted(self, method: Any) -> Any:
+        """Counts request and reply in bytes; replies to peers are part of the round's p2p bytes.
+
+        What the aggregator asks itself, goes over the channel that it unmasks by.
+        """
 
         async def call(request: Any, context: Context) -> Any:
+            role, name = rpc.caller(context)
+            peer, channel = (name, "p2p") if role is Role.PEER else ("", "unmask")
             if hasattr(request, "ByteSize"):  # streams count their chunks themselves
                 self._agent.traffic.count(rpc.size(request), "in", channel)
             rpc.check_standing(context, self._members.revoked)
             reply = await method(request, context)
             sent = rpc.size(reply)
-            role, name = rpc.caller(context)
-            self._agent.traffic.count(sent, "out", channel, name if role is Role.PEER else "")
-            if channel == "p2p":
+            self._agent.traffic.count(sent, "out", channel, peer)
+            if peer:
                 self._agent.p2p_bytes += sent
             return reply
 
@@ -137,7 +140,6 @@ class PeerService(pb_grpc.PeerServicer):
         )
 
     async def _traffic(self, request: pb.Empty, context: Context) -> pb.TrafficReply:
-        rpc.check_standing(context, self._members.revoked)
         await rpc.require(context, Role.AGGREGATOR)
         return self._agent.traffic.to_proto()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
 from ..protocol.ticket import ADDITIVE, NORMAL, SEEDED
-from .record import RoundRecord
+from .record import RoundRecord, finite
 
 Runs = Mapping[str, Sequence[RoundRecord]]
 # For each name of a run, its parts by name; all runs have the same parts.
@@ -51,7 +51,9 @@ def line_chart(
     show: Callable[[float | None], str],
 ) -> str:
     """One line a run, over the rounds; where a value is missing the line is broken."""
-    values = {run: [value_of(record) for record in records] for run, records in runs.items()}
+    values = {
+        run: [finite(value_of(record)) for record in records] for run, records in runs.items()
+    }
     known = [value for row in values.values() for value in row if value is not None]
     if not known:
         return f"<figure><figcaption>{title}</figcaption><p>Not evaluated.</p></figure>"

@@ -373,7 +373,9 @@ def _settings(meta: Mapping[str, Any]) -> str:
         if name != "command"
     )
     again = meta.get("command")
-    repeat = f"<p>To repeat it:</p><pre><code>{escape(str(again))}</code></pre>" if again else ""
+    repeat = ""
+    if again:
+        repeat = f'<p>To repeat it:</p><pre tabindex="0"><code>{escape(str(again))}</code></pre>'
     if not facts and not repeat:
         return ""
     return f'<h2>Settings, and how to repeat it</h2><dl class="facts">{facts}</dl>{repeat}'
