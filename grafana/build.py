@@ -1,4 +1,4 @@
-"""Writes dashboards/*.json from boards/:  python grafana/build.py
+"""Writes dashboards/*.json from boards/:  python grafana/build.py  (or make dashboards)
 
     python grafana/build.py --check     writes nothing, and fails if a file is not what it would write
 

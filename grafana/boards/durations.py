@@ -52,27 +52,28 @@ def panels() -> list[Panel]:
         lines(
             Words(
                 43,
-                "Time of a round, and Flower's part in it",
-                "The mean over the rounds of the last 5 minutes, the slowest of twenty, and what"
-                " a message through Flower took in this run although there was nothing to do:"
-                " polls, and the start of a process.",
+                "Time of a round, and of an empty message",
+                "The mean over the rounds of the last 5 minutes, and the slowest of twenty."
+                " Beside it what a message through Flower took at the start of the run, when"
+                " there was nothing to do: polls, and the start of a process at all peers at"
+                " once. Later messages may be faster than that.",
                 look.SECONDS,
                 NO_ROUND,
             ),
             Ask(
                 "sum by (mode) (rate(smpcfl_round_duration_seconds_sum"
                 f"{{{AGGREGATOR}}}[{WINDOW}]))"
-                " / sum by (mode) (rate(smpcfl_round_duration_seconds_count"
-                f"{{{AGGREGATOR}}}[{WINDOW}]))",
+                " / (sum by (mode) (rate(smpcfl_round_duration_seconds_count"
+                f"{{{AGGREGATOR}}}[{WINDOW}])) > 0)",
                 "{{mode}}: mean",
             ),
             Ask(
                 "histogram_quantile(0.95, sum by (mode, le) (rate("
-                f"smpcfl_round_duration_seconds_bucket{{{AGGREGATOR}}}[{WINDOW}])))",
+                f"smpcfl_round_duration_seconds_bucket{{{AGGREGATOR}}}[{WINDOW}]))) >= 0",
                 "{{mode}}: slowest of twenty",
             ),
-            Ask(of_aggregator("smpcfl_flower_seconds"), "Flower alone ({{mode}})"),
-            colours=look.MODES | {"Flower": look.GREY},
+            Ask(of_aggregator("smpcfl_flower_seconds"), "empty message ({{mode}})"),
+            colours=look.MODES | {"empty message": look.GREY},
             dashed="slowest of twenty",
             width=8,
         ),
@@ -80,9 +81,10 @@ def panels() -> list[Panel]:
 
 
 def _mean(labels: str, phases: tuple[str, ...]) -> str:
+    """`> 0`: where no round ended there is nothing, and not 0 / 0."""
     chosen = f'{labels}, phase=~"{"|".join(phases)}"'
     return (
         f"sum by (mode, phase) (rate(smpcfl_phase_duration_seconds_sum{{{chosen}}}[{WINDOW}]))"
-        " / sum by (mode, phase)"
-        f" (rate(smpcfl_phase_duration_seconds_count{{{chosen}}}[{WINDOW}]))"
+        " / (sum by (mode, phase)"
+        f" (rate(smpcfl_phase_duration_seconds_count{{{chosen}}}[{WINDOW}])) > 0)"
     )

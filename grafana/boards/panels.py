@@ -92,6 +92,7 @@ def lines(
     stacked: bool = False,
     steps: bool = False,
     dashed: str = "",
+    from_zero: bool = True,
     width: int = 12,
     height: int = 8,
 ) -> Panel:
@@ -101,6 +102,8 @@ def lines(
     """
     panel = _over_time()
     panel.draw_style(GraphDrawStyle.LINE).line_width(1 if stacked else 2)
+    if from_zero:
+        panel.axis_soft_min(0)
     panel.line_interpolation(LineInterpolation.STEP_AFTER if steps else LineInterpolation.LINEAR)
     if stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
@@ -121,7 +124,7 @@ def bars(
 ) -> Panel:
     """What happened, over time."""
     panel = _over_time()
-    panel.draw_style(GraphDrawStyle.BARS).line_width(1).fill_opacity(60)
+    panel.draw_style(GraphDrawStyle.BARS).line_width(1).fill_opacity(60).axis_soft_min(0)
     panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
     _paint(panel, look.MODES if colours is None else colours)
     return _with(panel, words, width, height, _queries(asks))
@@ -199,7 +202,8 @@ def rows(
     panel.transformations(_joined({}, titles))
     panel.sort_by([common.TableSortByFieldState().display_name(columns[0].title)])
     for column in columns:
-        properties = []
+        # The panel's own text is for a table without rows, not for a cell without a value.
+        properties = [DynamicConfigValue(id_val="noValue", value="–")]
         if column.unit:
             properties.append(DynamicConfigValue(id_val="unit", value=column.unit))
         if column.link:
@@ -207,8 +211,7 @@ def rows(
             properties.append(
                 DynamicConfigValue(id_val="links", value=[{"title": title, "url": url}])
             )
-        if properties:
-            panel.override_by_name(column.title, properties)
+        panel.override_by_name(column.title, properties)
     return _with(panel, words, width, height, _queries(asks, as_table=True))
 
 
@@ -270,7 +273,6 @@ def _over_time() -> Panel:
         .show_points(VisibilityMode.AUTO)
         .point_size(5)
         .fill_opacity(0)
-        .axis_soft_min(0)
         .legend(_legend())
         .tooltip(_tooltip())
     )

@@ -160,7 +160,7 @@ def time() -> list[Panel]:
             ),
             Ask(
                 f"sum by (phase) (rate(smpcfl_phase_duration_seconds_sum{{{PEER}}}[5m]))"
-                f" / sum by (phase) (rate(smpcfl_phase_duration_seconds_count{{{PEER}}}[5m]))",
+                f" / (sum by (phase) (rate(smpcfl_phase_duration_seconds_count{{{PEER}}}[5m])) > 0)",
                 "{{phase}}",
             ),
             colours=look.PHASES,

@@ -105,6 +105,7 @@ def state() -> list[Panel]:
             ),
             Ask(of_aggregator("smpcfl_model_accuracy"), "{{mode}}"),
             steps=True,
+            from_zero=False,
             width=8,
         ),
         lines(
@@ -118,6 +119,7 @@ def state() -> list[Panel]:
             ),
             Ask(of_aggregator("smpcfl_model_loss"), "{{mode}}"),
             steps=True,
+            from_zero=False,
             width=8,
         ),
         bars(
