@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # is configured to use. Not given: `none` if pip has sources configured, else `cpu`, as PyPI's build is for CUDA.
 TORCH_BACKEND ?= choose
 
-.PHONY: demo test check ci unit fast older-flower mutants proto clean
+.PHONY: demo test check ci unit fast older-flower mutants proto dashboards clean
 demo: $(STAMP)
 	$(BIN)/smpcfl demo
 
@@ -57,6 +57,10 @@ mutants: $(STAMP)
 # The gRPC code from proto/, after a change there.
 proto: $(STAMP)
 	$(BIN)/pip install --quiet --no-deps --editable .
+
+# grafana/dashboards/*.json, after a change in grafana/boards/.
+dashboards: $(STAMP)
+	$(BIN)/python grafana/build.py
 
 $(STAMP): pyproject.toml setup.py $(wildcard proto/smpc/v1/*.proto)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "CPython 3.11 or newer is needed, this is " + sys.version)'

@@ -1,7 +1,6 @@
-"""The dashboard and the alerts ask only for what `smpcfl.metrics` declares."""
+"""The dashboards and the alerts ask only for what `smpcfl.base.metrics` declares."""
 
 import ast
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from smpcfl.base.config import PortInUse
 from smpcfl.base.metrics import CounterFamily, Metrics
-from support.promql import problems, selectors, series
+from support.dashboards import boards, targets, variable_query
+from support.promql import FOREIGN, problems, selectors, series
 
 ROOT = Path(__file__).resolve().parents[2]
-DASHBOARD = ROOT / "grafana/dashboards/smpcfl.json"
 ALERTS = ROOT / "prometheus/alerts.yml"
-DATASOURCE = ROOT / "grafana/provisioning/datasources/prometheus.yml"
-PROVIDER = ROOT / "grafana/provisioning/dashboards/smpcfl.yml"
 
 REQUIRED = {
     "smpcfl_model_accuracy": set(),
@@ -52,22 +49,48 @@ AGGREGATORS = {
     "smpcfl_round",
     "smpcfl_rounds_left",
     "smpcfl_rounds_total",
+    "smpcfl_void_rounds_total",
+    "smpcfl_failed_trainings_total",
+    "smpcfl_group_rounds_total",
+    "smpcfl_suspected_peers",
     "smpcfl_cohort_peers",
     "smpcfl_survivors",
+    "smpcfl_contributors",
+    "smpcfl_peer_round_bytes",
+    "smpcfl_plain_update_bytes",
+    "smpcfl_flower_seconds",
     "smpcfl_dropouts_total",
     "smpcfl_build_info",
     *(f"smpcfl_round_duration_seconds_{part}" for part in ("bucket", "sum", "count")),
 }
 
 
+# A peer on its own board: it says of itself what it likes, and nobody else's number is shown.
+OF_ITSELF = '="$peer"'
+# What an alert is about is in its own labels, and none of one that is about no service. Of what has the
+# label of a peer, which may be made up, only alerts count that a peer can raise on itself anyway.
+OF_ALERTS = {
+    '=~"|aggregator|registry"': None,
+    '="peer"': '=~"SmpcflTargetDown|SmpcflMessagesRejected|SmpcflCertificateExpiring"',
+}
+
+
 def forgeable(query: str) -> list[str]:
     """Selectors of `query` that take the word of whoever is scraped."""
-    found = []
-    for name, matchers in selectors(query):
-        job = matchers.get("job", "")
-        if job not in ONE | SEVERAL or (name in AGGREGATORS and job != '="aggregator"'):
-            found.append(f"{name} with job{job or ' of anybody'}")
-    return found
+    return [
+        f"{name} with job{matchers.get('job', ' of anybody')}"
+        for name, matchers in selectors(query)
+        if not takes_the_right_word(name, matchers)
+    ]
+
+
+def takes_the_right_word(name: str, matchers: dict[str, str]) -> bool:
+    job = matchers.get("job", "")
+    if name == "ALERTS":
+        return job in OF_ALERTS and matchers.get("alertname") == OF_ALERTS[job]
+    if job == '="peer"' and matchers.get("peer") == OF_ITSELF:
+        return True
+    return job in ONE | SEVERAL and (name not in AGGREGATORS or job == '="aggregator"')
 
 
 def load(path: Path) -> Any:
@@ -79,11 +102,20 @@ def rules() -> list[Any]:
 
 
 def panel_targets() -> list[tuple[str, str, str]]:
-    """Title, query and legend of every query of the dashboard."""
+    """Title, query and legend of every query of the dashboards."""
     return [
-        (panel["title"], target["expr"], target["legendFormat"])
-        for panel in json.loads(DASHBOARD.read_text())["panels"]
-        for target in panel.get("targets", ())
+        (f"{uid}, {target.title}", target.expr, target.legend)
+        for uid, board in boards().items()
+        for target in targets(board)
+    ]
+
+
+def choices() -> list[tuple[str, str]]:
+    """Selector and label of every variable of the dashboards."""
+    return [
+        variable_query(variable)
+        for board in boards().values()
+        for variable in board["templating"]["list"]
     ]
 
 
@@ -91,6 +123,11 @@ def panel_targets() -> list[tuple[str, str, str]]:
 def test_dashboard_queries_are_declared(title: str, query: str, legend: str) -> None:
     shown = tuple(re.findall(r"{{\s*(\w+)\s*}}", legend))
     assert not list(problems(query, shown)), title
+
+
+@pytest.mark.parametrize(("selector", "label"), choices())
+def test_what_dashboards_choose_from_is_declared(selector: str, label: str) -> None:
+    assert not list(problems(selector, (label,)))
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
@@ -105,7 +142,7 @@ def test_alert_queries_are_declared(rule: Any) -> None:
     [
         *(query for _, query, _ in panel_targets()),
         *(rule["expr"] for rule in rules()),
-        *(v["query"]["query"] for v in json.loads(DASHBOARD.read_text())["templating"]["list"]),
+        *(selector for selector, _ in choices()),
     ],
 )
 def test_every_selector_names_the_job_whose_word_it_takes(query: str) -> None:
@@ -124,6 +161,12 @@ def test_every_selector_names_the_job_whose_word_it_takes(query: str) -> None:
         ('sum(rate(smpcfl_bytes_total{mode="a"}[5m])) by (mode)', None),
         ('smpcfl_bytes_total{channel="p2p", job="peer"} + on (mode) up{job="peer"}', []),
         ('label_values(smpcfl_build_info{job="aggregator"}, mode)', []),
+        ('smpcfl_round{job="peer", peer="$peer"}', []),
+        ('smpcfl_round{job="peer", peer=~"$peer"}', ['smpcfl_round with job="peer"']),
+        ('smpcfl_plain_update_bytes{job="peer"}', ['smpcfl_plain_update_bytes with job="peer"']),
+        ('ALERTS{alertstate="firing"}', ["ALERTS with job of anybody"]),
+        ('ALERTS{job="peer"}', ['ALERTS with job="peer"']),
+        ('ALERTS{job=~"|aggregator|registry"}', []),
     ],
 )
 def test_the_check_finds_selectors_of_any_job(query: str, found: list[str] | None) -> None:
@@ -144,6 +187,7 @@ def test_the_check_finds_selectors_of_any_job(query: str, found: list[str] | Non
         ("sum by (mode, via) (smpcfl_round)", "label via"),
         ("sum(smpcfl_round) without (le)", "label le"),
         ("up and on (reason) smpcfl_round", "label reason"),
+        ('sum by (n) (count_values by (mode) ("round", smpcfl_round))', "label n"),
     ],
 )
 def test_the_check_finds(query: str, problem: str) -> None:
@@ -152,6 +196,11 @@ def test_the_check_finds(query: str, problem: str) -> None:
 
 def test_the_check_reads_legends() -> None:
     assert list(problems("smpcfl_round", ("mode", "peer", "why"))) == ["label why"]
+
+
+def test_the_check_knows_labels_that_a_query_makes() -> None:
+    query = 'sum by (round) (count_values by (mode) ("round", smpcfl_round))'
+    assert not list(problems(query))
 
 
 def test_design_metrics_exist_and_mode_comes_first(metrics: Metrics) -> None:
@@ -170,7 +219,7 @@ def test_declared_names_and_labels_are_those_exposed(metrics: Metrics) -> None:
     for line in generate_latest(metrics.registry).decode().splitlines():
         if match := re.match(r"(\w+){(.*)}", line):
             exposed[match[1]] = set(re.findall(r'(\w+)="', match[2]))
-    known = {name: set(labels) for name, labels in series().items() if name != "up"}
+    known = {name: set(labels) for name, labels in series().items() if name not in FOREIGN}
     assert {name: exposed[name] for name in known} == known
     assert exposed.keys() == known.keys(), "and no _created, which tells when a phase ended"
 
@@ -250,35 +299,3 @@ def test_alerts_say_what_to_do() -> None:
         assert rule["annotations"]["summary"]
         assert rule["annotations"]["description"]
         assert re.fullmatch(r"docs/operations\.md#[a-z0-9-]+", rule["annotations"]["runbook"])
-
-
-def test_runbook_anchors_exist() -> None:
-    page = ROOT / "docs/operations.md"
-    if not page.is_file():
-        pytest.skip("docs/operations.md is not there")
-    text = page.read_text()
-    headings = re.findall(r"^#+ +(.+?) *$", text, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
-    anchors |= set(re.findall(r'<a (?:id|name)="([^"]+)"', text))
-    for rule in rules():
-        assert rule["annotations"]["runbook"].partition("#")[2] in anchors, rule["alert"]
-
-
-def test_grafana_provisioning() -> None:
-    (source,) = load(DATASOURCE)["datasources"]
-    (provider,) = load(PROVIDER)["providers"]
-    dashboard = json.loads(DASHBOARD.read_text())
-    assert dashboard["uid"] == "smpcfl"
-    assert provider["options"]["path"].endswith(DASHBOARD.parent.name)
-    ids = [panel["id"] for panel in dashboard["panels"]]
-    assert len(set(ids)) == len(ids)
-    variables = dashboard["templating"]["list"]
-    for part in [*dashboard["panels"], *variables]:
-        assert part["datasource"]["uid"] == source["uid"]
-    for variable in variables:
-        assert variable["definition"] == variable["query"]["query"]
-        match = re.fullmatch(r"label_values\((\w+){.*}, (\w+)\)", variable["definition"])
-        assert match
-        assert match[2] in series()[match[1]]
-    used = set(re.findall(r"\$(\w+)", "".join(query for _, query, _ in panel_targets())))
-    assert used <= {variable["name"] for variable in variables} | {"__rate_interval"}

@@ -12,6 +12,18 @@ from smpcfl.base.metrics import HistogramFamily, Metrics
 
 SCRAPED = {"job", "instance", "peer", "alertname"}  # labels that Prometheus adds
 
+# Not of `smpcfl.base.metrics`, but of Prometheus and of its client library.
+FOREIGN: dict[str, dict[str, tuple[str, ...] | None]] = {
+    "up": {},
+    "process_resident_memory_bytes": {},
+    "ALERTS": {
+        "alertstate": ("pending", "firing"),
+        "severity": ("warning", "critical"),
+        "mode": None,
+        "reason": None,
+    },
+}
+
 TOKEN = re.compile(
     r'(?P<string>"(?:[^"\\]|\\.)*")'
     r"|(?P<range>\[[^\]]*\])"
@@ -27,7 +39,7 @@ OPERATORS = {"and", "or", "unless", "bool", "offset"}
 @cache
 def series() -> dict[str, dict[str, tuple[str, ...] | None]]:
     """Every name that a query may use, with its labels and their values."""
-    known: dict[str, dict[str, tuple[str, ...] | None]] = {"up": {}}
+    known = dict(FOREIGN)
     for family in Metrics("seeded", CollectorRegistry()).families:
         if isinstance(family, HistogramFamily):
             known[family.name + "_bucket"] = {**family.values, "le": None}
@@ -53,6 +65,7 @@ def problems(query: str, shown: tuple[str, ...] = ()) -> Iterator[str]:
     words, at = [*tokens(query), ""], 0
     labels: dict[str, tuple[str, ...] | None] = {}  # of all metrics in the query
     grouped = []
+    made = {name.strip('"') for name in made_labels(words)}
     while words[at]:
         word, following = words[at], words[at + 1]
         at += 1
@@ -82,8 +95,15 @@ def problems(query: str, shown: tuple[str, ...] = ()) -> Iterator[str]:
                     if values and op in ("=", "!=") and value.strip('"') not in values:
                         yield f"value {name}={value} of {word}"
     for name in [*grouped, *shown]:
-        if name not in labels.keys() | SCRAPED:
+        if name not in labels.keys() | SCRAPED | made:
             yield f"label {name}"
+
+
+def made_labels(words: list[str]) -> Iterator[str]:
+    """Labels, in quotes, that the query makes: count_values("label", ...)."""
+    for at, word in enumerate(words):
+        if word == "count_values":
+            yield next(following for following in words[at:] if following.startswith('"'))
 
 
 def selectors(query: str) -> Iterator[tuple[str, dict[str, str]]]:
