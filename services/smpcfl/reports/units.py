@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 ABSENT = "-"
 
 
@@ -16,8 +18,8 @@ def byte_size(count: float) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """Three digits after the point, or a dash for what is not known."""
-    return ABSENT if value is None else f"{value:.3f}"
+    """Three digits after the point, or a dash for what is not known or no number."""
+    return ABSENT if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def seconds(value: float) -> str:
