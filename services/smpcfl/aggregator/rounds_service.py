@@ -12,6 +12,7 @@ import grpc
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
 
+from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
 from ..net.rpc import Context
 from ..protocol.errors import Reason
@@ -41,7 +42,7 @@ class RoundsService(pb_grpc.RoundsServicer):
                 case "record":
                     self._take(record_from_proto(request.record))
                 case "line":
-                    log.log(request.line.level, "%s", request.line.text)
+                    _pass_on(request.line)
                 case "phase":
                     log.debug("round %d: %s begins", request.phase.round, request.phase.phase)
                 case "refusal":
@@ -57,18 +58,35 @@ class RoundsService(pb_grpc.RoundsServicer):
         self._rounds = rounds
         self._metrics.rounds_left.set(rounds - done)
         if done >= rounds:
-            log.info("resuming run %d after its last round, %d", run, done)
+            log.info(
+                "resuming run %d after its last round, %d",
+                run,
+                done,
+                extra=about(LogEvent.RUN_STARTED, run=run),
+            )
         elif done:
-            log.info("resuming run %d at round %d after round %d's checkpoint", run, done + 1, done)
+            log.info(
+                "resuming run %d at round %d after round %d's checkpoint",
+                run,
+                done + 1,
+                done,
+                extra=about(LogEvent.RUN_STARTED, run=run),
+            )
         else:
-            log.info("run %d starts: %d rounds", run, rounds)
+            log.info(
+                "run %d starts: %d rounds", run, rounds, extra=about(LogEvent.RUN_STARTED, run=run)
+            )
 
     def _take(self, record: RoundRecord) -> None:
         if self._last is not None and self._last[0] == record.run and record.round <= self._last[1]:
             log.info("round %d of run %d is counted already", record.round, record.run)
             return
         self._last = (record.run, record.round)
-        log.info("%s", line(record, self._rounds))
+        log.info(
+            "%s",
+            line(record, self._rounds),
+            extra=about(LogEvent.ROUND_ENDED, run=record.run, round=record.round),
+        )
         self._unwritten.append(record.to_json() + "\n")
         try:
             _append(self._path, "".join(self._unwritten))
@@ -79,10 +97,18 @@ class RoundsService(pb_grpc.RoundsServicer):
                 record.round,
                 self._path,
                 error.strerror,
+                extra=about(LogEvent.STORAGE_FAILED, run=record.run, round=record.round),
             )
         observe(self._metrics, record)
         if self._rounds is not None:
             self._metrics.rounds_left.set(self._rounds - record.round)
+
+
+def _pass_on(line: pb.LogLine) -> None:
+    """The text is the template: else all lines of the ServerApp would count as one that repeats."""
+    event = next((event for event in LogEvent if event == line.event), None)
+    extra = about(event, run=line.run, round=line.round, peer=line.peer)
+    log.log(line.level, line.text, extra=extra)
 
 
 def _append(path: Path, text: str) -> None:

@@ -93,6 +93,7 @@ def _superlink(settings: Settings) -> Child:
     environment = {
         **flower_environment(state.flower),
         "SMPCFL_MODE": settings.mode,
+        "SMPCFL_LOG_FORMAT": settings.log_format,
         "SMPCFL_AGGREGATOR_STATE": str(state.path),
         "SMPCFL_MIN_PEERS": str(settings.min_peers),
         "SMPCFL_REGISTRY": settings.registry,

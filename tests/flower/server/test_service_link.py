@@ -15,6 +15,7 @@ from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
 from smpcfl.base.files import socket_path
 from smpcfl.base.ledger_file import open_ledger
+from smpcfl.base.log_events import LogEvent, about, during
 from smpcfl.base.state import State
 from smpcfl.flower.server import probe
 from smpcfl.flower.server.service_link import (
@@ -201,3 +202,12 @@ def test_the_log_goes_to_both(
     _Forward(bare).emit(logging.LogRecord("smpcfl", level, "", 0, text, None, None))
     assert capsys.readouterr().out == shown
     assert (reported(bare)[0].line.level, reported(bare)[0].line.text) == (level, text)
+
+
+def test_the_service_hears_what_a_line_is_about(bare: Server) -> None:
+    record = logging.LogRecord("smpcfl", logging.WARNING, "", 0, "gone", None, None)
+    record.__dict__ |= about(LogEvent.PEER_AWAY, peer="peer-b")
+    with during(run=2**62, round=3):
+        _Forward(bare).emit(record)
+    line = reported(bare)[0].line
+    assert (line.event, line.run, line.round, line.peer) == ("peer_away", 2**62, 3, "peer-b")
