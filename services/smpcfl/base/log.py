@@ -1,4 +1,4 @@
-"""How a service writes its log: one line an event, as text or as a JSON object."""
+"""How a service writes its log: one line an event, as text or as JSON, and not endlessly the same."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import TextIO
 
 from .log_events import fields_of
+from .repeats import Repeats
 
 TEXT, JSON = "text", "json"
 FORMATS = (TEXT, JSON)
@@ -38,8 +41,8 @@ class TextFormatter(logging.Formatter):
         ]
         if record.exc_info:
             message += "\n" + self.formatException(record.exc_info)
-        time = self.formatTime(record, "%H:%M:%S")
-        return f"{time} {record.levelname:<7} {one_line(message)}{''.join(unsaid)}"
+        at = self.formatTime(record, "%H:%M:%S")
+        return f"{at} {record.levelname:<7} {one_line(message)}{''.join(unsaid)}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -50,9 +53,9 @@ class JsonFormatter(logging.Formatter):
         self._always = always
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         members: dict[str, object] = {
-            "time": time.replace("+00:00", "Z"),
+            "time": at.replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
             **self._always,
@@ -63,6 +66,26 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             members["traceback"] = self.formatException(record.exc_info)
         return json.dumps(members)
+
+
+class Lines(logging.StreamHandler[TextIO]):
+    """To standard error. What repeats too often is counted, and told with the next line or at the end."""
+
+    def __init__(
+        self, formatter: logging.Formatter, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._repeats = Repeats(clock)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for shown in self._repeats.take(record):
+            super().emit(shown)
+
+    def close(self) -> None:
+        for shown in self._repeats.rest():
+            super().emit(shown)
+        super().close()
 
 
 def one_line(text: str) -> str:
@@ -79,9 +102,8 @@ def _says(message: str, name: str, value: int | str) -> bool:
 
 def configure(service: str, mode: str, log_format: str, logger: str = "") -> None:
     """Of this process; `logger`: only that one and what is below it, where the others are somebody else's."""
-    handler = logging.StreamHandler()
     always = {"service": service, "mode": mode}
-    handler.setFormatter(JsonFormatter(always) if log_format == JSON else TextFormatter())
+    handler = Lines(JsonFormatter(always) if log_format == JSON else TextFormatter())
     configured = logging.getLogger(logger)
     for before in configured.handlers[:]:
         configured.removeHandler(before)

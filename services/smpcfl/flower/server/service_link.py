@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from smpc.v1 import local_pb2_grpc as pb_grpc
 
 from ...base.ledger_file import open_ledger
 from ...base.log_events import fields_of
+from ...base.repeats import Repeats
 from ...base.state import State
 from ...net import certificates, rpc
 from ...net.certificates import Identity
@@ -187,8 +189,13 @@ class _Forward(logging.Handler):
     def __init__(self, server: Server) -> None:
         super().__init__(logging.INFO)
         self._server = server
+        self._repeats = Repeats(time.monotonic)
 
     def emit(self, record: logging.LogRecord) -> None:
+        for shown in self._repeats.take(record):
+            self._tell(shown)
+
+    def _tell(self, record: logging.LogRecord) -> None:
         text = encodable(record.getMessage())
         # It may quote what a peer sent, which must not drive the terminal.
         shown = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
