@@ -6,14 +6,16 @@ import json
 import logging
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
-from .log_events import fields_of
+from .log_events import LogEvent, about, fields_of
 from .repeats import Repeats
 
+log = logging.getLogger("smpcfl")
 TEXT, JSON = "text", "json"
 FORMATS = (TEXT, JSON)
 MEMBERS = {
@@ -98,6 +100,16 @@ def _says(message: str, name: str, value: int | str) -> bool:
     if name == "round":
         return re.search(rf"\bround +{value}\b", message) is not None
     return str(value) in message
+
+
+def not_delivered(request: object, client_address: tuple[str, int]) -> None:
+    """`handle_error` of the small HTTP servers: their own one prints a traceback for whoever hangs up."""
+    error = sys.exception()
+    extra = about(LogEvent.NOT_DELIVERED)
+    if isinstance(error, OSError):
+        log.info("%s did not wait for its page: %s", client_address[0], error, extra=extra)
+    else:
+        log.exception("no page for %s", client_address[0], extra=extra)
 
 
 def configure(service: str, mode: str, log_format: str, logger: str = "") -> None:

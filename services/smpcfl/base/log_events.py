@@ -36,6 +36,7 @@ class LogEvent(StrEnum):
     SERVICE_FAILED = "service_failed", "a part of the service failed, and so it ends"
     WAITING = "waiting", "the service cannot go on before another one is there"
     REFUSED = "refused", "a message, ticket or enrolment was refused, with its reason"
+    NOT_DELIVERED = "not_delivered", "who asked for metrics or targets did not wait for them"
     HELD_BACK = "held_back", "a caller calls too often, and is answered late or not at all"
     STORAGE_FAILED = "storage_failed", "a file of the state folder cannot be written or read"
     CERTIFICATE_RENEWED = "certificate_renewed", "a certificate was renewed"

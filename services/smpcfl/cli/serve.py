@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Coroutine
+from traceback import clear_frames
 from typing import Any
 
 from ..base import config, files, log
@@ -51,5 +52,8 @@ async def _until_signal(service: str, settings: Settings, metrics: Metrics) -> i
         await asyncio.wait({work})
     stopping.cancel()
     if not work.cancelled() and (error := work.exception()) is not None:
+        # gRPC's servers, which the frames hold, want to be done with while the loop still runs.
+        clear_frames(error.__traceback__)
+        await asyncio.sleep(0)
         raise error
     return 0

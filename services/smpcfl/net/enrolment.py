@@ -136,14 +136,14 @@ def _name(settings: Settings, role: Role) -> str:
         return certificates.check_name(settings.peer_id)
     if not path.exists():
         files.write_private(path, certificates.new_peer_id().encode())
-    return certificates.check_name(path.read_text().strip())
+    return certificates.check_name(path.read_text(errors="replace").strip())
 
 
 def _read_token(path: Path, given: str) -> str:
     if given:
         return given.strip()
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="replace").strip()  # the registry refuses what is no token
     except OSError as error:
         raise IdentityError(
             f"no join token at {path} ({error.strerror}): copy it from the registry's join folder, make one"
