@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -174,3 +175,19 @@ def test_a_loss_that_is_no_number_reaches_the_service_as_none() -> None:
 def test_a_reason_with_half_a_character_is_sent_all_the_same() -> None:
     sent = replace(RECORD, reason="no file \udcff")
     assert record_from_proto(record_to_proto(sent)).reason == "no file ?"
+
+
+async def test_a_line_of_the_run_is_a_line_of_this_log_with_what_it_is_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = RoundsService(State(tmp_path).records, Metrics("seeded", CollectorRegistry()))
+    caplog.set_level(logging.INFO)
+    about = {"event": "peer_away", "run": 2**62, "round": 3, "peer": "peer-b"}
+    lines = pb.LogLine(level=30, text="100 % gone", **about), pb.LogLine(level=20, text="%s there")
+    for line in (*lines, pb.LogLine(level=30, text="new", event="of a later version")):
+        await send(service, pb.RunEvent(line=line))
+    first, second, third = caplog.records[-3:]
+    assert (first.levelname, first.getMessage()) == ("WARNING", "100 % gone")
+    assert {name: getattr(first, name) for name in about} == about
+    assert second.getMessage() == "%s there"
+    assert not about.keys() & {**vars(second), **vars(third)}.keys()

@@ -53,6 +53,7 @@ def test_anything_else_is_refused_and_the_remedy_said(members: str) -> None:
         ({"weighted_by": ""}, "SMPCFL_WEIGHTED_BY.* is '': names of metrics .* or 'any'"),
         ({"weighted_by": "num-examples,"}, "SMPCFL_WEIGHTED_BY"),
         ({"configurations": 0}, "SMPCFL_CONFIGURATIONS.* is 0: at least 1"),
+        ({"log_format": "xml"}, "SMPCFL_LOG_FORMAT.* is 'xml': 'text' or 'json'"),
         ({"min_cohort": 2}, "min_cohort is 2: at least"),
         ({"min_survivors": 2}, "min_survivors is 2: at least"),
     ],

@@ -128,3 +128,11 @@ def test_a_certificate_of_another_version(tmp_path: Path) -> None:
         certificates.load(tmp_path, deployment.ca)
     with pytest.raises(IdentityError, match="no PEM certificate"):
         certificates.load_ca(State(tmp_path).certificate)
+
+
+def test_the_list_of_flower_runs(tmp_path: Path) -> None:
+    """What cannot be read in it is left out."""
+    good = b'{"run": 1, "flower_run": "7"}'
+    for line in (b"\xff", b"[]", b'{"run": 1}', b'{"run": [], "flower_run": 1}', NESTED):
+        State(tmp_path).runs.write_bytes(line + b"\n" + good + b"\n")
+        assert current_run.carried(State(tmp_path).runs) == {1: ["7"]}

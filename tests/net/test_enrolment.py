@@ -13,6 +13,7 @@ from cryptography import x509
 from smpcfl.base import files
 from smpcfl.base.config import ConfigError, Settings
 from smpcfl.base.metrics import Metrics
+from smpcfl.base.state import JoinFolder, State
 from smpcfl.net import certificates, enrolment
 from smpcfl.net.certificates import Identity, IdentityError, Role
 from support.enrolled import Deployment
@@ -128,3 +129,21 @@ def test_lives_that_make_no_sense_are_refused(hours: str) -> None:
 
     with pytest.raises(ConfigError, match="SMPCFL_TOKEN_HOURS"):
         load({"SMPCFL_TOKEN_HOURS": hours}, {})
+
+
+async def test_a_token_or_an_id_that_is_no_text_is_refused_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(address: str, ca: x509.Certificate, request: Any) -> Any:
+        raise IdentityError(f"no such token: {request.token}")
+
+    monkeypatch.setattr(enrolment, "_call", refuse)
+    settings = Settings(state=tmp_path / "state", join=tmp_path / "join")
+    settings.join.mkdir()
+    JoinFolder(settings.join).ca.write_bytes(certificates.pem(Deployment(tmp_path / "d").ca))
+    JoinFolder(settings.join).token.write_bytes(b"\xff\xfe")
+    with pytest.raises(IdentityError, match="no such token: \ufffd\ufffd"):
+        await enrolment.enrol(settings, Role.PEER)
+    State(settings.state).peer_id.write_bytes(b"\xff")
+    with pytest.raises(IdentityError, match="is no peer id"):
+        await enrolment.enrol(settings, Role.PEER)

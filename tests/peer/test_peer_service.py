@@ -14,6 +14,7 @@ from smpcfl.peer import peer_service
 from smpcfl.protocol.errors import Reason
 from smpcfl.protocol.ticket import ADDITIVE, Deadlines, SignedTicket
 from support.deployed import LONG_S, Deployed, outcome
+from support.logged import logged
 
 pytestmark = pytest.mark.sockets
 
@@ -139,3 +140,13 @@ async def test_a_large_share_in_chunks(net: Deployed) -> None:
     await net.begin(ticket_of(net, body=(5 << 20) // 4, width=32), without=[3])
     await net.upload()
     assert await net.finish() == net.true_sum(net.cohort[:3])
+
+
+async def test_the_log_says_who_called_where_the_refusal_does_not(net: Deployed) -> None:
+    signed = ticket_of(net, deadlines=SOON)
+    take(net, signed)
+    with logged() as lines:
+        assert await answer_to(net, chunks_of(signed, 10, ends=False)) is Reason.DEADLINE
+    about = {"run": signed.ticket.run, "round": signed.ticket.round, "peer": net.cohort[1]}
+    (line,) = (line for line in lines if line.event == "refused")
+    assert (line.message, line.fields) == ("refused: deadline: upload", about)

@@ -73,3 +73,10 @@ def test_an_app_of_ones_own_adds_two_read_only_folders_and_frees_nothing(tmp_pat
 def test_the_node_config_of_all_replicas_is_a_variable() -> None:
     peer = services(SMPCFL_NODE_CONFIG='size=3 name="a b"')["peer"]
     assert peer["environment"]["SMPCFL_NODE_CONFIG"] == 'size=3 name="a b"'
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.normal.yml"])
+def test_the_format_of_all_logs_is_a_variable(name: str) -> None:
+    for given, log_format in (({}, "text"), ({"SMPCFL_LOG_FORMAT": "json"}, "json")):
+        for service in services("-f", name, **given).values():
+            assert service["environment"]["SMPCFL_LOG_FORMAT"] == log_format

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from smpcfl.reports import html
 from support.dashboards import FOLDER, SCRAPE_S, boards, panels, rows, targets
 from support.promql import selectors
 
@@ -126,7 +125,7 @@ def test_a_panel_says_what_it_shows_in_which_unit_and_why_it_is_empty(panel: Any
 
 
 def test_a_mode_has_the_colour_of_the_report_everywhere() -> None:
-    style = html._STYLE
+    style = (ROOT / "services/smpcfl/reports/report_page.css").read_text("utf-8")
     for number, colour in enumerate(MODES.values()):
         assert f"--c{number}:{colour}" in style
     seen = set()

@@ -19,6 +19,7 @@ from ..reports.live_runs import LiveRuns
 from ..reports.live_server import LiveServer
 from ..reports.record import RoundRecord
 from ..reports.snapshot import LivePeer, Snapshot
+from ..runs.run_events import record_from_proto
 
 _LOOK_S = 1.0
 _PATIENCE_S = 2.0
@@ -46,6 +47,20 @@ class LiveFeed:
 
     # -- what happens -----------------------------------------------------------------------------
 
+    def hear(self, event: pb.RunEvent) -> None:
+        """ValueError for a record that none is."""
+        match event.WhichOneof("event"):
+            case "start":
+                self.starts(event.start.run, event.start.rounds)
+            case "phase":
+                self.begins(event.phase)
+            case "replies":
+                self.replied(event.replies.count)
+            case "record":
+                self.ended(record_from_proto(event.record))
+            case "line":
+                self.said(event.line.text)
+
     def starts(self, run: int, rounds: int) -> None:
         self._run, self._rounds = run, rounds
         self._phase = pb.RoundPhase()
@@ -65,6 +80,9 @@ class LiveFeed:
             self._phase, self._since = begun, time.time()
 
     def ended(self, record: RoundRecord) -> None:
+        last = self._records[-1] if self._records else None
+        if last is not None and last.run == record.run and record.round <= last.round:
+            return  # it was sent again after a restart
         self._run = record.run
         self._records.append(record)
         self._phase = pb.RoundPhase(round=record.round, cohort=self._phase.cohort)

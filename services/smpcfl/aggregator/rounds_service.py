@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -12,22 +13,30 @@ import grpc
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
 
+from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
 from ..net.rpc import Context
 from ..protocol.errors import Reason
 from ..reports.record import RoundRecord, line
 from ..runs.run_events import record_from_proto
-from .live_feed import LiveFeed
 
 log = logging.getLogger("smpcfl.aggregator")
 
 
 class RoundsService(pb_grpc.RoundsServicer):
-    """Appends each record to `path`, one JSON object a line; a round that it has is not taken again."""
+    """Appends each record to `path`, one JSON object a line; a round that it has is not taken again.
 
-    def __init__(self, path: Path, metrics: Metrics, live: LiveFeed | None = None) -> None:
+    `hear` gets each event as well.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        metrics: Metrics,
+        hear: Callable[[pb.RunEvent], None] = lambda event: None,
+    ) -> None:
         self._path = path
-        self._live = live
+        self._hear = hear
         self._metrics = metrics
         self._rounds: int | None = None
         _mend(path)
@@ -43,20 +52,14 @@ class RoundsService(pb_grpc.RoundsServicer):
                 case "record":
                     self._take(record_from_proto(request.record))
                 case "line":
-                    log.log(request.line.level, "%s", request.line.text)
-                    if self._live is not None:
-                        self._live.said(request.line.text)
+                    _pass_on(request.line)
                 case "phase":
                     log.debug("round %d: %s begins", request.phase.round, request.phase.phase)
-                    if self._live is not None:
-                        self._live.begins(request.phase)
-                case "replies":
-                    if self._live is not None:
-                        self._live.replied(request.replies.count)
                 case "refusal":
                     self._metrics.rejected.inc(reason=Reason(request.refusal.reason).value)
                 case None:
                     raise ValueError("it is empty")
+            self._hear(request)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no event: {error}")
         return pb.ReportReply()
@@ -65,21 +68,36 @@ class RoundsService(pb_grpc.RoundsServicer):
         run, rounds, done = start.run, start.rounds, start.done
         self._rounds = rounds
         self._metrics.rounds_left.set(rounds - done)
-        if self._live is not None:
-            self._live.starts(run, rounds)
         if done >= rounds:
-            log.info("resuming run %d after its last round, %d", run, done)
+            log.info(
+                "resuming run %d after its last round, %d",
+                run,
+                done,
+                extra=about(LogEvent.RUN_STARTED, run=run),
+            )
         elif done:
-            log.info("resuming run %d at round %d after round %d's checkpoint", run, done + 1, done)
+            log.info(
+                "resuming run %d at round %d after round %d's checkpoint",
+                run,
+                done + 1,
+                done,
+                extra=about(LogEvent.RUN_STARTED, run=run),
+            )
         else:
-            log.info("run %d starts: %d rounds", run, rounds)
+            log.info(
+                "run %d starts: %d rounds", run, rounds, extra=about(LogEvent.RUN_STARTED, run=run)
+            )
 
     def _take(self, record: RoundRecord) -> None:
         if self._last is not None and self._last[0] == record.run and record.round <= self._last[1]:
             log.info("round %d of run %d is counted already", record.round, record.run)
             return
         self._last = (record.run, record.round)
-        log.info("%s", line(record, self._rounds))
+        log.info(
+            "%s",
+            line(record, self._rounds),
+            extra=about(LogEvent.ROUND_ENDED, run=record.run, round=record.round),
+        )
         self._unwritten.append(record.to_json() + "\n")
         try:
             _append(self._path, "".join(self._unwritten))
@@ -90,12 +108,18 @@ class RoundsService(pb_grpc.RoundsServicer):
                 record.round,
                 self._path,
                 error.strerror,
+                extra=about(LogEvent.STORAGE_FAILED, run=record.run, round=record.round),
             )
         observe(self._metrics, record)
-        if self._live is not None:
-            self._live.ended(record)
         if self._rounds is not None:
             self._metrics.rounds_left.set(self._rounds - record.round)
+
+
+def _pass_on(line: pb.LogLine) -> None:
+    """The text is the template: else all lines of the ServerApp would count as one that repeats."""
+    event = next((event for event in LogEvent if event == line.event), None)
+    extra = about(event, run=line.run, round=line.round, peer=line.peer)
+    log.log(line.level, line.text, extra=extra)
 
 
 def _append(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ..base import files
 from ..base.config import Settings
+from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
 from ..base.state import State
 from ..base.waiting import wait_for
@@ -106,6 +107,7 @@ class RunKeeper:
                 "starting a new run: settings are now %s, were %s",
                 _listed(wanted),
                 _listed(found.first),
+                extra=about(LogEvent.RUN_STARTED),
             )
             return True
         how = "is complete" if found.ended == COMPLETED else "was stopped"
@@ -138,7 +140,11 @@ class RunKeeper:
                 if going_on is not None and going_on.flower_run in left:
                     self._save(replace(going_on, flower_run=""))
                 for flower_run in left:
-                    log.info("Flower run %s was cut off: stopping it", flower_run)
+                    log.info(
+                        "Flower run %s was cut off: stopping it",
+                        flower_run,
+                        extra=about(LogEvent.RUN_CUT_OFF),
+                    )
                     await self._runs.stop(flower_run)
                 return
             except LocalError as error:
@@ -148,7 +154,12 @@ class RunKeeper:
     async def _give_up(self, found: CurrentRun, stop: asyncio.Event) -> None:
         """A run of another mode, with which the peers of this one would not go on."""
         now = self._settings.mode
-        log.warning("%s did not finish, and cannot be resumed in mode %s", found, now)
+        log.warning(
+            "%s did not finish, and cannot be resumed in mode %s",
+            found,
+            now,
+            extra=about(LogEvent.RUN_CUT_OFF, run=found.run),
+        )
         await self._stop_what_is_left(stop)
         if not stop.is_set():
             self._end(found, STOPPED, f"the mode was changed to {now}")
@@ -156,7 +167,9 @@ class RunKeeper:
     async def _go_on(self, found: CurrentRun, stop: asyncio.Event) -> None:
         """With a run that was cut off, unless that was just after its end."""
         log.info(
-            "run %d did not finish: going on with it as soon as the SuperLink is up", found.run
+            "run %d did not finish: going on with it as soon as the SuperLink is up",
+            found.run,
+            extra=about(LogEvent.RUN_STARTED, run=found.run),
         )
         await self._stop_what_is_left(stop, going_on=found)
         if await self._runs.status(found.flower_run) == "finished:completed":
@@ -174,7 +187,12 @@ class RunKeeper:
             try:
                 files.check(self._settings.state, files.AGGREGATOR_BYTES)
             except files.StorageError as error:
-                log.error("run %d waits: %s", wanted.run, error)
+                log.error(
+                    "run %d waits: %s",
+                    wanted.run,
+                    error,
+                    extra=about(LogEvent.STORAGE_FAILED, run=wanted.run),
+                )
                 await wait_for(stop, _NO_ROOM_S)
                 continue
             try:
@@ -182,7 +200,12 @@ class RunKeeper:
             except (LocalError, OSError) as error:
                 if await self._reachable():
                     refused += 1
-                    log.warning("run %d is not taken yet: %s", wanted.run, error)
+                    log.warning(
+                        "run %d is not taken yet: %s",
+                        wanted.run,
+                        error,
+                        extra=about(LogEvent.RUN_NOT_TAKEN, run=wanted.run),
+                    )
                     if refused == _REFUSALS and (kept := current_run.load(self._path)) is not None:
                         self._end(kept, FAILED, str(error))
                         return
@@ -190,7 +213,12 @@ class RunKeeper:
                 continue
             if submitted.ended:
                 return  # `smpcfl stop`
-            log.info("run %d is submitted, as Flower run %s", wanted.run, submitted.flower_run)
+            log.info(
+                "run %d is submitted, as Flower run %s",
+                wanted.run,
+                submitted.flower_run,
+                extra=about(LogEvent.RUN_STARTED, run=wanted.run),
+            )
             self._note(submitted)
             return
 
@@ -198,7 +226,7 @@ class RunKeeper:
         try:
             await self._runs.statuses()
         except LocalError as error:
-            log.info("waiting for the SuperLink: %s", error)
+            log.info("waiting for the SuperLink: %s", error, extra=about(LogEvent.WAITING))
             return False
         return True
 
@@ -231,9 +259,19 @@ class RunKeeper:
         elif status.startswith("finished"):
             words = await self._runs.last_words(found.flower_run)
             details = await self._runs.details(found.flower_run)
-            log.error("Flower run %s %s\n%s", found.flower_run, status, words)
+            log.error(
+                "Flower run %s %s\n%s",
+                found.flower_run,
+                status,
+                words,
+                extra=about(LogEvent.RUN_CUT_OFF, run=found.run),
+            )
             if not raised(details, words) and self._worth_another(found):
-                log.warning("going on with run %d", found.run)
+                log.warning(
+                    "going on with run %d",
+                    found.run,
+                    extra=about(LogEvent.RUN_STARTED, run=found.run),
+                )
                 await self._submit(found, stop)
             else:
                 self._end(found, FAILED, why_raised(details or status, words))
@@ -273,20 +311,34 @@ class RunKeeper:
             self._cannot_store(found, error)  # it is looked at again
 
     def _cannot_store(self, run: CurrentRun, error: OSError) -> None:
-        log.error("cannot store the state of run %d: %s; make room", run.run, error)
+        log.error(
+            "cannot store the state of run %d: %s; make room",
+            run.run,
+            error,
+            extra=about(LogEvent.STORAGE_FAILED, run=run.run),
+        )
 
     def _report(self, over: CurrentRun) -> None:
         self._reported = over.flower_run
         self._metrics.rounds_left.set(0)
         if over.ended == COMPLETED:
-            log.info("%s is complete; start another with `smpcfl run`", over)
+            log.info(
+                "%s is complete; start another with `smpcfl run`",
+                over,
+                extra=about(LogEvent.RUN_ENDED, run=over.run),
+            )
         elif over.ended == STOPPED:
-            log.info("%s was stopped; start another with `smpcfl run`", over)
+            log.info(
+                "%s was stopped; start another with `smpcfl run`",
+                over,
+                extra=about(LogEvent.RUN_ENDED, run=over.run),
+            )
         else:
             log.error(
                 "run %d failed; start the aggregator again to go on with it, or another run with"
                 " `smpcfl run`",
                 over.run,
+                extra=about(LogEvent.RUN_ENDED, run=over.run),
             )
 
     async def _settled_peers(self, stop: asyncio.Event) -> int:
@@ -295,7 +347,12 @@ class RunKeeper:
             peers = self._directory.registered
             if peers != last:
                 least = self._settings.min_peers
-                log.info("waiting for peers: %d of at least %d are there", peers, least)
+                log.info(
+                    "waiting for peers: %d of at least %d are there",
+                    peers,
+                    least,
+                    extra=about(LogEvent.WAITING_FOR_PEERS),
+                )
                 last, since = peers, loop.time()
             if peers >= self._settings.min_peers and loop.time() - since >= _SETTLE_S:
                 return peers

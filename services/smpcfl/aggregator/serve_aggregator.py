@@ -52,7 +52,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     page = None
     if settings.page_port:
         page = LiveServer(live.runs.source(), settings.page_host, settings.page_port)
-    service = RoundsService(state.records, metrics, live)
+    service = RoundsService(state.records, metrics, live.hear)
     local_pb2_grpc.add_RoundsServicer_to_server(service, local)
     local.add_insecure_port(f"unix:{socket_path}")
     await local.start()
@@ -105,6 +105,7 @@ def _superlink(settings: Settings) -> Child:
     environment = {
         **flower_environment(state.flower),
         "SMPCFL_MODE": settings.mode,
+        "SMPCFL_LOG_FORMAT": settings.log_format,
         "SMPCFL_AGGREGATOR_STATE": str(state.path),
         "SMPCFL_MIN_PEERS": str(settings.min_peers),
         "SMPCFL_REGISTRY": settings.registry,

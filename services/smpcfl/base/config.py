@@ -19,6 +19,7 @@ from ..protocol.draw import GROUP_SIZE, LARGEST_GROUP_SIZE, LEAST_GROUP_SIZE
 from ..protocol.errors import LocalError
 from ..protocol.ticket import MODES, SEEDED
 from . import node_config
+from .log import FORMATS, TEXT
 
 PREFIX = "SMPCFL_"
 ANY_APP, BUNDLED_APP = "any", "bundled"
@@ -73,6 +74,7 @@ class Settings:
     host: str = _option("0.0.0.0", "address to listen on")
     advertise: str = _option("", "host name or address for others to use (default: found)")
     metrics_port: int = _option(9100, "Prometheus port")
+    log_format: str = _option(TEXT, f"one line an event, as {' or '.join(FORMATS)}")
     mdns: str = _option("all", "interface address for mDNS, 'all', or 'off'")
     registry: str = _option("registry:9200", "registry's gRPC, host:port", services="pa")
     enrolment: str = _option("registry:9201", "registry's enrolment, host:port", services="pa")
@@ -171,6 +173,10 @@ class Settings:
                     f"{name} is {getattr(self, name)}: at least {bound}, because a sum of two reveals"
                     " each of them the other's update"
                 )
+        if self.log_format not in FORMATS:
+            raise ConfigError(
+                f"{_sources('log_format')} is {self.log_format!r}: {' or '.join(map(repr, FORMATS))}"
+            )
         if self.given_seed not in ("on", "off"):
             raise ConfigError(f"{_sources('given_seed')} is {self.given_seed!r}: 'on' or 'off'")
         for name in ("tickets_per_hour", "configurations"):

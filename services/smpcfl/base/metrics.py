@@ -29,6 +29,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from ..protocol.ticket import MODES
 from .config import cannot_listen
+from .log import not_delivered
 
 # When a series was first written is when a phase ended, to the millisecond.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -220,9 +221,11 @@ class Metrics:
         PortInUse if the port is taken; ConfigError if it cannot be bound otherwise.
         """
         try:
-            return start_http_server(port, host, self.registry)
+            server, thread = start_http_server(port, host, self.registry)
         except OSError as error:
             raise cannot_listen(host, port, "metrics-port", error) from error
+        server.handle_error = not_delivered  # type: ignore[method-assign]
+        return server, thread
 
     def _counter(self, name: str, text: str, **labels: Values) -> CounterFamily:
         metric = Counter(name, text, ("mode", *labels), registry=self.registry)

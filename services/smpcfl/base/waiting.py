@@ -10,6 +10,8 @@ import time
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
+from .log_events import LogEvent, about
+
 log = logging.getLogger("smpcfl")
 T = TypeVar("T")
 
@@ -59,7 +61,12 @@ async def until_stop(stop: asyncio.Event, tasks: Iterable[asyncio.Task[Any]]) ->
             for task in done:
                 if not task.cancelled() and (error := task.exception()) is not None:
                     name = getattr(task.get_coro(), "__qualname__", task.get_name())
-                    log.error("%s failed, and so the service ends: %r", name, error)
+                    log.error(
+                        "%s failed, and so the service ends: %r",
+                        name,
+                        error,
+                        extra=about(LogEvent.SERVICE_FAILED),
+                    )
                     stop.set()
                     raise error
     finally:

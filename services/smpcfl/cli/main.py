@@ -83,11 +83,11 @@ def _hash(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from .status import show
+    from .status import show, watch
 
     given = {"state": options.state, "registry": options.registry}
     settings = config.load(os.environ, given)
-    return asyncio.run(show(settings))
+    return asyncio.run((watch if options.watch else show)(settings, as_json=options.json))
 
 
 def _token(options: argparse.Namespace) -> int:

@@ -62,7 +62,21 @@ def parser_of_all() -> argparse.ArgumentParser:
     hashed.add_argument("app", type=Path, metavar="DIR", help="folder with pyproject.toml")
     _add_runs(commands)
     status = commands.add_parser(
-        "status", help="the roster (who is there), and how the last round went"
+        "status",
+        help="the roster (who is there), how the last round went, and the guarantee in force in it",
+        description="Run it where the aggregator or a peer runs: it asks the registry with the certificate of"
+        " that service. The last round, with its groups and suspects, is known to the aggregator alone. Ends"
+        " with 0, with 1 and a line on standard error if it cannot be shown, with 130 on Ctrl-C.",
+    )
+    status.add_argument(
+        "--watch",
+        action="store_true",
+        help="go on until Ctrl-C: on a terminal a screen, redrawn every 2 s; else a line for each change",
+    )
+    status.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object, as docs/observability.md has it; with --watch one a line, when it changes",
     )
     status.add_argument("--state", default=None, help="the service's state folder")
     status.add_argument("--registry", default=None, help="registry's gRPC, host:port")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import resource
 import signal
 from collections.abc import Callable, Coroutine
+from traceback import clear_frames
 from typing import Any
 
-from ..base import config, files
+from ..base import config, files, log
 from ..base.config import Settings
 from ..base.metrics import Metrics
 from ..protocol.errors import Reason
@@ -19,7 +19,7 @@ from ..protocol.errors import Reason
 
 def serve_until_stopped(options: argparse.Namespace) -> int:
     settings = config.load(os.environ, vars(options))
-    configure_log()
+    log.configure(options.command, settings.mode, settings.log_format)
     # A core dump would hold the keys.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Before anything starts: what cannot be kept would be missed in the middle of a run.
@@ -52,18 +52,8 @@ async def _until_signal(service: str, settings: Settings, metrics: Metrics) -> i
         await asyncio.wait({work})
     stopping.cancel()
     if not work.cancelled() and (error := work.exception()) is not None:
+        # gRPC's servers, which the frames hold, want to be done with while the loop still runs.
+        clear_frames(error.__traceback__)
+        await asyncio.sleep(0)
         raise error
     return 0
-
-
-def configure_log() -> None:
-    level = logging.DEBUG if os.environ.get("DEBUG") else logging.INFO
-    logging.basicConfig(
-        level=level,
-        format="%(asctime)s %(levelname)-7s %(message)s",
-        datefmt="%H:%M:%S",
-        force=True,
-    )
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
-    for name in ("zeroconf", "grpc", "httpx"):  # else each packet and each call is a line
-        logging.getLogger(name).setLevel(logging.WARNING)

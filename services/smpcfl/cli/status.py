@@ -1,11 +1,18 @@
-"""`smpcfl status`: who is there, and how the last round went."""
+"""`smpcfl status`: who is there, how the last round went, and what holds in it; once, or as it changes."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+
 import grpc
 import grpc.aio
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
 
 from smpc.v1 import local_pb2, local_pb2_grpc
 from smpc.v1 import registry_pb2 as pb
@@ -16,12 +23,66 @@ from ..base.state import JoinFolder, State
 from ..net import certificates, rpc
 from ..net.certificates import Identity, IdentityError, Role
 from ..net.directory import Directory
-from ..protocol.errors import LocalError
+from ..protocol.errors import LocalError, ProtocolError, clean
 from ..protocol.guarantee import guarantee
-from ..reports.record import RoundRecord, group_lines, line
+from ..reports.record import RoundRecord
+from .status_view import RosterRow, Status, below, changes, table
+
+EVERY_S = 2.0
 
 
-async def show(settings: Settings) -> int:
+async def show(settings: Settings, *, as_json: bool = False) -> int:
+    """As it is now."""
+    status = await _look(settings)
+    if as_json:
+        print(json.dumps(status.to_members(), indent=2))
+        return 0
+    console = Console()
+    console.print(table(status, console.width))
+    console.print("\n".join(below(status)), highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+async def watch(settings: Settings, *, as_json: bool = False) -> int:
+    """Until Ctrl-C: a screen, or where there is no terminal a line for each change.
+
+    As JSON an object a line, whenever anything in it is another.
+    """
+    console = Console()
+    if console.is_terminal and not as_json:
+        with Live(console=console, auto_refresh=False) as live:
+            async for status, problem in _looks(settings):
+                lines = [*below(status), problem]
+                live.update(Group(table(status, console.width), *map(Text, lines)), refresh=True)
+        return 0
+    before, said = None, ""
+    async for status, problem in _looks(settings):
+        if problem != said and problem:
+            print(f"smpcfl status: {problem}", file=sys.stderr, flush=True)
+        said = problem
+        if as_json and status != before:
+            print(json.dumps(status.to_members()), flush=True)
+        elif not as_json:
+            for text in changes(before, status):
+                print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+        before = status
+    return 0
+
+
+async def _looks(settings: Settings) -> AsyncIterator[tuple[Status, str]]:
+    """One every two seconds. If one fails, the last one and why; the first has to work."""
+    status = await _look(settings)
+    problem = ""
+    while True:
+        yield status, problem
+        await asyncio.sleep(EVERY_S)
+        try:
+            status, problem = await _look(settings), ""
+        except (ProtocolError, OSError) as error:
+            problem = str(error)
+
+
+async def _look(settings: Settings) -> Status:
     """Asks the registry with the identity of the service whose state folder this is."""
     ca_paths = State(settings.state).ca, JoinFolder(settings.join).ca
     ca_path = next((path for path in ca_paths if path.exists()), None)
@@ -31,7 +92,6 @@ async def show(settings: Settings) -> int:
             f"no certificate in {settings.state}: run this where a peer or the aggregator runs"
             " (docker compose exec aggregator smpcfl status), or give --state"
         )
-    console = Console()
     directory = Directory(own, settings.registry, State(settings.state).roster)
     try:
         roster = await directory.registry.Lookup(pb.LookupRequest(), timeout=5.0)
@@ -41,40 +101,48 @@ async def show(settings: Settings) -> int:
         ) from error
     finally:
         await directory.close()
-    table = Table("peer", "address", "data slice", "seen by mDNS", "fingerprint", title="roster")
-    for entry in roster.entries:
-        seen = "yes" if entry.mdns else "no"
-        shown = _fingerprint(entry.certificate, own)
-        table.add_row(entry.peer, entry.address, str(entry.index), seen, shown)
-    console.print(table)
     records = rounds_service.read(State(settings.state).records)
-    if own.role is Role.AGGREGATOR:
-        last = [line(records[-1]), *group_lines(records[-1])] if records else ["no round yet"]
-        console.print("\n".join(last), highlight=False, markup=False, soft_wrap=True)
-    console.print(_guarantee(settings, own, records), highlight=False, soft_wrap=True)
-    return 0
+    in_force, why_not = _guarantee(settings, own, records)
+    return Status(
+        role=own.role,
+        name=own.name,
+        registry=settings.registry,
+        roster=tuple(_row(entry, own) for entry in roster.entries),
+        last=records[-1] if records and own.role is Role.AGGREGATOR else None,
+        guarantee=in_force,
+        no_guarantee=why_not,
+    )
 
 
-def _fingerprint(certificate: bytes, own: Identity) -> str:
-    """Of the key: what SMPCFL_MEMBERS pins."""
+def _row(entry: pb.Entry, own: Identity) -> RosterRow:
+    fingerprint = problem = ""
     try:
-        return certificates.check_certificate(certificate, own.ca).fingerprint
+        # Of the key: what SMPCFL_MEMBERS pins.
+        fingerprint = certificates.check_certificate(entry.certificate, own.ca).fingerprint
     except IdentityError as error:
-        return str(error)
+        problem = str(error)
+    return RosterRow(
+        peer=clean(entry.peer),
+        address=clean(entry.address),
+        data_slice=entry.index,
+        by_mdns=entry.mdns,
+        fingerprint=fingerprint,
+        problem=problem,
+    )
 
 
-def _guarantee(settings: Settings, own: Identity, records: list[RoundRecord]) -> str:
-    """What holds in the last round, as the service here knows it."""
+def _guarantee(settings: Settings, own: Identity, records: list[RoundRecord]) -> tuple[str, str]:
+    """What holds in the last round, as the service here knows it; if nothing does, why."""
     if own.role is Role.AGGREGATOR:
         last = records[-1] if records else None
         if last is None or last.withstood is None:
-            return "no secure round yet"
-        return f"in force: {guarantee(last.withstood, last.cohort, last.mode)}"
+            return "", "no secure round yet"
+        return guarantee(last.withstood, last.cohort, last.mode), ""
     with rpc.local_channel(str(State(settings.state).socket("agent"))) as channel:
         try:
             reply = local_pb2_grpc.AgentStub(channel).Identity(
                 local_pb2.IdentityRequest(), timeout=5.0
             )
         except grpc.RpcError:
-            return "the peer here does not run"
-    return f"in force: {reply.guarantee}" if reply.guarantee else "no round yet"
+            return "", "the peer here does not run"
+    return reply.guarantee, "" if reply.guarantee else "no round yet"

@@ -17,6 +17,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NoReturn
 
+from ..base import log
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -42,7 +44,10 @@ def main(parent: int, command: list[str]) -> None:
 
 
 def _prepare(command: list[str]) -> None:
-    """What we add to Flower's daemons."""
+    """What we add to Flower's daemons, with a log as the service's own has it among Flower's lines."""
+    name = command[0].removeprefix("flower-")
+    mode, log_format = os.environ.get("SMPCFL_MODE", ""), os.environ.get("SMPCFL_LOG_FORMAT", "")
+    log.configure(name, mode, log_format, logger="smpcfl")
     if command[0] == "flower-superlink":
         from . import superlink_gate
 

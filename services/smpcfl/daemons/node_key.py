@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from smpc.v1 import node_pb2 as pb
 
 from ..base import files
+from ..base.log_events import LogEvent, about
 from ..base.waiting import or_stop, wait_for
 from ..net import certificates
 from ..net.certificates import Identity, IdentityError
@@ -60,10 +61,20 @@ async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Even
                 reply = await or_stop(stop, client.post(f"https://{superlink}{PATH}", content=body))
             except httpx.HTTPError as error:
                 if not waiting:
-                    log.info("waiting for the SuperLink at %s: %s", superlink, error)
+                    log.info(
+                        "waiting for the SuperLink at %s: %s",
+                        superlink,
+                        error,
+                        extra=about(LogEvent.WAITING),
+                    )
                 waiting = True
             except OSError as error:
-                log.warning("cannot keep the SuperNode's key in %s: %s", path, error)
+                log.warning(
+                    "cannot keep the SuperNode's key in %s: %s",
+                    path,
+                    error,
+                    extra=about(LogEvent.STORAGE_FAILED),
+                )
             else:
                 if reply is None:
                     return
@@ -88,4 +99,5 @@ def _check_clock(date: str, superlink: str) -> None:
             off,
             superlink,
             _CLOCK_S,
+            extra=about(LogEvent.CLOCK_OFF),
         )

@@ -20,6 +20,7 @@ from flwr.supernode.nodestate import NodeState
 from smpc.v1 import registry_pb2 as pb
 
 from ..base.files import StorageError, read_number, write_private
+from ..base.log_events import LogEvent, about
 from ..base.node_config import INDEX, NUMBER, Value
 from ..base.state import State
 from ..protocol.errors import LocalError
@@ -79,12 +80,18 @@ def number(folder: State, index: Any) -> int:
         if kept >= least:
             return kept
     except (StorageError, OSError) as error:
-        log.warning("the number of data slices is decided anew: %s", error)
+        log.warning(
+            "the number of data slices is decided anew: %s",
+            error,
+            extra=about(LogEvent.STORAGE_FAILED),
+        )
     found = max(least, *(index + 1 for index in _indices(folder)), 1)
     try:
         write_private(folder.partitions, str(found).encode())
     except OSError as error:
-        log.warning("the number of data slices is not kept: %s", error)
+        log.warning(
+            "the number of data slices is not kept: %s", error, extra=about(LogEvent.STORAGE_FAILED)
+        )
     return found
 
 
@@ -93,5 +100,7 @@ def _indices(folder: State) -> list[int]:
     try:
         return [entry.index for entry in pb.Roster.FromString(folder.roster.read_bytes()).entries]
     except Exception as error:  # protobuf raises its own for a damaged file
-        log.warning("no roster in %s: %s", folder.roster, error)
+        log.warning(
+            "no roster in %s: %s", folder.roster, error, extra=about(LogEvent.STORAGE_FAILED)
+        )
         return []

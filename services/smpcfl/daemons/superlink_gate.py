@@ -33,6 +33,7 @@ from starlette.responses import JSONResponse, Response
 
 from smpc.v1 import node_pb2, registry_pb2
 
+from ..base.log_events import LogEvent, about
 from ..base.state import State
 from ..net import certificates
 from ..net.certificates import IdentityError
@@ -85,7 +86,7 @@ class Gate:
         if path.startswith(FLEET):
             return await run_in_threadpool(self._check_call, scope)
         if not self._is_local(scope):
-            log.warning("refused %r to %s", path[:200], _host(scope))
+            log.warning("refused %r to %s", path[:200], _host(scope), extra=about(LogEvent.REFUSED))
             return _refusal("only on the aggregator's own machine", 403)
         return None
 
@@ -109,7 +110,7 @@ class Gate:
         try:
             name, public_key = await run_in_threadpool(self._check, body)
         except (IdentityError, RemoteError) as error:
-            log.warning("refused a node key: %s", error)
+            log.warning("refused a node key: %s", error, extra=about(LogEvent.REFUSED))
             return _refusal(str(error), 403)
         state = request.scope["app"].state.linkstate_factory.state()
         if not await run_in_threadpool(_replace_node, state, name, public_key):
@@ -181,7 +182,13 @@ def _refusal(text: str, status: int) -> Response:
 
 def _too_long(scope: Scope) -> Response:
     text = f"more than {fleet_calls.LARGEST_BODY} bytes in one request"
-    log.warning("refused %r to %s: %s", scope["path"][:200], _host(scope), text)
+    log.warning(
+        "refused %r to %s: %s",
+        scope["path"][:200],
+        _host(scope),
+        text,
+        extra=about(LogEvent.REFUSED),
+    )
     return _refusal(text, 413)
 
 

@@ -20,6 +20,7 @@ from flwr.supernode import start_client_internal as supernode
 from flwr.supernode.nodestate import NodeState
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
+from ..base.log_events import LogEvent, about
 from ..protocol.errors import LocalError
 from . import run_apps, supernode_replies
 from .allowed_apps import Apps
@@ -81,7 +82,7 @@ def _verify_apps(apps: Apps, folder: Path) -> None:
                 or _not_noted(folder, run_id, fab.content)
             )
             if refusal:
-                log.error(refusal)
+                log.error(refusal, extra=about(LogEvent.REFUSED))
                 supernode.FAB_VERIFICATION_ERROR = Error(ErrorCode.INVALID_FAB, refusal)
             return not refusal
 
@@ -111,7 +112,7 @@ def _not_noted(folder: Path, run_id: int, bundle: bytes) -> str:
     try:
         run_apps.note(folder, run_id, hashlib.sha256(bundle).digest())
     except OSError as error:
-        log.error("cannot write to %s: %s", folder, error)
+        log.error("cannot write to %s: %s", folder, error, extra=about(LogEvent.STORAGE_FAILED))
         return f"this peer could not note the app of run {run_id}: {error.strerror}, see its log"
     return ""
 
@@ -126,7 +127,11 @@ def _refuse_other_tasks() -> None:
         self: InMemoryNodeState, task_type: str, *rest: Any, **others: Any
     ) -> int | None:
         if task_type != TaskType.CLIENT_APP:
-            log.error("this peer runs ClientApps only: no task of type %.40r", task_type)
+            log.error(
+                "this peer runs ClientApps only: no task of type %.40r",
+                task_type,
+                extra=about(LogEvent.REFUSED),
+            )
             return None
         return create(self, task_type, *rest, **others)
 

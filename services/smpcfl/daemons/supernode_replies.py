@@ -25,6 +25,7 @@ from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.supernode import start_client_internal as supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
+from ..base.log_events import LogEvent, about
 from ..protocol.errors import LocalError
 
 log = logging.getLogger("smpcfl.outgoing")
@@ -66,7 +67,12 @@ def seal(reply: Message, tree: ObjectTree, now: float) -> tuple[Message, ObjectT
 def _shown(reply: Message) -> Error:
     if reply.error.code == MODS_CODE or reply.error == supernode.FAB_VERIFICATION_ERROR:
         return reply.error
-    log.error("run %d: the app failed: %s", reply.metadata.run_id, reply.error.reason)
+    log.error(
+        "run %d: the app failed: %s",
+        reply.metadata.run_id,
+        reply.error.reason,
+        extra=about(LogEvent.TRAINING_FAILED),
+    )
     return FAILED
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from ..base.log_events import LogEvent, about
 from ..base.waiting import wait_for
 
 log = logging.getLogger("smpcfl.supervisor")
@@ -89,7 +90,12 @@ class Child:
                 while not any(task.done() for task in waiting):
                     self._note_groups()
                     if self._lost_executor():
-                        log.warning("%s has lost its %s", self.name, _EXECUTOR)
+                        log.warning(
+                            "%s has lost its %s",
+                            self.name,
+                            _EXECUTOR,
+                            extra=about(LogEvent.CHILD_RESTARTED),
+                        )
                         self._process.kill()
                     await asyncio.wait(waiting, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
                 for task in waiting:
@@ -104,6 +110,7 @@ class Child:
                     self._process.returncode,
                     self._log_path,
                     pause,
+                    extra=about(LogEvent.CHILD_RESTARTED),
                 )
                 self._kill(signal.SIGKILL)
                 await wait_for(stop, pause)

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from ..base.log_events import LogEvent, about
 from ..protocol.errors import Reason, RemoteError
 
 log = logging.getLogger("smpcfl")
@@ -52,7 +53,11 @@ class Callers:
         caller = self._find(name)
         if caller.left < 1 or caller.in_flight >= self._allowance.in_flight:
             if not caller.reported:
-                log.warning("%s calls too often and is held back", name)
+                log.warning(
+                    "%s calls too often and is held back",
+                    name,
+                    extra=about(LogEvent.HELD_BACK, peer=name),
+                )
                 caller.reported = True
             await asyncio.sleep(self._allowance.pause_s)
             raise RemoteError(Reason.RATE_LIMITED, peer=name)

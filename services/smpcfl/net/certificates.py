@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
 from ..base.files import write_private
+from ..base.log_events import LogEvent, about
 from ..base.state import State
 from ..protocol.errors import LocalError
 from ..protocol.signing import AGGREGATOR, REGISTRY, Signer, signer, verify
@@ -213,6 +214,7 @@ class Members:
                         name,
                         member.fingerprint,
                         expected,
+                        extra=about(LogEvent.KEY_DIFFERS, peer=name),
                     )
                 return None
         return member if now() <= member.until else None

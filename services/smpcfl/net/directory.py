@@ -9,6 +9,7 @@ from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
 from ..base.files import write_private
+from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
 from ..protocol.draw import may_be_cut
 from ..protocol.signing import REGISTRY
@@ -96,7 +97,12 @@ class Directory:
             write_private(self._cache, content)
             self._kept = content
         except OSError as error:
-            log.warning("cannot keep the roster in %s: %s", self._cache, error)
+            log.warning(
+                "cannot keep the roster in %s: %s",
+                self._cache,
+                error,
+                extra=about(LogEvent.STORAGE_FAILED),
+            )
 
     def _take_size(self, roster: pb.Roster) -> None:
         self.draw = roster.draw
@@ -105,7 +111,7 @@ class Directory:
     def _take_members(self, roster: pb.Roster) -> None:
         new = frozenset(roster.revoked) - self.members.revoked
         if new and self._metrics is not None:  # a service: others live for one round
-            log.warning("revoked: %s", ", ".join(sorted(new)))
+            log.warning("revoked: %s", ", ".join(sorted(new)), extra=about(LogEvent.REVOKED))
         self.members.revoked = frozenset(roster.revoked)
         certificates = [
             entry.certificate for entry in roster.entries if entry.peer not in roster.revoked
@@ -123,7 +129,12 @@ class Directory:
         except FileNotFoundError:
             return
         except Exception as error:
-            log.warning("the kept roster %s is unreadable and ignored: %s", self._cache, error)
+            log.warning(
+                "the kept roster %s is unreadable and ignored: %s",
+                self._cache,
+                error,
+                extra=about(LogEvent.STORAGE_FAILED),
+            )
             return
         self.by_registry = {entry.peer: entry.address for entry in roster.entries}
         indices = {entry.peer: int(entry.index) for entry in roster.entries}

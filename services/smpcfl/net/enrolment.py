@@ -18,6 +18,7 @@ from smpc.v1 import registry_pb2_grpc as pb_grpc
 
 from ..base import files
 from ..base.config import Settings
+from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
 from ..base.state import JoinFolder, State
 from ..base.waiting import wait_for
@@ -95,7 +96,12 @@ async def keep_renewed(
             except (grpc.aio.AioRpcError, OSError) as error:
                 reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
                 until = certificate.not_valid_after_utc
-                log.warning("the certificate, good until %s, is not renewed yet: %s", until, reason)
+                log.warning(
+                    "the certificate, good until %s, is not renewed yet: %s",
+                    until,
+                    reason,
+                    extra=about(LogEvent.CERTIFICATE_NOT_RENEWED),
+                )
             await wait_for(stop, _RETRY_S)
         else:
             # In short steps, by the wall clock: a machine that was asleep looks at once.
@@ -114,7 +120,11 @@ async def _renew(
     own.certificate = certificate
     directory.members.add(reply.certificate)
     await directory.reconnect()
-    log.info("certificate renewed: good until %s", certificate.not_valid_after_utc)
+    log.info(
+        "certificate renewed: good until %s",
+        certificate.not_valid_after_utc,
+        extra=about(LogEvent.CERTIFICATE_RENEWED),
+    )
 
 
 def _name(settings: Settings, role: Role) -> str:
@@ -126,14 +136,14 @@ def _name(settings: Settings, role: Role) -> str:
         return certificates.check_name(settings.peer_id)
     if not path.exists():
         files.write_private(path, certificates.new_peer_id().encode())
-    return certificates.check_name(path.read_text().strip())
+    return certificates.check_name(path.read_text(errors="replace").strip())
 
 
 def _read_token(path: Path, given: str) -> str:
     if given:
         return given.strip()
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="replace").strip()  # the registry refuses what is no token
     except OSError as error:
         raise IdentityError(
             f"no join token at {path} ({error.strerror}): copy it from the registry's join folder, make one"
@@ -151,6 +161,7 @@ async def _wait_for_file(path: Path) -> None:
                 " registry` is up, if this is its join folder (--join)",
                 _PATIENCE_S,
                 path,
+                extra=about(LogEvent.WAITING),
             )
         await asyncio.sleep(0.2)
         waited += 0.2
@@ -175,5 +186,10 @@ async def _call(address: str, ca: x509.Certificate, request: pb.EnrolRequest) ->
                         f"no registry at {address} after {_PATIENCE_S:.0f} s ({error.details()}):"
                         " start one with `smpcfl registry`, or give its address with --enrolment"
                     ) from error
-                log.info("waiting up to %.0f s for the registry at %s", _PATIENCE_S, address)
+                log.info(
+                    "waiting up to %.0f s for the registry at %s",
+                    _PATIENCE_S,
+                    address,
+                    extra=about(LogEvent.WAITING),
+                )
                 await asyncio.sleep(1.0)

@@ -15,6 +15,7 @@ from zeroconf import IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from ..base.config import ConfigError
+from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
 from .certificates import is_name
 
@@ -105,7 +106,12 @@ class Discovery:
         if not is_name(peer):
             return
         if peer not in self.found and len(self.found) + len(self._resolving) >= _MOST:
-            log.warning("mDNS: more than %d names are announced, %s is left out", _MOST, peer)
+            log.warning(
+                "mDNS: more than %d names are announced, %s is left out",
+                _MOST,
+                peer,
+                extra=about(LogEvent.MDNS_FAILED),
+            )
             return
         self._resolving[peer] = asyncio.ensure_future(self._resolve(zeroconf, name, peer))
 
@@ -125,7 +131,12 @@ class Discovery:
                     break
                 log.debug("mDNS: no address of %s yet", peer)
             except Exception as error:
-                log.warning("mDNS: no address of %s (%r); trying again", peer, error)
+                log.warning(
+                    "mDNS: no address of %s (%r); trying again",
+                    peer,
+                    error,
+                    extra=about(LogEvent.MDNS_FAILED),
+                )
             await asyncio.sleep(_RETRY_S)
         self.found[peer] = f"{addresses[0]}:{info.port}"
         self._note(peer)

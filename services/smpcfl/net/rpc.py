@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from google.protobuf.message import DecodeError
 
 from ..base.config import cannot_listen
+from ..base.log_events import during
 from ..base.metrics import Metrics
 from ..protocol.errors import ProtocolError, Reason, RemoteError
 from ..protocol.ring import Raw
@@ -216,7 +217,8 @@ def handler(
                     metrics.rejected.inc(reason=error.reason.value)
                     # Not a line for each call of a flood.
                     if on_refusal and error.reason is not Reason.RATE_LIMITED:
-                        on_refusal(error)
+                        with during(peer=_caller_name(callers, context)):
+                            on_refusal(error)
                 await refuse(context, error)
             except ProtocolError as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
@@ -235,6 +237,14 @@ def _admitted(callers: Callers | None, context: Context) -> AbstractAsyncContext
         return contextlib.nullcontext()
     role, name = caller(context)
     return callers.admit(tls_name(role, name))
+
+
+def _caller_name(callers: Callers | None, context: Context) -> str:
+    """For the log; empty where callers have no certificate."""
+    if callers is not None:
+        with contextlib.suppress(RemoteError):
+            return caller(context)[1]
+    return ""
 
 
 def _readable(request: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from ..base.log_events import LogEvent, about, during
 from ..base.metrics import Metrics
 from ..base.waiting import wait_for
 from ..net import wire
@@ -155,6 +156,7 @@ class PeerAgent:
             ticket.threshold,
             ", ".join(f"{name} {value / 1000:g} s" for name, value in deadlines.items()),
             self.guarantee,
+            extra=about(LogEvent.ROUND_OPENED, run=ticket.run, round=ticket.round),
         )
         self._driver = asyncio.create_task(self._keep_driving(opened))
         return opened
@@ -212,13 +214,19 @@ class PeerAgent:
 
     async def _keep_driving(self, round_: Round) -> None:
         """A round that cannot be driven is closed: whoever waits for it gets an error."""
-        try:
-            await self._drive(round_)
-        except Exception:
-            log.exception("round %d cannot go on and is closed", round_.ticket.round)
-            if self._round is round_:
-                self._driver = None
-                self.close_round()
+        ticket = round_.ticket
+        with during(run=ticket.run, round=ticket.round):
+            try:
+                await self._drive(round_)
+            except Exception:
+                log.exception(
+                    "round %d cannot go on and is closed",
+                    ticket.round,
+                    extra=about(LogEvent.ROUND_BROKEN),
+                )
+                if self._round is round_:
+                    self._driver = None
+                    self.close_round()
 
     async def _drive(self, round_: Round) -> None:
         phase, since, counted = round_.phase, self._clock(), False
@@ -244,7 +252,11 @@ class PeerAgent:
                 break
             # At least a millisecond, so that a deadline which is due is past when it is looked at.
             await wait_for(changed, max(due - self.now(), 0.0) + 0.001)
-        log.info("round %d closed: its secrets are gone", round_.ticket.round)
+        log.info(
+            "round %d closed: its secrets are gone",
+            round_.ticket.round,
+            extra=about(LogEvent.ROUND_CLOSED),
+        )
         self.wake()
 
     def _spawn(self, round_: Round, call: Call) -> None:
@@ -265,7 +277,9 @@ class PeerAgent:
                 raise
             round_.failed(call, self.now())  # the channel was closed under it
         except Exception:
-            log.exception("a call to %s failed", call.to)
+            log.exception(
+                "a call to %s failed", call.to, extra=about(LogEvent.ROUND_BROKEN, peer=call.to)
+            )
             round_.failed(call, self.now())
         self.wake()
 
@@ -277,7 +291,13 @@ class PeerAgent:
         self.log_refusal(error)
 
     def log_refusal(self, error: RemoteError) -> None:
-        log.warning("refused: %s", error)
+        log.warning("refused: %s", error, extra=self.about(LogEvent.REFUSED, error.peer))
+
+    def about(self, event: LogEvent, peer: str = "") -> dict[str, int | str]:
+        """For a line of the log: that it is of the open round, if there is one."""
+        ticket = self._round.ticket if self._round is not None else None
+        run, number = (ticket.run, ticket.round) if ticket else (None, None)
+        return about(event, run=run, round=number, peer=peer)
 
     # -- for the ClientApp ------------------------------------------------------------------------
 

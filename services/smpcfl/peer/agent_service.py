@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
 
+from ..base.log_events import LogEvent
 from ..base.metrics import Metrics
 from ..net import agent_wire, rpc, wire
 from ..net.rpc import Context
@@ -87,10 +88,16 @@ class AgentService(pb_grpc.AgentServicer):
     ) -> AsyncIterator[pb.MasksChunk]:
         try:
             if request.failure:
-                log.error("training failed, and a zero is sent: %s", request.failure)
+                log.error(
+                    "training failed, and a zero is sent: %s",
+                    request.failure,
+                    extra=self._agent.about(LogEvent.TRAINING_FAILED),
+                )
             if request.unreported:
                 log.warning(
-                    "no metrics are sent, so that nobody's are summed: %s", request.unreported
+                    "no metrics are sent, so that nobody's are summed: %s",
+                    request.unreported,
+                    extra=self._agent.about(LogEvent.METRICS_WITHHELD),
                 )
             round_, masks, header = await self._agent.masks(
                 request.ticket_digest, request.released_ms, failed=bool(request.failure)

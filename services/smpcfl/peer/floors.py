@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..base.files import StorageError, write_private
+from ..base.log_events import LogEvent, about
 from ..protocol.release import DECAY, Floor
 from ..protocol.ticket import EVALUATE, TRAIN
 
@@ -46,7 +47,9 @@ class Floors:
         try:
             write_private(self._path, json.dumps(kept).encode())
         except OSError as error:
-            log.warning("cannot write %s: %s", self._path, error)
+            log.warning(
+                "cannot write %s: %s", self._path, error, extra=about(LogEvent.STORAGE_FAILED)
+            )
 
 
 def _read(kept: dict[str, int]) -> Floor:

@@ -6,6 +6,7 @@ import logging
 
 import grpc.aio
 
+from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
 from ..net import certificates
 from ..net.certificates import Identity
@@ -51,18 +52,30 @@ class PeerDraws:
                 return
         except RemoteError as error:
             self._metrics.rejected.inc(reason=error.reason.value)
-            log.warning("refused: %s", error)
+            log.warning("refused: %s", error, extra=about(LogEvent.REFUSED))
         except grpc.aio.AioRpcError as error:
-            log.warning("the registry does not tell its draw: %s", error.details())
+            log.warning(
+                "the registry does not tell its draw: %s",
+                error.details(),
+                extra=about(LogEvent.REGISTRY_AWAY),
+            )
         except OSError as error:
-            log.error("the new draw cannot be kept, and is not gone by: %s; make room", error)
+            log.error(
+                "the new draw cannot be kept, and is not gone by: %s; make room",
+                error,
+                extra=about(LogEvent.STORAGE_FAILED),
+            )
         else:
             self._log()
 
     def _log(self) -> None:
         number, own = self._draw.number, self._draw.group_of(self._own.name)
         if own is None:
-            log.warning("draw %d: this peer came after it, and waits for the next one", number)
+            log.warning(
+                "draw %d: this peer came after it, and waits for the next one",
+                number,
+                extra=about(LogEvent.NOT_DRAWN),
+            )
             return
         log.info(
             "draw %d, of all peers with digest %s: group %d of %d, %d members",
@@ -71,6 +84,7 @@ class PeerDraws:
             own.group,
             own.groups,
             len(own.members),
+            extra=about(LogEvent.DRAWN),
         )
 
     def _fingerprint_of(self, peer: str) -> bytes | None:

@@ -13,6 +13,7 @@ import grpc.aio
 from smpc.v1 import peer_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 
+from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
 from ..net import rpc
 from ..net.certificates import Identity, IdentityError, Role, check_certificate
@@ -71,7 +72,13 @@ class PeerLink:
             if reason is None:
                 self._channels.failed(call.to, channel)
             elif reason is not Reason.UNKNOWN_TICKET:
-                log.warning("%s refused %s: %s", call.to, method, error.details())
+                log.warning(
+                    "%s refused %s: %s",
+                    call.to,
+                    method,
+                    error.details(),
+                    extra=about(LogEvent.CALL_REFUSED, peer=call.to),
+                )
             raise CallFailed(str(error.details()), reason) from error
         except asyncio.CancelledError:
             # Its round was closed. A channel to a peer that is gone would go on trying to connect.

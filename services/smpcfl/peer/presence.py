@@ -12,6 +12,7 @@ import grpc.aio
 from smpc.v1 import registry_pb2 as pb
 
 from ..base.config import ConfigError, Settings
+from ..base.log_events import LogEvent, about
 from ..base.waiting import wait_for
 from ..net import rpc
 from ..net.addresses import Attachment, attachment, own_address
@@ -70,9 +71,15 @@ class Presence:
                     ) from error
                 kept = self._directory.kept_index
                 if kept is not None:
-                    log.warning("no registry (%s): going on as before", error.details())
+                    log.warning(
+                        "no registry (%s): going on as before",
+                        error.details(),
+                        extra=about(LogEvent.REGISTRY_AWAY),
+                    )
                     return kept
-                log.info("waiting for the registry: %s", error.details())
+                log.info(
+                    "waiting for the registry: %s", error.details(), extra=about(LogEvent.WAITING)
+                )
                 await wait_for(stop, 1.0)
         return None
 
@@ -99,14 +106,18 @@ class Presence:
                 self._directory.take(reply)
                 await self._draws.follow()
                 if not reachable:
-                    log.info("the registry is back")
+                    log.info("the registry is back", extra=about(LogEvent.REGISTRY_BACK))
                 reachable = True
             except grpc.aio.AioRpcError as error:
                 if rpc.reason_of(error) is Reason.NOT_REGISTERED:
                     self._registered = ""
                     continue
                 if reachable:
-                    log.warning("no registry (%s): rounds go on without it", error.details())
+                    log.warning(
+                        "no registry (%s): rounds go on without it",
+                        error.details(),
+                        extra=about(LogEvent.REGISTRY_AWAY),
+                    )
                 reachable = False
             await wait_for(stop, HEARTBEAT_S)
 
@@ -118,12 +129,21 @@ class Presence:
         try:
             if not self._settings.advertise:
                 self.host = await asyncio.to_thread(own_address, self._settings.registry)
-            log.info("the network has changed: this peer is at %s:%d now", self.host, self._port)
+            log.info(
+                "the network has changed: this peer is at %s:%d now",
+                self.host,
+                self._port,
+                extra=about(LogEvent.NETWORK_CHANGED),
+            )
             await self._discovery.restart()
             await self.announce()
             self._attached = attached
         except (ConfigError, OSError) as error:
-            log.warning("the network has changed, and mDNS is not back yet: %s", error)
+            log.warning(
+                "the network has changed, and mDNS is not back yet: %s",
+                error,
+                extra=about(LogEvent.MDNS_FAILED),
+            )
 
     async def goodbye(self) -> None:
         """On mDNS and at the registry."""

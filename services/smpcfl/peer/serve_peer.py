@@ -8,6 +8,7 @@ from functools import partial
 
 from ..base import files, node_config
 from ..base.config import Settings
+from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
 from ..base.state import JoinFolder, State
 from ..base.waiting import or_stop, until_stop
@@ -64,7 +65,14 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     try:
         await presence.announce()
         index = await or_stop(stop, presence.register(stop))
-        log.info("peer %s at %s:%d, data slice %s", own.name, presence.host, port, index)
+        log.info(
+            "peer %s at %s:%d, data slice %s",
+            own.name,
+            presence.host,
+            port,
+            index,
+            extra=about(LogEvent.SERVICE_READY, peer=own.name),
+        )
         log.info("fingerprint of its key: %s", certificates.fingerprint(own.key.public_key()))
         tasks.append(asyncio.create_task(presence.keep(stop)))
         renewing = enrolment.keep_renewed(own, settings, directory, metrics, stop)
@@ -103,6 +111,7 @@ def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Ch
         **flower_environment(state.flower),
         "SMPCFL_AGENT": socket,
         "SMPCFL_MODE": settings.mode,
+        "SMPCFL_LOG_FORMAT": settings.log_format,
         "SMPCFL_APPS": settings.apps,
         "SMPCFL_RUN_APPS": str(state.run_apps),
         "SMPCFL_PEER_STATE": str(settings.state),

@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..base import files
 from ..base.config import Settings
+from ..base.log_events import LogEvent, about
 from ..base.state import JoinFolder, State
 from ..net import certificates
 from ..net.certificates import Identity, IdentityError, Role
@@ -143,6 +144,7 @@ class Authority:
             name,
             count,
             self._token_peers,
+            extra=about(LogEvent.TOKEN_USED, peer=name),
         )
 
     def _claim(self, name: str, key: str) -> None:

@@ -84,7 +84,8 @@ class Claims:
     def check(self, name: str, key: str) -> None:
         """RemoteError(REVOKED) by id, and by key: nobody comes back under another id."""
         revoked = self.revoked()
-        if name in revoked or any((self._revoked / item).read_text() == key for item in revoked):
+        keys = ((self._revoked / item).read_bytes() for item in revoked)
+        if name in revoked or key.encode() in keys:
             raise RemoteError(Reason.REVOKED, peer=name)
 
     def enrolled(self, now: float) -> dict[str, str]:

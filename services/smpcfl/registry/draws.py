@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from smpc.v1 import registry_pb2 as pb
 
 from ..base.files import StorageError, write_private
+from ..base.log_events import LogEvent, about
 from ..base.state import State
 from ..net.kept_draw import ca_digest, group_from_proto, group_to_proto
 from ..protocol.draw import SignedGroup, make_groups, may_be_cut
@@ -89,7 +90,7 @@ class Draws:
             self._draw(living, enrolled(), int(now))
         except LocalError as error:
             if str(error) != self._said:
-                log.warning("no draw: %s", error)
+                log.warning("no draw: %s", error, extra=about(LogEvent.NOT_DRAWN))
             self._said = str(error)
             return False
         self._said = ""
@@ -128,6 +129,7 @@ class Draws:
             min(len(group.members) for group in groups),
             max(len(group.members) for group in groups),
             groups[0].left_out,
+            extra=about(LogEvent.DRAWN),
         )
         if absent:
             log.warning(
@@ -135,6 +137,7 @@ class Draws:
                 " Revoke those that do not come back (`smpcfl revoke`), or draw again when they are here"
                 " (`smpcfl draw`)",
                 absent,
+                extra=about(LogEvent.DRAWN),
             )
 
     def _go_by(self, reply: pb.DrawReply) -> None:

@@ -12,6 +12,7 @@ from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
 from ..base.config import is_port
+from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
 from ..net import certificates, rpc
 from ..net.callers import Callers
@@ -51,7 +52,12 @@ class EnrolmentService(pb_grpc.EnrolmentServicer):
                 ) from error
             self._failed.add(host, now)
             raise
-        log.info("enrolled %s %s", request.role, request.name)
+        log.info(
+            "enrolled %s %s",
+            request.role,
+            request.name,
+            extra=about(LogEvent.ENROLLED, peer=request.name),
+        )
         return pb.EnrolReply(certificate=certificates.der(certificate))
 
 
@@ -104,7 +110,13 @@ class RegistryService(pb_grpc.RegistryServicer):
         index = self._roster.register(
             peer, request.address, request.metrics_address, certificate, time.monotonic()
         )
-        log.info("peer %s is at %s, data slice %d", peer, request.address, index)
+        log.info(
+            "peer %s is at %s, data slice %d",
+            peer,
+            request.address,
+            index,
+            extra=about(LogEvent.REGISTERED, peer=peer),
+        )
         return pb.RegisterReply(index=index)
 
     async def _heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.Roster:
@@ -124,7 +136,7 @@ class RegistryService(pb_grpc.RegistryServicer):
     async def _goodbye(self, request: pb.GoodbyeRequest, context: Context) -> pb.GoodbyeReply:
         peer = await rpc.require(context, Role.PEER)
         self._roster.remove(peer)
-        log.info("peer %s has left", peer)
+        log.info("peer %s has left", peer, extra=about(LogEvent.LEFT, peer=peer))
         return pb.GoodbyeReply()
 
     async def _renew(self, request: pb.RenewRequest, context: Context) -> pb.EnrolReply:
@@ -137,7 +149,12 @@ class RegistryService(pb_grpc.RegistryServicer):
             self._roster.renew(name, certificate)
         else:
             self._roster.take_aggregator(certificate)
-        log.info("renewed the certificate of %s %s", role, name)
+        log.info(
+            "renewed the certificate of %s %s",
+            role,
+            name,
+            extra=about(LogEvent.CERTIFICATE_RENEWED, peer=name),
+        )
         return pb.EnrolReply(certificate=certificate)
 
     async def _draw(self, request: pb.DrawRequest, context: Context) -> pb.DrawReply:
@@ -168,4 +185,4 @@ class RegistryService(pb_grpc.RegistryServicer):
 
 
 def _warn(error: RemoteError) -> None:
-    log.warning("refused: %s", error)
+    log.warning("refused: %s", error, extra=about(LogEvent.REFUSED))

@@ -11,6 +11,7 @@ from smpc.v1 import registry_pb2_grpc as pb_grpc
 
 from ..base import files
 from ..base.config import Settings
+from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
 from ..base.state import State
 from ..base.waiting import wait_for
@@ -63,7 +64,12 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     await roster_server.start()
     await enrolment_server.start()
     await discovery.start()
-    log.info("registry on port %d, enrolment on port %d", port, enrolment_port)
+    log.info(
+        "registry on port %d, enrolment on port %d",
+        port,
+        enrolment_port,
+        extra=about(LogEvent.SERVICE_READY),
+    )
     try:
         while not stop.is_set():
             roster.seen_by_mdns(set(discovery.found))
@@ -84,13 +90,15 @@ def _keep(authority: Authority, own: Identity, roster: Roster, metrics: Metrics)
     """What time and `smpcfl revoke` change: certificate, tokens, who is revoked."""
     try:
         for name in roster.revoke(authority.claims.revoked()):
-            log.warning("peer %s is revoked", name)
+            log.warning("peer %s is revoked", name, extra=about(LogEvent.REVOKED, peer=name))
         authority.keep_tokens()
         if certificates.now() >= certificates.renewal(own.certificate):
             authority.renew_own(own, _HOSTS)
             roster.version += 1
     except (OSError, ProtocolError) as error:
-        log.warning("cannot keep tokens and certificates: %s", error)
+        log.warning(
+            "cannot keep tokens and certificates: %s", error, extra=about(LogEvent.STORAGE_FAILED)
+        )
     metrics.certificate_expiry.set(own.certificate.not_valid_after_utc.timestamp())
 
 
@@ -99,4 +107,4 @@ def _draw(draws: Draws, authority: Authority, roster: Roster, living: Sequence[s
         if draws.keep(living, authority.enrolled):
             roster.version += 1  # everyone hears of it with the next heartbeat
     except (OSError, ProtocolError) as error:
-        log.error("cannot draw: %s", error)
+        log.error("cannot draw: %s", error, extra=about(LogEvent.NOT_DRAWN))

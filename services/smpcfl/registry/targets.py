@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 from ..base.config import cannot_listen
+from ..base.log import not_delivered
 from .roster import Roster
 
 
@@ -38,5 +39,6 @@ def serve_targets(host: str, port: int, roster: Roster) -> ThreadingHTTPServer:
         server = ThreadingHTTPServer((host, port), Handler)
     except OSError as error:
         raise cannot_listen(host, port, "targets-port", error) from error
+    server.handle_error = not_delivered  # type: ignore[method-assign]
     Thread(target=server.serve_forever, daemon=True).start()
     return server

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..base.files import write_private
+from ..base.log_events import LogEvent, about
 from ..protocol.errors import LocalError
 from ..protocol.quantise import contents_of
 
@@ -144,14 +145,27 @@ class Checkpoints:
                 if (checkpoint.run, checkpoint.round) != (run, number):
                     raise Damaged(f"it is of run {checkpoint.run}, round {checkpoint.round}")
             except (Damaged, OSError) as error:
-                log.error("checkpoint %s is damaged and left out: %s", path, error)
+                log.error(
+                    "checkpoint %s is damaged and left out: %s",
+                    path,
+                    error,
+                    extra=about(LogEvent.NO_CHECKPOINT, run=run),
+                )
                 damaged = True
                 continue
             if damaged:
-                log.warning("the checkpoint of round %d, the one before, is used", number)
+                log.warning(
+                    "the checkpoint of round %d, the one before, is used",
+                    number,
+                    extra=about(LogEvent.NO_CHECKPOINT, run=run),
+                )
             return checkpoint
         if damaged:
-            log.error("no whole checkpoint of run %d is left: it starts from its first round", run)
+            log.error(
+                "no whole checkpoint of run %d is left: it starts from its first round",
+                run,
+                extra=about(LogEvent.NO_CHECKPOINT, run=run),
+            )
         return None
 
     def _path(self, run: int, number: int) -> Path:

@@ -79,11 +79,11 @@ def save(path: Path, run: CurrentRun) -> None:
 def carried(path: Path) -> dict[int, list[str]]:
     """The Flower runs that carried each run, the oldest first, from `runs.jsonl`."""
     found: dict[int, list[str]] = {}
-    for text in path.read_text().splitlines() if path.exists() else ():
+    for text in path.read_text(errors="replace").splitlines() if path.exists() else ():
         try:
             entry = json.loads(text)
             found.setdefault(int(entry["run"]), []).append(str(entry["flower_run"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue  # a line torn by a crash
     return found
 

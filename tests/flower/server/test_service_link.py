@@ -15,6 +15,8 @@ from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
 from smpcfl.base.files import socket_path
 from smpcfl.base.ledger_file import open_ledger
+from smpcfl.base.log_events import LogEvent, about, during
+from smpcfl.base.repeats import MOST
 from smpcfl.base.state import State
 from smpcfl.flower.server import probe
 from smpcfl.flower.server.service_link import (
@@ -201,3 +203,20 @@ def test_the_log_goes_to_both(
     _Forward(bare).emit(logging.LogRecord("smpcfl", level, "", 0, text, None, None))
     assert capsys.readouterr().out == shown
     assert (reported(bare)[0].line.level, reported(bare)[0].line.text) == (level, text)
+
+
+def test_the_service_hears_what_a_line_is_about(bare: Server) -> None:
+    record = logging.LogRecord("smpcfl", logging.WARNING, "", 0, "gone", None, None)
+    record.__dict__ |= about(LogEvent.PEER_AWAY, peer="peer-b")
+    with during(run=2**62, round=3):
+        _Forward(bare).emit(record)
+    line = reported(bare)[0].line
+    assert (line.event, line.run, line.round, line.peer) == ("peer_away", 2**62, 3, "peer-b")
+
+
+def test_a_line_that_repeats_is_held_back(bare: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """A peer that answers nonsense time and again fills neither the terminal nor the service's log."""
+    forward = _Forward(bare)
+    for number in range(1000):
+        forward.emit(logging.LogRecord("smpcfl", 30, "", 0, "bad: %s", (number,), None))
+    assert len(capsys.readouterr().out.splitlines()) == len(reported(bare)) == MOST

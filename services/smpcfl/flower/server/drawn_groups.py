@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc.aio
 
 from ...base.ledger_file import open_ledger
+from ...base.log_events import LogEvent, about
 from ...base.state import State
 from ...base.waiting import Reminder
 from ...net.certificates import Identity
@@ -48,7 +49,8 @@ class DrawnGroups:
                 return ()
             if reminder.is_due():
                 log.info(
-                    "waiting for the registry to draw groups: it does so once no more peers come"
+                    "waiting for the registry to draw groups: it does so once no more peers come",
+                    extra=about(LogEvent.WAITING),
                 )
             time.sleep(1.0)
 
@@ -61,11 +63,22 @@ class DrawnGroups:
                 reply = await directory.ask_draw()
                 if self._kept.take(reply):
                     self._forget_others()
-                    log.info("draw %d: %d groups", self._kept.number, len(self._kept.groups))
+                    log.info(
+                        "draw %d: %d groups",
+                        self._kept.number,
+                        len(self._kept.groups),
+                        extra=about(LogEvent.DRAWN),
+                    )
         except grpc.aio.AioRpcError as error:
-            log.warning("no registry (%s): using the draw kept from before", error.details())
+            log.warning(
+                "no registry (%s): using the draw kept from before",
+                error.details(),
+                extra=about(LogEvent.REGISTRY_AWAY),
+            )
         except (RemoteError, OSError) as error:
-            log.error("the registry's draw is not gone by: %s", error)
+            log.error(
+                "the registry's draw is not gone by: %s", error, extra=about(LogEvent.NOT_DRAWN)
+            )
         finally:
             await directory.close()
         return directory.needs_draw

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from flwr.serverapp import Grid
 
+from ...base.log_events import LogEvent, about
 from ...base.waiting import Reminder
 from ...protocol.policy import Policy
 from .service_link import Server
@@ -53,7 +54,12 @@ class Lineup:
             if len(found) >= self._least:
                 return found if self._nodes is not None else self._named(found)
             if reminder.is_due():
-                log.info("waiting for peers: %d of %d are there", len(found), self._least)
+                log.info(
+                    "waiting for peers: %d of %d are there",
+                    len(found),
+                    self._least,
+                    extra=about(LogEvent.WAITING_FOR_PEERS),
+                )
             time.sleep(0.5)
 
     @property
@@ -101,6 +107,7 @@ class Lineup:
                     "a sum over this model was agreed to, and came to nothing; peers take part in another one"
                     " over the same peers, or over others enough: waiting for %s",
                     ", ".join(self._server.ledger.missing(model_digest, found.values())),
+                    extra=about(LogEvent.WAITING_FOR_PEERS),
                 )
             time.sleep(0.5)
             found = self.present()
@@ -109,6 +116,7 @@ class Lineup:
                 "%d of %d peers sit out: over this model a sum was agreed to before",
                 out,
                 len(found),
+                extra=about(LogEvent.SITS_OUT),
             )
         return chosen
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from ...base.log_events import LogEvent, about
 from ...base.waiting import Reminder
 from ...protocol.draw import Group
 from ...protocol.ledger import Ledger
@@ -54,7 +55,11 @@ class GroupLineup:
             if any(part.chosen for part in parts):
                 return parts
             if reminder.is_due():
-                log.warning("waiting: no group can take part, the first one: %s", parts[0].reason)
+                log.warning(
+                    "waiting: no group can take part, the first one: %s",
+                    parts[0].reason,
+                    extra=about(LogEvent.WAITING_FOR_PEERS),
+                )
             time.sleep(0.5)
         return [self._alone(self._lineup.to_train(sampled, model_digest))]
 
@@ -133,6 +138,7 @@ class GroupLineup:
                 " (`smpcfl draw` at the registry)",
                 late,
                 self.groups[0].draw,
+                extra=about(LogEvent.SITS_OUT),
             )
         self._late = late
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from ...base.files import read_number, write_private
+from ...base.log_events import LogEvent, about
 
 log = logging.getLogger("smpcfl.aggregator")
 
@@ -22,5 +23,11 @@ def next_serial(path: Path) -> int:
     try:
         write_private(path, str(serial).encode())
     except OSError as error:
-        log.error("the serial %d is not kept in %s: %s; make room", serial, path, error.strerror)
+        log.error(
+            "the serial %d is not kept in %s: %s; make room",
+            serial,
+            path,
+            error.strerror,
+            extra=about(LogEvent.STORAGE_FAILED),
+        )
     return serial

@@ -13,6 +13,7 @@ from cryptography import x509
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from ...base.log_events import LogEvent, about
 from ...protocol.errors import LocalError, Reason, RemoteError
 from ..shared.records import RECORD, identity_of
 from .replies import Replies, Reply
@@ -194,7 +195,13 @@ class PeerNodes:
         found = Counter(item.text for item in self._refused.values())
         for text, count in found.items():
             if count > self._reported.get(text, 0):
-                log.warning("%d of %d connected peers refuse: %s", count, len(online), text)
+                log.warning(
+                    "%d of %d connected peers refuse: %s",
+                    count,
+                    len(online),
+                    text,
+                    extra=about(LogEvent.PEERS_REFUSE),
+                )
                 self._reported[text] = count
         if self._least and len(self._refused) >= max(self._least, len(online)) and len(found) == 1:
             raise LocalError(f"all {len(online)} peers refuse: {next(iter(found))}")
@@ -212,13 +219,21 @@ class PeerNodes:
         for node, known in here.items():
             if known.peer not in found:
                 if node in self._reached and node not in self._away:
-                    log.info("%s does not answer and is left out", known.peer)
+                    log.info(
+                        "%s does not answer and is left out",
+                        known.peer,
+                        extra=about(LogEvent.PEER_AWAY, peer=known.peer),
+                    )
                     self._away[node] = self._clock()
             elif found[known.peer] == known.instance:
                 self._reached.add(node)
                 self._away.pop(node, None)
             else:
-                log.info("%s has started again", known.peer)
+                log.info(
+                    "%s has started again",
+                    known.peer,
+                    extra=about(LogEvent.PEER_BACK, peer=known.peer),
+                )
                 self._forget(node)
 
     def _forget(self, node: int) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 from flwr.app import ArrayRecord
 
+from ...base.log_events import LogEvent, about
 from ...base.state import State
 from ...protocol.errors import LocalError
 from ...reports.record import RoundRecord
@@ -46,10 +47,16 @@ class Progress:
         """None, with a log line, for what cannot be resumed."""
         found = current_run.of_flower_run(State(state).current_run, flower_run)
         if found is None:
-            log.warning("no checkpoints: this run was not started with `smpcfl run`")
+            log.warning(
+                "no checkpoints: this run was not started with `smpcfl run`",
+                extra=about(LogEvent.NO_CHECKPOINT),
+            )
             return None
         if flower_run in _started:
-            log.warning("no checkpoints: they are of the first start() of a ServerApp alone")
+            log.warning(
+                "no checkpoints: they are of the first start() of a ServerApp alone",
+                extra=about(LogEvent.NO_CHECKPOINT),
+            )
             return None
         _started.add(flower_run)
         return cls(state, found.run, flower_run)
@@ -85,7 +92,11 @@ class Progress:
                     f" app's has {now}; start another run with `smpcfl run`"
                 )
         for difference in found.differences(setup):
-            log.warning("not as if it had not been interrupted: %s", difference)
+            log.warning(
+                "not as if it had not been interrupted: %s",
+                difference,
+                extra=about(LogEvent.NO_CHECKPOINT),
+            )
         return found
 
     def keep(
@@ -117,6 +128,7 @@ class Progress:
                     " this round is lost: make room",
                     number,
                     error,
+                    extra=about(LogEvent.NO_CHECKPOINT, round=number),
                 )
             if number == self._rounds:
                 time.sleep(_LAST_WAIT_S)

@@ -21,6 +21,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
+from ...base.log_events import LogEvent, about, during
 from ...base.state import State
 from ...protocol.errors import LocalError, Reason, clean
 from ...protocol.quantise import ROTATED, Arrays, model_digest
@@ -119,9 +120,11 @@ class SecureGrid(GridAround):
             raise LocalError(f"messages of different types in one round: {sorted(kinds)}")
         kind = kinds.pop().partition(".")[0]
         if kind == TRAIN:
-            return self._train(sent, timeout)
+            with during(run=self.server.run, round=self.number + 1):
+                return self._train(sent, timeout)
         if kind == EVALUATE:
-            return self._evaluate(sent, timeout)
+            with during(run=self.server.run, round=self.number):
+                return self._evaluate(sent, timeout)
         if self.settings.secure:
             raise LocalError(
                 f"a {kind} message would bring single replies in the clear: only train and evaluate are"
@@ -147,7 +150,11 @@ class SecureGrid(GridAround):
                     continue
                 tries -= 1
                 if tries and not opened.outcome.replies:
-                    log.warning("round %d is run again with who is there", self.number)
+                    log.warning(
+                        "round %d is run again with who is there",
+                        self.number,
+                        extra=about(LogEvent.ROUND_AGAIN),
+                    )
         outcome, self._next = opened.outcome, None
         if outcome.trailer is not None:
             self._next = self.clipping.after(outcome.trailer, outcome.fitting_clip)
@@ -173,6 +180,7 @@ class SecureGrid(GridAround):
             " in %.0f s",
             self.number,
             seconds,
+            extra=about(LogEvent.ROUND_AGAIN),
         )
         time.sleep(seconds)
 
@@ -308,7 +316,7 @@ class SecureGrid(GridAround):
             )
         if outcome.trailer is None:
             what = f"round {self.number}" if task == TRAIN else "the evaluation"
-            log.warning("%s is void: %s", what, outcome.reason)
+            log.warning("%s is void: %s", what, outcome.reason, extra=about(LogEvent.ROUND_VOID))
             return outcome
         if self.metrics[task].open and outcome.metrics:
             self.metrics[task] = MetricNames.of(outcome.metrics)
@@ -354,7 +362,7 @@ class SecureGrid(GridAround):
         if kind == TRAIN:
             self._show_update(messages[0].content, replies, names)
         for error in errors:
-            log.warning("a peer failed: %s", error.reason)
+            log.warning("a peer failed: %s", error.reason, extra=about(LogEvent.TRAINING_FAILED))
         failed = [error.code in _OF_THE_APP for error in errors] == [True] * len(messages)
         why = (
             f"{Reason.TOO_FEW_CONTRIBUTORS}: all {len(errors)} peers failed, one of them:"

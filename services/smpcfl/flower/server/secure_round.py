@@ -19,6 +19,7 @@ from typing import Any
 import numpy.typing as npt
 from flwr.app import ConfigRecord, Message
 
+from ...base.log_events import LogEvent, about
 from ...net import wire
 from ...protocol import trailer as trailers
 from ...protocol.aggregator_round import AggregatorRound
@@ -236,7 +237,12 @@ class SecureRound:
 
     def _left_out(self, peer: str, error: ProtocolError) -> None:
         self._refused_uploads[peer] = str(error)
-        log.warning("the upload of %s is left out: %s", peer, error)
+        log.warning(
+            "the upload of %s is left out: %s",
+            peer,
+            error,
+            extra=about(LogEvent.UPLOAD_LEFT_OUT, peer=peer),
+        )
         if isinstance(error, RemoteError):
             self._server.refused(error)
 
@@ -309,7 +315,7 @@ class SecureRound:
         for text, count in Counter(self._refusals.values()).items():
             peers = [peer for peer, other in self._refusals.items() if other == text]
             who = peers[0] if count == 1 else f"{count} peers, {peers[0]} among them,"
-            log.warning("%s did not upload: %s", who, text)
+            log.warning("%s did not upload: %s", who, text, extra=about(LogEvent.NOT_UPLOADED))
 
 
 def _metrics(ticket: Ticket, total: RingVector, counted: Trailer) -> dict[str, Value]:
@@ -319,6 +325,7 @@ def _metrics(ticket: Ticket, total: RingVector, counted: Trailer) -> dict[str, V
             "no metrics in this round: %d of %d peers had none, or one that was missing, NaN or too large",
             counted.contributors - counted.reporters,
             counted.contributors,
+            extra=about(LogEvent.METRICS_WITHHELD),
         )
         return {}
     words = total.wide[-LENGTH - ticket.metrics.words : -LENGTH]
@@ -328,5 +335,5 @@ def _metrics(ticket: Ticket, total: RingVector, counted: Trailer) -> dict[str, V
             raise LocalError(f"{ticket.weighted_by!r} is what they are weighted by")
         return found
     except LocalError as error:
-        log.warning("no metrics in this round: %s", error)
+        log.warning("no metrics in this round: %s", error, extra=about(LogEvent.METRICS_WITHHELD))
         return {}

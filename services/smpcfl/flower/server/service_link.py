@@ -19,6 +19,8 @@ from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
 
 from ...base.ledger_file import open_ledger
+from ...base.log_events import fields_of
+from ...base.repeats import Repeats
 from ...base.state import State
 from ...net import certificates, rpc
 from ...net.certificates import Identity, IdentityError
@@ -209,10 +211,21 @@ class _Forward(logging.Handler):
     def __init__(self, server: Server) -> None:
         super().__init__(logging.INFO)
         self._server = server
+        self._repeats = Repeats(time.monotonic)
 
     def emit(self, record: logging.LogRecord) -> None:
+        for shown in self._repeats.take(record):
+            self._tell(shown)
+
+    def _tell(self, record: logging.LogRecord) -> None:
         text = encodable(record.getMessage())
         # It may quote what a peer sent, which must not drive the terminal.
         shown = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
         print(f"warning: {shown}" if record.levelno > logging.INFO else shown, flush=True)
-        self._server.report(pb.RunEvent(line=pb.LogLine(level=record.levelno, text=text)))
+        line = pb.LogLine(
+            level=record.levelno,
+            text=text,
+            event=getattr(record, "event", ""),
+            **fields_of(record),
+        )
+        self._server.report(pb.RunEvent(line=line))

@@ -11,6 +11,7 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from ...base.files import AGGREGATOR_BYTES
+from ...base.log_events import LogEvent, about
 from ...protocol.ring import Raw
 
 log = logging.getLogger("smpcfl.flower")
@@ -69,5 +70,8 @@ class SetAside:
 
     def _warn(self, error: OSError) -> None:
         log.warning(
-            "uploads of this round stay in memory: %s: %s; make room", self._folder, error.strerror
+            "uploads of this round stay in memory: %s: %s; make room",
+            self._folder,
+            error.strerror,
+            extra=about(LogEvent.STORAGE_FAILED),
         )

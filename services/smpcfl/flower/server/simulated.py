@@ -26,6 +26,7 @@ from flwr.serverapp import Grid
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import messages_pb2, peer_pb2
 
+from ...base.log_events import LogEvent, about
 from ...net import hub_socket, rpc, wire
 from ...protocol.aggregator_round import AggregatorRound
 from ...protocol.draw import Group
@@ -242,7 +243,12 @@ class _HubUnmasking:
         for peer, answer in answers.items():
             if isinstance(answer, RemoteError):
                 self.reasons[answer.reason] += 1
-                log.warning("%s does not unmask: %s", peer, answer)
+                log.warning(
+                    "%s does not unmask: %s",
+                    peer,
+                    answer,
+                    extra=about(LogEvent.NOT_UNMASKED, peer=peer),
+                )
                 continue
             reply = peer_pb2.UnmaskReply(
                 answer=wire.answer_to_proto(answer), p2p_bytes=self.p2p_bytes[peer]
@@ -251,7 +257,12 @@ class _HubUnmasking:
             try:
                 state.answer(peer, answer)
             except RemoteError as error:
-                log.warning("the answer of %s is left out: %s", peer, error)
+                log.warning(
+                    "the answer of %s is left out: %s",
+                    peer,
+                    error,
+                    extra=about(LogEvent.NOT_UNMASKED, peer=peer),
+                )
                 self._server.refused(error)
             if state.enough():
                 return

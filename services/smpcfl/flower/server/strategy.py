@@ -12,6 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from ...base.log_events import LogEvent, about
 from ...reports.record import RoundRecord
 from ..shared.records import content_digest
 from .averaging import can_try, check_averages, weighted_by
@@ -194,7 +195,10 @@ class _Run:
             server.record(record)
         if self.done:
             log.info(
-                "goes on after round %d of %d: Flower's log counts from there", self.done, rounds
+                "goes on after round %d of %d: Flower's log counts from there",
+                self.done,
+                rounds,
+                extra=about(LogEvent.RUN_STARTED),
             )
         return self.arrays
 

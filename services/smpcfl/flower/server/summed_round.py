@@ -17,6 +17,7 @@ from typing import Any
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from ...base.log_events import LogEvent, about
 from ...protocol.errors import LocalError, Reason, RemoteError
 from ...protocol.quantise import count_floats, new_model
 from ...protocol.summed_metrics import Value
@@ -196,7 +197,12 @@ class SummedRound:
                 found.append(refusal)
             self._server.refused(error)
             if round_.group is not None:
-                log.warning("group %d is void: %s", round_.ticket.group, round_.outcome.reason)
+                log.warning(
+                    "group %d is void: %s",
+                    round_.ticket.group,
+                    round_.outcome.reason,
+                    extra=about(LogEvent.GROUP_VOID),
+                )
         return found
 
     def _sum(self, whole: Outcome) -> None:

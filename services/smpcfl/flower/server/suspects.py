@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...base.files import write_private
+from ...base.log_events import LogEvent, about
 from ...protocol.draw import Group
 from ...reports.record import GroupRecord
 
@@ -100,7 +101,12 @@ class Suspects:
         except FileNotFoundError:
             pass
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            log.warning("%s is unreadable and begun anew: %s", path, error)
+            log.warning(
+                "%s is unreadable and begun anew: %s",
+                path,
+                error,
+                extra=about(LogEvent.STORAGE_FAILED),
+            )
 
     def take(
         self, groups: Sequence[Group], run: int, number: int, records: Sequence[GroupRecord]
@@ -127,6 +133,7 @@ class Suspects:
                     suspect.peer,
                     suspect.draws,
                     ", ".join(f"{round_} of run {run_}" for run_, round_ in suspect.rounds),
+                    extra=about(LogEvent.SUSPECTED, peer=suspect.peer),
                 )
         self._named = {suspect.peer for suspect in found}
         return {suspect.peer: suspect.rounds for suspect in found}
@@ -175,4 +182,6 @@ class Suspects:
             content = json.dumps([asdict(seen) for seen in self._draws])
             write_private(self._path, content.encode())
         except OSError as error:
-            log.warning("cannot write %s: %s", self._path, error)
+            log.warning(
+                "cannot write %s: %s", self._path, error, extra=about(LogEvent.STORAGE_FAILED)
+            )

@@ -15,6 +15,7 @@ import grpc.aio
 from smpc.v1 import messages_pb2 as pb
 from smpc.v1 import peer_pb2_grpc as pb_grpc
 
+from ...base.log_events import LogEvent, about
 from ...base.state import State
 from ...net import rpc, wire
 from ...net.certificates import Identity
@@ -77,7 +78,11 @@ class Unmasking:
         try:
             await self.directory.lookup()
         except grpc.aio.AioRpcError as error:
-            log.warning("no registry (%s): using the roster kept from before", error.details())
+            log.warning(
+                "no registry (%s): using the roster kept from before",
+                error.details(),
+                extra=about(LogEvent.REGISTRY_AWAY),
+            )
             return False
         return True
 
@@ -109,7 +114,7 @@ class Unmasking:
             try:
                 channel = self._channels.to(peer)
             except NoAddress as error:
-                log.warning("%s", error)
+                log.warning("%s", error, extra=about(LogEvent.NOT_UNMASKED, peer=peer))
                 return
             try:
                 self.bytes_out += rpc.size(request)
@@ -121,12 +126,27 @@ class Unmasking:
             except grpc.aio.AioRpcError as error:
                 if (reason := rpc.reason_of(error)) is not None:
                     self.reasons[reason] += 1
-                    log.warning("%s does not unmask: %s", peer, error.details())
+                    log.warning(
+                        "%s does not unmask: %s",
+                        peer,
+                        error.details(),
+                        extra=about(LogEvent.NOT_UNMASKED, peer=peer),
+                    )
                     return
-                log.info("%s does not answer: %s", peer, error.details())
+                log.info(
+                    "%s does not answer: %s",
+                    peer,
+                    error.details(),
+                    extra=about(LogEvent.NOT_UNMASKED, peer=peer),
+                )
                 if not self._channels.failed(peer, channel):
                     await asyncio.sleep(_RETRY_S)
             except RemoteError as error:
-                log.warning("the answer of %s is left out: %s", peer, error)
+                log.warning(
+                    "the answer of %s is left out: %s",
+                    peer,
+                    error,
+                    extra=about(LogEvent.NOT_UNMASKED, peer=peer),
+                )
                 self._refused(error)
                 return
