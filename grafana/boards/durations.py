@@ -10,7 +10,7 @@ TITLE = "Where the time goes"
 
 PEERS = 'job="peer", mode=~"$mode"'
 AT_THE_AGGREGATOR = ("train", "unmask", "sum", "evaluate")
-AT_A_PEER = ("exchange", "ready", "upload", "agree")
+AT_A_PEER = ("exchange", "ready", "agree")
 WINDOW = "5m"
 
 
@@ -39,7 +39,7 @@ def panels() -> list[Panel]:
                 "Inside it, what the peers wait for",
                 "Mean seconds of each phase at a peer, over the rounds of the last 5 minutes,"
                 " stacked. exchange: secrets to and from other peers. ready: until all have what"
-                " they need. upload: the masked update on its way. agree: on whose updates are in"
+                " they need. agree: on whose updates are in"
                 " the sum. The rest of a round is training, and Flower.",
                 look.SECONDS,
                 "No round yet, or mode normal: there peers exchange nothing",

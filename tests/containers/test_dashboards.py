@@ -298,7 +298,7 @@ def test_times_are_those_recorded(seen: Seen) -> None:
         assert min(found) * 0.999 <= min(series.values) <= max(series.values) <= max(found) * 1.001
     (answer,) = seen.of(HOME, 42)
     phases = {series.labels["phase"] for series in answer.series}
-    assert phases == {"exchange", "ready", "upload", "agree"}
+    assert phases == {"exchange", "ready", "agree"}
 
 
 def test_survivors_outcomes_and_the_guarantee_are_those_recorded(seen: Seen) -> None:

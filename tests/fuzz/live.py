@@ -50,6 +50,7 @@ OUTSIDER = tls_name(Role.PEER, "peer-zz")
 REQUESTS: dict[str, Any] = {
     **{row.method: row.request.proto for row in KINDS.values()},
     "Identify": peer_pb2.Empty,
+    "Traffic": peer_pb2.Empty,
     "Unmask": messages_pb2.Survivors,
 }
 LOCAL: dict[str, Any] = {

@@ -110,7 +110,7 @@ async def test_the_agent_of_a_client_app(tmp_path: Path) -> None:
         ("Frozen", local_pb2.FrozenRequest(ticket_digest=digest)),
         ("Masks", local_pb2.MasksRequest(ticket_digest=digest, released_ms=7)),
         ("Freeze", local_pb2.FreezeChunk(ticket_digest=digest, vector=bytes(84))),
-        ("Report", local_pb2.ReportRequest(bytes_in=1, upload_seconds=2.0)),
+        ("Report", local_pb2.ReportRequest(bytes_in=1, bytes_out=2)),
     ]
     seeds = {method: [message.SerializeToString()] for method, message in known}
     seeds |= {"Begin": [live.beginning().SerializeToString()], "Identity": [b""]}
@@ -182,6 +182,8 @@ async def test_the_records_of_a_run(tmp_path: Path) -> None:
         event(line=local_pb2.LogLine(level=2**32 - 1)),
         event(refusal=local_pb2.Refusal(reason="bad_share")),
         event(refusal=local_pb2.Refusal(reason="lunch")),
+        event(phase=local_pb2.RoundPhase(round=2**32 - 1, phase="lunch", cohort=["a", ""])),
+        event(replies=local_pb2.Replies(count=2**32 - 1)),
         event(record=record),
         event(record=other),
         event(record=nan),

@@ -26,6 +26,8 @@ from prometheus_client import (
     start_http_server,
 )
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from ..protocol.ticket import MODES
 from .config import cannot_listen
@@ -112,7 +114,7 @@ class Metrics:
             raise ValueError(f"mode is {mode!r}, expected one of {', '.join(MODES)}")
         if registry is None:
             registry = CollectorRegistry()
-            ProcessCollector(registry=registry)
+            registry.register(_Process())
         self.mode = mode
         self.registry = registry
         self.families: list[CounterFamily | GaugeFamily | HistogramFamily] = []
@@ -249,6 +251,16 @@ class Metrics:
         family = HistogramFamily(metric, name, self.mode, labels)
         self.families.append(family)
         return family
+
+
+class _Process(Collector):
+    """CPU and memory of this process. Not its open files: one of them is a ClientApp that trains."""
+
+    def __init__(self) -> None:
+        self._all = ProcessCollector(registry=None)
+
+    def collect(self) -> Iterable[Metric]:
+        return [metric for metric in self._all.collect() if "fds" not in metric.name]
 
 
 def _package_version() -> str:

@@ -196,10 +196,12 @@ def handler(
     *,
     on_refusal: Callable[[RemoteError], None] | None = None,
     callers: Callers | None = None,
+    timed: bool = True,
 ) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Awaitable[T]]]:
     """Times a unary handler and turns its RemoteError into a refusal that carries the reason.
 
-    `callers`: who may call how often; without it, everybody as often as they like.
+    `callers`: who may call how often; without it, everybody as often as they like. `timed`: not for what a
+    ClientApp calls, which would tell how busy one peer's training keeps its machine.
     """
 
     def decorate(function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
@@ -224,8 +226,9 @@ def handler(
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
                 raise
             finally:
-                seconds = time.perf_counter() - began
-                metrics.rpc_duration.observe(seconds, method=method, outcome=outcome)
+                if timed:
+                    seconds = time.perf_counter() - began
+                    metrics.rpc_duration.observe(seconds, method=method, outcome=outcome)
 
         return handle
 

@@ -39,7 +39,11 @@ class AgentService(pb_grpc.AgentServicer):
         self._given_seed = given_seed
         for name in ("Identity", "Begin", "Freeze", "Report"):
             method = getattr(self, f"_{name.lower()}")
-            setattr(self, name, rpc.handler(name, metrics, on_refusal=agent.log_refusal)(method))
+            setattr(
+                self,
+                name,
+                rpc.handler(name, metrics, timed=False, on_refusal=agent.log_refusal)(method),
+            )
 
     async def _identity(self, request: pb.IdentityRequest, context: Context) -> pb.IdentityReply:
         certificate, signature = self._agent.vouch(request.node)
@@ -130,6 +134,4 @@ class AgentService(pb_grpc.AgentServicer):
     async def _report(self, request: pb.ReportRequest, context: Context) -> pb.ReportReply:
         self._agent.traffic.count(request.bytes_in, "in", "flower")
         self._agent.traffic.count(request.bytes_out, "out", "flower")
-        if request.upload_seconds > 0:
-            self._metrics.phase_duration.observe(request.upload_seconds, phase="upload")
         return pb.ReportReply()

@@ -152,19 +152,11 @@ class AgentClient:
             self._stub.Freeze(chunks, timeout=self._upload_s, metadata=self.metadata).p2p_bytes
         )
 
-    def report(
-        self,
-        *,
-        bytes_in: int = 0,
-        bytes_out: int = 0,
-        upload_seconds: float = 0.0,
-    ) -> None:
+    def report(self, *, bytes_in: int, bytes_out: int) -> None:
         """For the peer's own metrics, of which a virtual one has none."""
         if self.simulated:
             return
-        request = pb.ReportRequest(
-            bytes_in=bytes_in, bytes_out=bytes_out, upload_seconds=upload_seconds
-        )
+        request = pb.ReportRequest(bytes_in=bytes_in, bytes_out=bytes_out)
         self._stub.Report(request, timeout=self._call_s, metadata=self.metadata)
 
 

@@ -144,10 +144,8 @@ def _train(
         wait_s = min(release_ms(training_ms, begun.floor_ms) / 1000, latest_s)
         time.sleep(max(began + wait_s - time.monotonic(), 0.0))
     masks, meta = agent.masks(ticket.digest, round(wait_s * 1000), failure, unreported)
-    began = time.perf_counter()
     vector = masks.apply(addend).raw
     p2p_bytes = agent.freeze(ticket.digest, vector)
-    agent.report(upload_seconds=time.perf_counter() - began)
     return _upload_reply(message, meta, vector, p2p_bytes)
 
 
