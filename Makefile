@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # is configured to use. Not given: `none` if pip has sources configured, else `cpu`, as PyPI's build is for CUDA.
 TORCH_BACKEND ?= choose
 
-.PHONY: demo test check ci unit fast older-flower mutants proto dashboards clean
+.PHONY: demo test check ci unit fast older-flower mutants proto dashboards browser clean
 demo: $(STAMP)
 	$(BIN)/smpcfl demo
 
@@ -53,6 +53,11 @@ mutants: $(STAMP)
 	$(BIN)/pip freeze --exclude-editable > $(VENV)/installed.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/installed.txt "cosmic-ray>=8.4,<9"
 	$(BIN)/python tests/mutants.py $(MUTANTS)
+
+# What tests of pages need beside Chromium: axe-core, which looks for barriers. npm comes with Node.js.
+browser: $(STAMP)
+	command -v chromium >/dev/null || echo "no chromium: apt-get install chromium (tests of pages are skipped)" >&2
+	npm install --silent --no-fund --no-audit --prefix $(VENV)/npm "axe-core@^4.10"
 
 # The gRPC code from proto/, after a change there.
 proto: $(STAMP)

@@ -9,17 +9,19 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from smpc.v1 import local_pb2, peer_pb2, registry_pb2
+from smpcfl.aggregator.live_feed import LiveFeed
 from smpcfl.aggregator.rounds_service import RoundsService
 from smpcfl.base.metrics import Metrics
 from smpcfl.base.state import State
 from smpcfl.net import certificates
 from smpcfl.net.callers import Callers
 from smpcfl.net.certificates import Role
+from smpcfl.net.directory import Directory
 from smpcfl.protocol.phases import Phase
 from smpcfl.protocol.ticket import ADDITIVE
 from smpcfl.registry.registry_service import EnrolmentService, RegistryService
@@ -166,7 +168,8 @@ async def test_the_registry(tmp_path: Path) -> None:
 
 
 async def test_the_records_of_a_run(tmp_path: Path) -> None:
-    service = RoundsService(State(tmp_path).records, Metrics("seeded"))
+    live = LiveFeed("seeded", [], cast(Directory, None))
+    service = RoundsService(State(tmp_path).records, Metrics("seeded"), live.hear)
     record = record_to_proto(RoundRecord.from_json(RECORD_LINE))
     other, nan = local_pb2.RoundRecord(), local_pb2.RoundRecord()
     other.CopyFrom(record)
