@@ -77,8 +77,8 @@ def test_the_live_page_shows_what_the_report_has(tmp_path: Path) -> None:
         compare.process.wait()
     modes = report.load(tmp_path / "report").modes
     assert list(modes) == ["normal", "seeded"]
-    names = [f"peer-{number}" for number in range(PEERS)]
-    assert final["peers"] == names
+    names = [re.sub(r"-[0-9a-f]{4}$", "", name) for name in final["peers"]]
+    assert names == [f"peer-{number}" for number in range(PEERS)]
     assert set(final["found by"]) <= {"mDNS and registry", "registry"}
     # Each round was shown with its phases, in their order; a short one may pass between two looks.
     walked = ["exchange and train", "upload", "agree and unmask", "sum"]
@@ -95,7 +95,7 @@ def test_the_live_page_shows_what_the_report_has(tmp_path: Path) -> None:
             assert row[8:11] == [byte_size(size) for size in sizes]
     # What the agents counted is what the report has, and what came after the last peer had answered.
     sent = sum(record.bytes_p2p for record in modes["seeded"]) * PEERS
-    assert sent <= final["p2p"] <= 2 * sent
+    assert 0.9 * sent <= final["p2p"] <= 2 * sent  # each is shown to two digits
     assert final["p2p pairs"] == PEERS * (PEERS - 1)
     printed = "".join(compare.printed)
     assert max(len(line.rstrip("\n")) for line in compare.printed if line.startswith("round")) <= 80

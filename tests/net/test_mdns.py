@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -93,3 +94,22 @@ async def test_what_is_no_peer_id_is_not_followed(change: Any, name: str) -> Non
     listening = Discovery("off", Metrics("seeded"))
     change(listening, ServiceStateChange.Added, f"{name}.{SERVICE}")
     assert listening._resolving == {}
+
+
+@pytest.mark.sockets
+async def test_a_name_that_is_taken_on_the_link_keeps_nobody_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who holds it may be a stranger, who would decide who takes part."""
+    first, second = (Discovery("127.0.0.1", Metrics("seeded")) for _ in range(2))
+    name = f"peer-{os.getpid()}"
+    try:
+        await first.start()
+        await second.start()
+        await first.announce(name, "127.0.0.1", 9300)
+        await second.announce(name, "127.0.0.1", 9301)
+    finally:
+        await first.close()
+        await second.close()
+    (record,) = [record for record in caplog.records if "another host" in record.getMessage()]
+    assert "give one of them another --peer-id" in record.getMessage()

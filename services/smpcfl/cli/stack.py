@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -21,6 +22,8 @@ from ..protocol.errors import LocalError
 
 LOOPBACK = "127.0.0.1"
 _END_S = 12.0
+# In peers' names: those that another command started may be on the same link.
+_COMMAND = secrets.token_hex(2)
 _ENDING: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -117,7 +120,7 @@ class Stack:
                 {
                     **where,
                     "join": join / "peer",
-                    "peer_id": name,
+                    "peer_id": f"{name}-{_COMMAND}",
                     "aggregator": f"{LOOPBACK}:{superlink}",
                     "port": port,
                     "metrics_port": metrics,

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from zeroconf import IPVersion, ServiceStateChange, Zeroconf
+from zeroconf import IPVersion, NonUniqueNameException, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from ..base.config import ConfigError
@@ -63,7 +63,7 @@ class Discovery:
         )
 
     async def announce(self, peer: str, host: str, port: int) -> None:
-        """Announces this peer; a stale announcement of the same peer id is replaced."""
+        """Announces this peer, unless somebody on the link answers to the same peer id."""
         if self._zeroconf is None:
             return
         info = AsyncServiceInfo(
@@ -74,7 +74,16 @@ class Discovery:
             properties={"peer": peer, "version": "1"},
             server=f"{peer}.local.",
         )
-        await self._zeroconf.async_register_service(info, allow_name_change=False, strict=False)
+        try:
+            await self._zeroconf.async_register_service(info, allow_name_change=False, strict=False)
+        except NonUniqueNameException:
+            # Who it is the certificate says: whoever takes a name on the link keeps nobody out.
+            log.warning(
+                "mDNS: another host on this network is announced as %s, so this peer is not: others find it"
+                " by the registry. If it is yours, give one of them another --peer-id, or --mdns off",
+                peer,
+                extra=about(LogEvent.MDNS_NAME_TAKEN, peer=peer),
+            )
 
     async def restart(self) -> None:
         """After a change of network: with new sockets, and a fresh look at who is there."""
