@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from smpcfl.reports.live_runs import read_state
+from smpcfl.reports.snapshot import Snapshot
 from support.compose import Compose, docker, engine_missing, wait
 
 PEERS = 6
@@ -81,6 +83,29 @@ def test_peers_are_discovered_by_mdns_and_scraped(
     assert query('up{job="registry"} == 1')
     status = compose("exec", "-T", "aggregator", "smpcfl", "status")
     assert status.count("yes") == PEERS
+
+
+def test_the_live_page_is_on_loopback_with_what_travels_between_peers(
+    seeded: tuple[Compose, list[dict[str, Any]]],
+) -> None:
+    _, records = seeded
+
+    def now() -> Snapshot:
+        with urllib.request.urlopen("http://127.0.0.1:9103/state", timeout=5) as reply:
+            return read_state(reply.read())["seeded"]
+
+    # The agents are asked once somebody looks.
+    wait(lambda: len(now().flows) == PEERS * (PEERS - 1), 60, lambda: str(now()))
+    found = now()
+    assert [peer.via for peer in found.peers] == ["mDNS and registry"] * PEERS
+    assert [record.to_members() for record in found.records] == records
+    uploads = sum(record.bytes_up - record.unmask_up for record in found.records)
+    sent = [peer.flower_out for peer in found.peers]
+    assert all(uploads * 0.95 < bytes_ < uploads * 1.2 for bytes_ in sent), (sent, uploads)
+    with urllib.request.urlopen("http://127.0.0.1:9103/", timeout=5) as reply:
+        page = reply.read().decode()
+    assert "seeded" in page
+    assert all(peer.name in page for peer in found.peers)
 
 
 CONTROL = "https://aggregator:9092/v1/control/list-runs"
