@@ -19,12 +19,18 @@ WIDTHS = (360, 768, 1280)
 THEMES = ("light", "dark")
 
 
+def chromium() -> str | None:
+    """Where it is."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
 @cache
 def browser_missing() -> str:
     """Why there is no browser for tests here; empty if there is."""
     if find_spec("playwright") is None:
         return "playwright is not installed (pip install 'smpcfl[dev]')"
-    if shutil.which("chromium") is None:
+    if chromium() is None:
         return "no chromium (`make browser` says how to get it)"
     if not AXE.exists():
         return "no axe-core (`make browser`)"
@@ -64,7 +70,7 @@ def opened(width: int = 1280, theme: str = "light") -> Iterator[Opened]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
         )
         try:
             context = browser.new_context(
