@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 
 import grpc.aio
@@ -15,10 +16,11 @@ from ..base.config import Settings, cannot_listen
 from ..base.metrics import Metrics
 from ..base.state import State
 from ..base.waiting import or_stop, until_stop, wait_for
-from ..daemons.supervisor import Child, flower_environment
+from ..daemons.supervisor import Child, descendants, flower_environment
 from ..net import certificates, enrolment
 from ..net.certificates import Role
 from ..net.directory import Directory
+from ..net.wire_bytes import FLOWER, keep_counted, registry_of
 from ..runs import current_run
 from .flower_runs import Runs
 from .rounds_service import RoundsService
@@ -57,6 +59,14 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         keeper.run(stop),
         _watch_roster(directory, stop),
         enrolment.keep_renewed(own, settings, directory, metrics, stop, hosts),
+        keep_counted(
+            metrics,
+            stop,
+            listening={settings.superlink_port: FLOWER},
+            dialled=lambda: registry_of(settings),
+            # The ServerApp calls the SuperLink at the same port as the SuperNodes.
+            inside=lambda: descendants(os.getpid()),
+        ),
     )
     tasks = [asyncio.create_task(item) for item in work]
     try:

@@ -1,0 +1,175 @@
+"""What peers say that they sent, as payload and on the wire, against what others count of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smpcfl.net import rpc, wire_bytes
+from smpcfl.net.wire_bytes import PEER, WireBytes, peers_of, port_of
+from smpcfl.protocol.signing import AGGREGATOR
+from smpcfl.protocol.ticket import ADDITIVE, SEEDED
+from support.counting_proxy import CountingProxy
+from support.deployed import LONG_S, Deployed
+
+pytestmark = pytest.mark.sockets
+
+DIRECTIONS = ("in", "out")
+MESSAGES: Counter[tuple[str, str, str]] = Counter()  # bytes, by caller, callee and direction
+
+
+class CountingChannel:
+    """A gRPC channel of `caller` to `callee` that counts what it is given to send, and what it got."""
+
+    def __init__(self, channel: Any, caller: str, callee: str) -> None:
+        self._channel = channel
+        self._ends = caller, callee
+        self.close = channel.close
+
+    def unary_unary(self, *arguments: Any, **options: Any) -> Any:
+        return self._channel.unary_unary(*arguments, **self._counted(options))
+
+    def unary_stream(self, *arguments: Any, **options: Any) -> Any:
+        return self._channel.unary_stream(*arguments, **self._counted(options))
+
+    def stream_unary(self, *arguments: Any, **options: Any) -> Any:
+        return self._channel.stream_unary(*arguments, **self._counted(options))
+
+    def _counted(self, options: dict[str, Any]) -> dict[str, Any]:
+        write, read = options["request_serializer"], options["response_deserializer"]
+
+        def serialise(message: Any) -> bytes:
+            data: bytes = write(message)
+            MESSAGES[*self._ends, "out"] += 5 + len(data)  # flag and length, as gRPC writes them
+            return data
+
+        def parse(data: bytes) -> Any:
+            MESSAGES[*self._ends, "in"] += 5 + len(data)
+            return read(data)
+
+        return {**options, "request_serializer": serialise, "response_deserializer": parse}
+
+
+@pytest.fixture(autouse=True)
+def counted_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    make: Callable[..., Any] = rpc.channel
+    monkeypatch.setattr(
+        rpc,
+        "channel",
+        lambda own, address, role, name: CountingChannel(
+            make(own, address, role, name), own.name, name
+        ),
+    )
+    MESSAGES.clear()
+
+
+class Measured:
+    """A deployment in which each reaches each other through a proxy of its own."""
+
+    def __init__(self, net: Deployed, stack: AsyncExitStack) -> None:
+        self.net = net
+        self._stack = stack
+        self.proxies: dict[tuple[str, str], CountingProxy] = {}  # by caller and callee
+        self.wires: list[WireBytes] = []
+
+    async def start(self) -> None:
+        for caller in (*self.net.cohort, AGGREGATOR):
+            for callee, address in self.net.addresses().items():
+                proxy = await self._stack.enter_async_context(CountingProxy(address))
+                self.proxies[caller, callee] = proxy
+        for name, peer in self.net.peers.items():
+            peer.directory.by_registry = self.seen_by(name)
+            stop = asyncio.Event()
+            counting = asyncio.create_task(
+                wire_bytes.keep_counted(
+                    peer.metrics,
+                    stop,
+                    listening={port_of(peer.address): PEER},
+                    dialled=lambda directory=peer.directory: peers_of(directory),  # type: ignore[misc]
+                )
+            )
+            self._stack.push_async_callback(asyncio.wait, {counting})
+            self._stack.callback(stop.set)
+        await asyncio.sleep(0)  # they begin
+
+    def seen_by(self, caller: str) -> dict[str, str]:
+        return {callee: self.proxies[caller, callee].address for callee in self.net.cohort}
+
+    async def round(self, mode: str) -> None:
+        await self.net.begin(self.net.make_ticket(mode=mode, body=100_000))
+        await self.net.upload()
+        state = self.net.received()
+        if mode == SEEDED:
+            async with self.net.unmasking() as unmasking:
+                unmasking.directory.by_registry = self.seen_by(AGGREGATOR)
+                await unmasking.run(state)
+        state.total()
+
+    def shown(self, name: str, metric: str, **labels: str) -> int:
+        """As whoever scrapes this peer reads it."""
+        registry = self.net.peers[name].metrics.registry
+        return int(registry.get_sample_value(metric, {"mode": "seeded", **labels}) or 0)
+
+    def carried(self, name: str, direction: str) -> tuple[int, int]:
+        """What the proxies passed on from or to this peer, and in how many connections."""
+        to = [p for (_, callee), p in self.proxies.items() if callee == name]
+        by = [p for (caller, _), p in self.proxies.items() if caller == name]
+        if direction == "out":
+            to, by = by, to
+        found = sum(proxy.up for proxy in to) + sum(proxy.down for proxy in by)
+        return found, sum(proxy.connections for proxy in (*to, *by))
+
+    def off(self) -> dict[tuple[str, str], tuple[int, int, int]]:
+        """Whose wire bytes are not what the proxies counted: the metric, theirs, how much it may be above.
+
+        TCP counts a SYN and a FIN as a byte each.
+        """
+        found = {}
+        for name in self.net.cohort:
+            for direction in DIRECTIONS:
+                metric = "smpcfl_wire_bytes_total"
+                own = self.shown(name, metric, direction=direction, connection=PEER)
+                count, connections = self.carried(name, direction)
+                if not 0 <= own - count <= 2 * connections:
+                    found[name, direction] = own, count, 2 * connections
+        return found
+
+    async def settle(self) -> None:
+        """Until what is under way has arrived: gRPC acknowledges what it got a little later."""
+        latest = asyncio.get_running_loop().time() + LONG_S
+        while found := self.off():
+            assert asyncio.get_running_loop().time() < latest, found
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("mode", [SEEDED, ADDITIVE])
+async def test_payload_and_wire_are_what_others_count(tmp_path: Path, mode: str) -> None:
+    async with AsyncExitStack() as stack:
+        net = await stack.enter_async_context(Deployed(tmp_path, 3))
+        measured = Measured(net, stack)
+        await measured.start()
+        for _ in range(2):
+            await measured.round(mode)
+        await measured.settle()
+        for name in net.cohort:
+            for direction, other in zip(DIRECTIONS, reversed(DIRECTIONS), strict=True):
+                shown = {
+                    channel: measured.shown(
+                        name, "smpcfl_bytes_total", direction=direction, channel=channel
+                    )
+                    for channel in ("p2p", "unmask")
+                }
+                asked = sum(MESSAGES[name, peer, direction] for peer in net.cohort)
+                answered = sum(MESSAGES[peer, name, other] for peer in net.cohort)
+                assert shown["p2p"] == asked + answered > 0
+                assert shown["unmask"] == MESSAGES[AGGREGATOR, name, other]
+                carried, _ = measured.carried(name, direction)
+                print(f"{name} {direction}: {shown} of {carried} bytes on the wire")
+                assert sum(shown.values()) < carried
+        assert (MESSAGES[AGGREGATOR, net.cohort[0], "in"] > 0) == (mode == SEEDED)
