@@ -123,7 +123,7 @@ class Measured:
         if direction == "out":
             to, by = by, to
         found = sum(proxy.up for proxy in to) + sum(proxy.down for proxy in by)
-        return found, sum(proxy.connections for proxy in (*to, *by))
+        return found, sum(len(proxy.passed) for proxy in (*to, *by))
 
     def off(self) -> dict[tuple[str, str], tuple[int, int, int]]:
         """Whose wire bytes are not what the proxies counted: the metric, theirs, how much it may be above.
