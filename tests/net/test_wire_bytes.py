@@ -159,7 +159,7 @@ async def counting(
 ) -> None:
     stop = asyncio.Event()
     work = asyncio.create_task(
-        wire_bytes.keep_counted(metrics, stop, listening={port(server): PEER})
+        wire_bytes.keep_counted(metrics, stop, (PEER,), listening={port(server): PEER})
     )
     await asyncio.sleep(0)  # it begins
     then()

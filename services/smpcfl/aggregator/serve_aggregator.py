@@ -13,7 +13,7 @@ from smpc.v1 import local_pb2_grpc
 
 from ..base import files
 from ..base.config import Settings, cannot_listen
-from ..base.metrics import Metrics
+from ..base.metrics import CONNECTIONS, Metrics
 from ..base.state import State
 from ..base.waiting import or_stop, until_stop, wait_for
 from ..daemons.supervisor import Child, descendants, flower_environment
@@ -62,6 +62,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         keep_counted(
             metrics,
             stop,
+            CONNECTIONS,  # those to peers are the ServerApp's, which reports them
             listening={settings.superlink_port: FLOWER},
             dialled=lambda: registry_of(settings),
             # The ServerApp calls the SuperLink at the same port as the SuperNodes.

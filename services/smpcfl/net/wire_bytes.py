@@ -135,13 +135,17 @@ class WireBytes:
 async def keep_counted(
     metrics: Metrics,
     stop: asyncio.Event,
+    connections: Iterable[str],
     *,
     listening: Ports,
     dialled: Callable[[], Ports] = dict,
     dialling: Callable[[], Iterable[int]] = own_process,
     inside: Callable[[], Iterable[int]] | None = None,
 ) -> None:
-    """Until `stop`: at each scrape, and in between often enough to see each connection. See WireBytes."""
+    """Until `stop`: at each scrape, and in between often enough to see each connection. See WireBytes.
+
+    `connections`: those that this service has, shown as 0 until then.
+    """
 
     def count(direction: str, connection: str, number: int) -> None:
         metrics.wire_bytes.inc(number, direction=direction, connection=connection)
@@ -155,8 +159,7 @@ async def keep_counted(
             "no smpcfl_wire_bytes_total: this system does not tell the bytes of TCP (%s)", error
         )
         return
-    names = {*listening.values(), *dialled().values()}
-    metrics.wire_bytes.start_at_zero(direction=DIRECTIONS, connection=names)
+    metrics.wire_bytes.start_at_zero(direction=DIRECTIONS, connection=connections)
     metrics.before_scrape.append(wire.look)
     try:
         while not stop.is_set():

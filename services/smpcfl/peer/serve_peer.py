@@ -9,7 +9,7 @@ from functools import partial
 
 from ..base import files, node_config
 from ..base.config import Settings
-from ..base.metrics import Metrics
+from ..base.metrics import CONNECTIONS, Metrics
 from ..base.state import JoinFolder, State
 from ..base.waiting import or_stop, until_stop
 from ..daemons import node_key, run_apps
@@ -95,7 +95,9 @@ async def _count_wire_bytes(
     def processes() -> list[int]:
         return [os.getpid(), *descendants(os.getpid())]
 
-    await keep_counted(metrics, stop, listening={port: PEER}, dialled=dialled, dialling=processes)
+    await keep_counted(
+        metrics, stop, CONNECTIONS, listening={port: PEER}, dialled=dialled, dialling=processes
+    )
 
 
 def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Child:

@@ -65,7 +65,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     await enrolment_server.start()
     await discovery.start()
     ports = {port: REGISTRY, enrolment_port: REGISTRY}
-    counting = asyncio.create_task(keep_counted(metrics, stop, listening=ports))
+    counting = asyncio.create_task(keep_counted(metrics, stop, (REGISTRY,), listening=ports))
     log.info("registry on port %d, enrolment on port %d", port, enrolment_port)
     try:
         while not stop.is_set():

@@ -102,7 +102,7 @@ def shown(stack: Stack, name: str, metric: str, **labels: str) -> int:
     pairs = {"mode": "seeded", **labels}
     given = ",".join(f'{key}="{value}"' for key, value in sorted(pairs.items()))
     found = re.search(rf"^{metric}{{{given}}} (\S+)$", text, re.MULTILINE)
-    assert found is not None, text
+    assert found is not None, f"no {metric}{{{given}}} in:\n{text}"
     return int(float(found[1]))
 
 
@@ -164,3 +164,12 @@ def test_flower_s_bytes_are_those_that_a_proxy_passes_on(tmp_path: Path) -> None
                         direction=direction,
                     )
                     assert 0 < sum(said) < wire
+        # What the ServerApp, a process of each run, measured of its calls to peers.
+        ended = {"method": "Unmask.out", "outcome": "ok"}
+        calls = shown(stack, "aggregator", "smpcfl_rpc_duration_seconds_count", **ended)
+        assert 2 * ROUNDS <= calls <= PEERS * ROUNDS
+        for direction in DIRECTIONS:
+            labels = {"channel": "unmask", "direction": direction}
+            said = shown(stack, "aggregator", "smpcfl_bytes_total", **labels)
+            labels = {"connection": PEER, "direction": direction}
+            assert 0 < said < shown(stack, "aggregator", "smpcfl_wire_bytes_total", **labels)
