@@ -7,8 +7,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
+import grpc
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from smpc.v1 import local_pb2 as pb
 from smpcfl.aggregator.rounds_service import RoundsService, read
@@ -117,6 +118,49 @@ async def test_bytes_count_for_the_channel_that_they_took(tmp_path: Path) -> Non
         ("in", "p2p"): 7.0,
         ("out", "p2p"): 7.0,
     }
+
+
+async def test_the_calls_of_the_server_app_are_counted(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    service = RoundsService(State(tmp_path).records, Metrics("seeded", registry))
+    calls = [
+        pb.Call(method="Unmask", outcome="ok", seconds=0.5),
+        pb.Call(method="Unmask", outcome="ok", seconds=0.25),
+        pb.Call(method="Unmask", outcome="error", seconds=5.0),
+    ]
+    for wire_in in (0, 1000):
+        await send(service, pb.RunEvent(calls=pb.Calls(calls=calls, wire_in=wire_in)))
+        calls = []
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"smpcfl_{name}", {"mode": "seeded", **labels})
+
+    ok = {"method": "Unmask.out", "outcome": "ok"}
+    assert value("rpc_duration_seconds_count", **ok) == 2
+    assert value("rpc_duration_seconds_sum", **ok) == 0.75
+    assert value("rpc_duration_seconds_sum", **{**ok, "outcome": "error"}) == 5.0
+    assert value("wire_bytes_total", connection="peer", direction="in") == 1000
+    assert value("wire_bytes_total", connection="peer", direction="out") is None
+
+
+class Refused(Exception):
+    """How a call ends that is aborted."""
+
+
+@pytest.mark.parametrize(("method", "outcome"), [("Unmask", "perhaps"), ("Anything", "ok")])
+async def test_a_call_that_there_is_not_makes_no_label(
+    tmp_path: Path, method: str, outcome: str
+) -> None:
+    class Context:
+        async def abort(self, code: grpc.StatusCode, text: str) -> None:
+            raise Refused(code)
+
+    registry = CollectorRegistry()
+    service = RoundsService(State(tmp_path).records, Metrics("seeded", registry))
+    call = pb.Call(method=method, outcome=outcome)
+    with pytest.raises(Refused):
+        await service.Record(pb.RunEvent(calls=pb.Calls(calls=[call])), cast(Any, Context()))
+    assert b"rpc_duration_seconds_count" not in generate_latest(registry)
 
 
 async def test_records_wait_for_room_on_a_full_disk(

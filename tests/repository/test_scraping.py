@@ -12,6 +12,7 @@ from prometheus_client import generate_latest
 
 from smpc.v1 import local_pb2, peer_pb2, registry_pb2
 from smpcfl.base.metrics import Metrics
+from smpcfl.net.rpc import RPC_OUTCOMES
 from smpcfl.protocol.errors import Reason
 
 PROMETHEUS = Path(__file__).resolve().parents[2] / "prometheus/prometheus.yml"
@@ -38,7 +39,7 @@ def test_scrapes_are_bounded_well_above_all_that_a_service_shows() -> None:
     metrics = Metrics("seeded")
     for reason in Reason:
         metrics.rejected.inc(reason=reason.value)
-    for method, outcome in product(rpc_methods(), ("ok", "refused", "error")):
+    for method, outcome in product(rpc_methods(), RPC_OUTCOMES):
         metrics.rpc_duration.observe(1.0, method=method, outcome=outcome)
     for family in metrics.families:
         if None not in family.values.values():
@@ -66,4 +67,8 @@ def rpc_methods() -> list[str]:
     """Of all services together."""
     modules = (peer_pb2, registry_pb2, local_pb2)
     services = [s for m in modules for s in m.DESCRIPTOR.services_by_name.values()]
-    return sorted({method.name for service in services for method in service.methods})
+    names = {method.name for service in services for method in service.methods}
+    return sorted(
+        names
+        | {f"{method.name}.out" for method in peer_pb2.DESCRIPTOR.services_by_name["Peer"].methods}
+    )

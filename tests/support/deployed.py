@@ -17,6 +17,7 @@ import numpy as np
 
 from smpc.v1 import local_pb2 as local_pb
 from smpc.v1 import peer_pb2_grpc
+from smpcfl.flower.server.peer_calls import PeerCalls
 from smpcfl.flower.server.unmasking import Unmasking
 from smpcfl.net import certificates, rpc, wire
 from smpcfl.net.callers import Callers
@@ -64,6 +65,7 @@ class Deployed:
         self.clock = Clock()
         self.aggregator = self.enrolled.identity(Role.AGGREGATOR, AGGREGATOR)
         self.reported: list[RemoteError] = []  # what the honest aggregator refused of the answers
+        self.events: list[local_pb.RunEvent] = []  # what it tells its service
         self.keyring = Members(self.enrolled.ca)
         self.peers: dict[str, DeployedPeer] = {}
         self.addends: dict[str, RingVector] = {}
@@ -258,7 +260,9 @@ class Deployed:
     @asynccontextmanager
     async def unmasking(self) -> AsyncIterator[Unmasking]:
         folder = self.folder / "unmasking"
-        async with Unmasking(self.aggregator, NOWHERE, folder, self.reported.append) as unmasking:
+        calls = PeerCalls(self.events.append)
+        refused = self.reported.append
+        async with Unmasking(self.aggregator, NOWHERE, folder, refused, calls) as unmasking:
             unmasking.directory.by_registry = self.addresses()
             yield unmasking
 

@@ -12,14 +12,17 @@ import grpc
 
 from smpc.v1 import local_pb2 as pb
 from smpc.v1 import local_pb2_grpc as pb_grpc
+from smpc.v1 import peer_pb2
 
 from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
-from ..net.rpc import Context
+from ..net.rpc import RPC_OUTCOMES, Context
+from ..net.wire_bytes import PEER
 from ..protocol.errors import Reason
 from ..reports.record import RoundRecord, line
 from ..runs.run_events import record_from_proto
 
+_METHODS = peer_pb2.DESCRIPTOR.services_by_name["Peer"].methods_by_name
 log = logging.getLogger("smpcfl.aggregator")
 
 
@@ -57,6 +60,8 @@ class RoundsService(pb_grpc.RoundsServicer):
                     log.debug("round %d: %s begins", request.phase.round, request.phase.phase)
                 case "refusal":
                     self._metrics.rejected.inc(reason=Reason(request.refusal.reason).value)
+                case "calls":
+                    self._take_calls(request.calls)
                 case None:
                     raise ValueError("it is empty")
             self._hear(request)
@@ -87,6 +92,16 @@ class RoundsService(pb_grpc.RoundsServicer):
             log.info(
                 "run %d starts: %d rounds", run, rounds, extra=about(LogEvent.RUN_STARTED, run=run)
             )
+
+    def _take_calls(self, found: pb.Calls) -> None:
+        for call in found.calls:
+            if call.method not in _METHODS or call.outcome not in RPC_OUTCOMES:
+                raise ValueError(f"no call {call.method!r} that ends {call.outcome!r}")
+            labels = {"method": f"{call.method}.out", "outcome": call.outcome}
+            self._metrics.rpc_duration.observe(call.seconds, **labels)
+        for direction, carried in ("in", found.wire_in), ("out", found.wire_out):
+            if carried:
+                self._metrics.wire_bytes.inc(carried, direction=direction, connection=PEER)
 
     def _take(self, record: RoundRecord) -> None:
         if self._last is not None and self._last[0] == record.run and record.round <= self._last[1]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 
 import grpc.aio
@@ -13,13 +14,14 @@ from smpc.v1 import local_pb2_grpc
 
 from ..base import files
 from ..base.config import Settings, cannot_listen
-from ..base.metrics import Metrics
+from ..base.metrics import CONNECTIONS, Metrics
 from ..base.state import State
 from ..base.waiting import or_stop, until_stop, wait_for
-from ..daemons.supervisor import Child, flower_environment
+from ..daemons.supervisor import Child, descendants, flower_environment
 from ..net import certificates, enrolment
 from ..net.certificates import Role
 from ..net.directory import Directory
+from ..net.wire_bytes import FLOWER, keep_counted, registry_of
 from ..reports.live_server import LiveServer
 from ..runs import current_run
 from .flower_runs import Runs
@@ -66,6 +68,15 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         keeper.run(stop),
         _watch_roster(directory, stop),
         enrolment.keep_renewed(own, settings, directory, metrics, stop, hosts),
+        keep_counted(
+            metrics,
+            stop,
+            CONNECTIONS,  # those to peers are the ServerApp's, which reports them
+            listening={settings.superlink_port: FLOWER},
+            dialled=lambda: registry_of(settings),
+            # The ServerApp calls the SuperLink at the same port as the SuperNodes.
+            inside=lambda: descendants(os.getpid()),
+        ),
     ]
     if page is not None:
         log.info("live page: %s", page.url)

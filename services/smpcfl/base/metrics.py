@@ -8,7 +8,7 @@ A number that belongs to one peer's data (its examples, loss, correct prediction
 metric: `model_accuracy` and `model_loss` are those of the global model.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
@@ -40,6 +40,7 @@ PHASES = ("exchange", "ready", "train", "upload", "agree", "unmask", "sum", "eva
 OUTCOMES = ("complete", "void")
 DIRECTIONS = ("in", "out")
 CHANNELS = ("flower", "p2p", "unmask")
+CONNECTIONS = ("peer", "flower", "registry")
 VIA = ("mdns", "registry")
 
 _RPC_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -102,11 +103,23 @@ class HistogramFamily(Family[Histogram]):
         return self.labels(**labels).time()
 
 
+class _BeforeScrape(Collector):
+    """No metric: what is to be done before those that are registered after it are read."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+
+    def collect(self) -> Iterable[Metric]:
+        for call in tuple(self.calls):
+            call()
+        return ()
+
+
 class Metrics:
     """All metrics of one process in one mode; attributes are the names without prefix and unit.
 
-    `registry` defaults to a new one, which shows the process's CPU and memory as well.
-    ValueError for an unknown mode.
+    `registry` defaults to a new one, which shows the process's CPU and memory as well. What is in
+    `before_scrape` is called by whoever scrapes, in a thread of its own. ValueError for an unknown mode.
     """
 
     def __init__(self, mode: str, registry: CollectorRegistry | None = None) -> None:
@@ -117,6 +130,9 @@ class Metrics:
             registry.register(_Process())
         self.mode = mode
         self.registry = registry
+        before = _BeforeScrape()
+        self.before_scrape = before.calls
+        registry.register(before)
         self.families: list[CounterFamily | GaugeFamily | HistogramFamily] = []
 
         self.model_accuracy = self._gauge(
@@ -161,9 +177,18 @@ class Metrics:
         )
         self.bytes = self._counter(
             "smpcfl_bytes_total",
-            "Bytes of messages, payload, as this process saw them",
+            "Payload: bytes of messages, as protobuf with gRPC's frame, and of Flower's messages as their"
+            " objects and an envelope; TLS, HTTP and acknowledgements not included",
             direction=DIRECTIONS,
             channel=CHANNELS,
+        )
+        self.wire_bytes = self._counter(
+            "smpcfl_wire_bytes_total",
+            "On the wire: bytes that this service's TCP connections carried, TLS, HTTP and gRPC's"
+            " acknowledgements included, headers of TCP and IP not; absent where the system does not tell",
+            zero=False,
+            direction=DIRECTIONS,
+            connection=CONNECTIONS,
         )
         self.peer_round_bytes = self._gauge(
             "smpcfl_peer_round_bytes",
@@ -229,11 +254,14 @@ class Metrics:
         server.handle_error = not_delivered  # type: ignore[method-assign]
         return server, thread
 
-    def _counter(self, name: str, text: str, **labels: Values) -> CounterFamily:
+    def _counter(
+        self, name: str, text: str, *, zero: bool = True, **labels: Values
+    ) -> CounterFamily:
+        """`zero`: shown from the start, if all values of its labels are known."""
         metric = Counter(name, text, ("mode", *labels), registry=self.registry)
         family = CounterFamily(metric, name, self.mode, labels)
         known = {label: values for label, values in labels.items() if values is not None}
-        if known == labels:
+        if zero and known == labels:
             family.start_at_zero(**known)
         self.families.append(family)
         return family

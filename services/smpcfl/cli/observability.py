@@ -33,6 +33,7 @@ _SHARED = {
     "net/mdns.py": ("registry", "peer"),
     "net/directory.py": ("peer", "aggregator"),
     "net/enrolment.py": ("peer", "aggregator"),
+    "net/wire_bytes.py": _ALL,
 }
 _UNITS = {"_timestamp_seconds": "s since 1970", "_seconds": "s", "_bytes": "B"}
 # Of labels whose values are bounded elsewhere.

@@ -27,6 +27,7 @@ from .certificates import Identity, Role, only_role, tls_name
 
 FRAME_BYTES = 5  # gRPC's length prefix of every message
 CHUNK_BYTES = 1 << 20
+RPC_OUTCOMES = ("ok", "refused", "error")
 _REASON = "smpcfl-reason"
 _MAX_REPLY = 8 << 20
 _MAX_REQUEST = CHUNK_BYTES + (64 << 10)  # a chunk; the ticket of the largest cohort takes 0.7 MB

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from functools import partial
 
 from ..base import files, node_config
 from ..base.config import Settings
 from ..base.log_events import LogEvent, about
-from ..base.metrics import Metrics
+from ..base.metrics import CONNECTIONS, Metrics
 from ..base.state import JoinFolder, State
 from ..base.waiting import or_stop, until_stop
 from ..daemons import node_key, run_apps
-from ..daemons.supervisor import Child, flower_environment
+from ..daemons.supervisor import Child, descendants, flower_environment
 from ..net import certificates, enrolment
 from ..net.certificates import Identity, Role
 from ..net.mdns import Discovery
+from ..net.wire_bytes import FLOWER, PEER, keep_counted, peers_of, port_of, registry_of
 from ..protocol.policy import Policy
 from .peer import Peer
 from .presence import Presence
@@ -77,6 +79,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         tasks.append(asyncio.create_task(presence.keep(stop)))
         renewing = enrolment.keep_renewed(own, settings, directory, metrics, stop)
         tasks.append(asyncio.create_task(renewing))
+        tasks.append(asyncio.create_task(_count_wire_bytes(settings, metrics, peer, port, stop)))
         if index is not None:
             supernode = _supernode(settings, own, index, str(socket))
             tasks.append(asyncio.create_task(supernode.run(stop)))
@@ -86,6 +89,23 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         await presence.goodbye()
         await asyncio.gather(*tasks, return_exceptions=True)
         await peer.stop()
+
+
+async def _count_wire_bytes(
+    settings: Settings, metrics: Metrics, peer: Peer, port: int, stop: asyncio.Event
+) -> None:
+    """What the SuperNode and its ClientApp tell one another is not on their list."""
+
+    def dialled() -> dict[int, str]:
+        superlink = {port_of(settings.aggregator): FLOWER}
+        return peers_of(peer.directory) | superlink | registry_of(settings)
+
+    def processes() -> list[int]:
+        return [os.getpid(), *descendants(os.getpid())]
+
+    await keep_counted(
+        metrics, stop, CONNECTIONS, listening={port: PEER}, dialled=dialled, dialling=processes
+    )
 
 
 def _supernode(settings: Settings, own: Identity, index: int, socket: str) -> Child:

@@ -18,6 +18,7 @@ from ..base.waiting import wait_for
 from ..net import certificates, rpc
 from ..net.certificates import Identity, Role
 from ..net.mdns import Discovery
+from ..net.wire_bytes import REGISTRY, keep_counted
 from ..protocol.errors import ProtocolError
 from .authority import Authority
 from .draws import Draws
@@ -64,6 +65,8 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     await roster_server.start()
     await enrolment_server.start()
     await discovery.start()
+    ports = {port: REGISTRY, enrolment_port: REGISTRY}
+    counting = asyncio.create_task(keep_counted(metrics, stop, (REGISTRY,), listening=ports))
     log.info(
         "registry on port %d, enrolment on port %d",
         port,
@@ -84,6 +87,8 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         await discovery.close()
         await enrolment_server.stop(1.0)
         await roster_server.stop(1.0)
+        stop.set()
+        await counting
 
 
 def _keep(authority: Authority, own: Identity, roster: Roster, metrics: Metrics) -> None:

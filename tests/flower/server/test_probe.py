@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from smpc.v1 import local_pb2
 from smpc.v1 import registry_pb2 as pb
 from smpcfl.base.state import State
 from smpcfl.flower.server import probe
+from smpcfl.flower.server.peer_calls import PeerCalls
 from smpcfl.net import certificates
 from support.deployed import Deployed
 from support.deployed_peer import NOWHERE
@@ -37,15 +39,23 @@ async def test_whoever_is_there_tells_its_instance(tmp_path: Path) -> None:
         addresses = {elsewhere: other, nowhere: NOWHERE}
         keep_roster(tmp_path, net, revoked, **addresses)
         asked = [there, elsewhere, nowhere, revoked, "peer-unknown"]
-        found = await probe.instances(net.aggregator, NOWHERE, tmp_path, asked)
+        events: list[local_pb2.RunEvent] = []
+        calls = PeerCalls(events.append)
+        found = await probe.instances(net.aggregator, NOWHERE, tmp_path, asked, calls)
         # At the address of another it is not the one that was asked for: TLS sees to that.
         assert found == {there: net.peers[there].agent.instance}
-        found = await probe.instances(net.aggregator, NOWHERE, tmp_path, [unasked, there])
+        (event,) = events
+        outcomes = sorted((call.method, call.outcome) for call in event.calls.calls)
+        assert outcomes == [("Identify", "error")] * 2 + [("Identify", "ok")]
+        assert event.calls.wire_in > 1000, "a certificate at least"
+        assert event.calls.wire_out > 1000
+        calls = PeerCalls(events.append)
+        found = await probe.instances(net.aggregator, NOWHERE, tmp_path, [unasked, there], calls)
         assert found.keys() == {unasked, there}
         assert found[unasked] != found[there]
 
 
 async def test_without_a_roster_nobody_is_found(tmp_path: Path) -> None:
     async with Deployed(tmp_path, 3) as net:
-        asked = net.cohort
-        assert await probe.instances(net.aggregator, NOWHERE, tmp_path, asked) == {}
+        asked, calls = net.cohort, PeerCalls(lambda event: pytest.fail("nobody was called"))
+        assert await probe.instances(net.aggregator, NOWHERE, tmp_path, asked, calls) == {}

@@ -33,7 +33,7 @@ from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.ledger import Ledger
 from smpcfl.protocol.summed_metrics import MetricNames
 from smpcfl.protocol.ticket import ADDITIVE, SEEDED, TRAIN, Deadlines
-from support.flower_peers import APP, P2P_BYTES, FlowerPeers, MakePeers, ticket_of
+from support.flower_peers import APP, P2P_BYTES, UNMASK_BYTES, FlowerPeers, MakePeers, ticket_of
 from support.network import peer_ids
 
 GIVEN: dict[str, npt.NDArray[Any]] = {
@@ -212,6 +212,8 @@ def test_where_training_fails_on_nearly_all_nobody_answers(bench: Bench) -> None
         bench.run()
     assert error.value.reason is Reason.TOO_FEW_CONTRIBUTORS
     assert "the log of each of them says why" in str(error.value)
+    outcome = bench.last.outcome
+    assert (outcome.unmask_up, outcome.unmask_down) == UNMASK_BYTES, "it was asked all the same"
 
 
 def test_too_few_answers_void_the_round(bench: Bench) -> None:

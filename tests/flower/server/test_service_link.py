@@ -150,7 +150,9 @@ def test_peers_are_probed_with_the_certificate_that_was_renewed(
 ) -> None:
     shown: list[bytes] = []
 
-    async def instances(own: Any, registry: str, folder: Path, peers: Any) -> dict[str, bytes]:
+    async def instances(
+        own: Any, registry: str, folder: Path, peers: Any, calls: Any
+    ) -> dict[str, bytes]:
         shown.append(certificates.der(own.certificate))
         return dict.fromkeys(peers, b"1")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from smpc.v1 import peer_pb2
+from smpc.v1 import local_pb2, peer_pb2
 from smpcfl.flower.server import unmasking
+from smpcfl.flower.server.peer_calls import PeerCalls
 from smpcfl.flower.server.unmasking import Unmasking
 from smpcfl.net import rpc, wire
 from smpcfl.net.dial import NoAddress
@@ -109,8 +111,9 @@ def peers_of(monkeypatch: pytest.MonkeyPatch) -> MakePeers:
     return make
 
 
-async def asked(peers: Peers) -> Unmasking:
-    found = Unmasking(cast(Any, None), "", Path(), peers.refused.append)
+async def asked(peers: Peers, calls: PeerCalls | None = None) -> Unmasking:
+    calls = calls or PeerCalls(lambda event: None)
+    found = Unmasking(cast(Any, None), "", Path(), peers.refused.append, calls)
     found._channels = cast(Any, peers)
     await asyncio.wait_for(found.run(peers.network.aggregator), 60)
     return found
@@ -151,6 +154,24 @@ async def test_who_does_not_answer_is_asked_again_elsewhere(peers_of: MakePeers)
     await asked(peers)
     assert peers.calls.count(first) == 3
     assert is_complete(peers)
+
+
+async def test_how_long_each_call_took_and_how_it_ended_is_told(peers_of: MakePeers) -> None:
+    peers = peers_of()
+    first, second, third, *others = peers.network.ticket.cohort
+    peers.instead[first] = [failing()]
+    peers.instead[second] = [failing(Reason.CONFLICTING_SURVIVORS)]
+    peers.instead[third] = [never(asyncio.Event())]
+    events: list[local_pb2.RunEvent] = []
+    calls = PeerCalls(events.append)
+    await asked(peers, calls)
+    calls.close()
+    (event,) = events
+    assert {call.method for call in event.calls.calls} == {"Unmask"}
+    outcomes = Counter(call.outcome for call in event.calls.calls)
+    answered = len(others) + 1
+    assert outcomes == {"ok": answered, "refused": 1, "error": 1}, "and no end of the third's"
+    assert all(0 < call.seconds < 60 for call in event.calls.calls)
 
 
 async def test_a_wrong_answer_is_reported_and_left_out(peers_of: MakePeers) -> None:

@@ -15,12 +15,13 @@ from ...base.state import State
 from ...net.certificates import Identity
 from ...net.dial import NoAddress, PeerChannels
 from ...net.directory import Directory
+from .peer_calls import PeerCalls
 
 _PATIENCE_S = 2.0
 
 
 async def instances(
-    own: Identity, registry: str, state: Path, peers: Iterable[str]
+    own: Identity, registry: str, state: Path, peers: Iterable[str], calls: PeerCalls
 ) -> dict[str, bytes]:
     """The instance of its agent, by peer id, of those whose agent answers within two seconds.
 
@@ -29,22 +30,27 @@ async def instances(
     directory = Directory(own, registry, State(state).roster)
     channels = PeerChannels(own, directory)
     peers = [peer for peer in peers if peer not in directory.members.revoked]
+    calls.open(directory)
     try:
-        found = await asyncio.gather(*(_ask(channels, peer) for peer in peers))
+        found = await asyncio.gather(*(_ask(channels, peer, calls) for peer in peers))
     finally:
+        calls.look()
         await channels.close_all()
         await directory.close()
+        calls.close()
     return {peer: one for peer, one in zip(peers, found, strict=True) if one is not None}
 
 
-async def _ask(channels: PeerChannels, peer: str) -> bytes | None:
+async def _ask(channels: PeerChannels, peer: str, calls: PeerCalls) -> bytes | None:
     while True:
         try:
             channel = channels.to(peer)
         except NoAddress:
             return None
         try:
-            reply = await pb_grpc.PeerStub(channel).Identify(pb.Empty(), timeout=_PATIENCE_S)
+            with calls.call("Identify"):
+                stub = pb_grpc.PeerStub(channel)
+                reply = await stub.Identify(pb.Empty(), timeout=_PATIENCE_S)
             return bytes(reply.instance)
         except grpc.aio.AioRpcError:
             if not channels.failed(peer, channel):

@@ -286,15 +286,17 @@ class SecureRound:
 
     async def unmask(self, unmasking: Unmasking) -> None:
         state, outcome = self._state, self.outcome
-        await unmasking.run(state)
+        try:
+            await unmasking.run(state)
+        finally:  # it went over the wire, whatever came of it
+            outcome.unmask_up += unmasking.bytes_in
+            outcome.unmask_down += unmasking.bytes_out
+            outcome.bytes_up += unmasking.bytes_in
+            outcome.bytes_down += unmasking.bytes_out
         if not state.enough() and 2 * unmasking.reasons[_FAILED] > outcome.cohort:
             raise RemoteError(
                 _FAILED, "training failed on too many peers: the log of each of them says why"
             )
-        outcome.unmask_up += unmasking.bytes_in
-        outcome.unmask_down += unmasking.bytes_out
-        outcome.bytes_up += unmasking.bytes_in
-        outcome.bytes_down += unmasking.bytes_out
         if unmasking.p2p_bytes:
             # Only who answers counts what it sent in agree, and not all need to answer.
             outcome.bytes_p2p = outcome.cohort * fmean(unmasking.p2p_bytes.values())

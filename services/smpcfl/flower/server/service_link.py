@@ -35,6 +35,7 @@ from . import probe
 from .drawn_groups import DrawnGroups
 from .next_serial import next_serial
 from .nodes import PeerNodes, names_of
+from .peer_calls import PeerCalls
 from .progress import Progress
 from .replies import Lost, ask_all
 from .seen import SeenUpdates
@@ -130,7 +131,8 @@ class Server:
     def unmasking(self) -> Unmasking:
         """For one round."""
         assert self.own is not None
-        return Unmasking(self.own, self.registry, self.state, self.refused)
+        calls = PeerCalls(self.report)
+        return Unmasking(self.own, self.registry, self.state, self.refused, calls)
 
     def ask(
         self,
@@ -191,7 +193,8 @@ class Server:
         # Before each round: the service renews the certificate, which this process may outlive.
         if (kept := certificates.load(self.state, self.own.ca)) is not None:
             self.own.certificate = kept.certificate
-        return asyncio.run(probe.instances(self.own, self.registry, self.state, peers))
+        calls = PeerCalls(self.report)
+        return asyncio.run(probe.instances(self.own, self.registry, self.state, peers, calls))
 
     def report(self, event: pb.RunEvent) -> None:
         try:

@@ -23,6 +23,7 @@ from ...net.dial import NoAddress, PeerChannels
 from ...net.directory import Directory
 from ...protocol.aggregator_round import AggregatorRound
 from ...protocol.errors import Reason, RemoteError
+from .peer_calls import PeerCalls
 
 log = logging.getLogger("smpcfl.aggregator")
 _RETRY_S = 1.0
@@ -40,11 +41,13 @@ class Unmasking:
         registry: str,
         state: Path,
         refused: Callable[[RemoteError], None],
+        calls: PeerCalls,
     ) -> None:
         self._own = own
         self._registry = registry
         self._cache = State(state).roster
         self._refused = refused
+        self._peer_calls = calls
         self.bytes_in = 0
         self.bytes_out = 0
         self.p2p_bytes: dict[str, int] = {}
@@ -56,6 +59,7 @@ class Unmasking:
         # gRPC's channels belong to the running event loop.
         self.directory = Directory(self._own, self._registry, self._cache)
         self._channels = PeerChannels(self._own, self.directory)
+        self._peer_calls.open(self.directory)
         return self
 
     async def __aexit__(
@@ -64,12 +68,14 @@ class Unmasking:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._peer_calls.look()
         await self._channels.close_all()
         await self.directory.close()
+        self._peer_calls.close()
 
     def another(self) -> Unmasking:
         """For another group at the same time: with the same channels, and counts of its own."""
-        other = Unmasking(self._own, self._registry, Path(), self._refused)
+        other = Unmasking(self._own, self._registry, Path(), self._refused, self._peer_calls)
         other.directory, other._channels = self.directory, self._channels
         return other
 
@@ -118,7 +124,8 @@ class Unmasking:
                 return
             try:
                 self.bytes_out += rpc.size(request)
-                reply = await pb_grpc.PeerStub(channel).Unmask(request, timeout=seconds)
+                with self._peer_calls.call("Unmask"):
+                    reply = await pb_grpc.PeerStub(channel).Unmask(request, timeout=seconds)
                 self.bytes_in += rpc.size(reply)
                 self.p2p_bytes[peer] = reply.p2p_bytes
                 state.answer(peer, wire.answer_from_proto(reply.answer))
