@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # is configured to use. Not given: `none` if pip has sources configured, else `cpu`, as PyPI's build is for CUDA.
 TORCH_BACKEND ?= choose
 
-.PHONY: demo test check ci unit fast older-flower mutants proto dashboards browser clean
+.PHONY: demo test check ci unit fast older-flower mutants proto dashboards browser screenshots clean
 demo: $(STAMP)
 	$(BIN)/smpcfl demo
 
@@ -58,6 +58,11 @@ mutants: $(STAMP)
 browser: $(STAMP)
 	command -v chromium >/dev/null || echo "no chromium: apt-get install chromium (tests of pages are skipped)" >&2
 	npm install --silent --no-fund --no-audit --prefix $(VENV)/npm "axe-core@^4.10"
+
+# The pictures of README.md, docs/images/*.png, from real runs in a browser and on a Docker engine. A quarter of an
+# hour; SCREENSHOTS=report or dashboard for one part.
+screenshots: $(STAMP)
+	$(BIN)/python tests/screenshots.py $(SCREENSHOTS)
 
 # The gRPC code from proto/, after a change there.
 proto: $(STAMP)

@@ -81,10 +81,14 @@ def panels() -> list[Panel]:
 
 
 def _mean(labels: str, phases: tuple[str, ...]) -> str:
-    """`> 0`: where no round ended there is nothing, and not 0 / 0."""
+    """`> 0`: where no round ended there is nothing, and not 0 / 0.
+
+    Of the mode that runs: the last rounds of the one before would be stacked below it.
+    """
     chosen = f'{labels}, phase=~"{"|".join(phases)}"'
     return (
         f"sum by (mode, phase) (rate(smpcfl_phase_duration_seconds_sum{{{chosen}}}[{WINDOW}]))"
         " / (sum by (mode, phase)"
         f" (rate(smpcfl_phase_duration_seconds_count{{{chosen}}}[{WINDOW}])) > 0)"
+        f" and on (mode) smpcfl_build_info{{{AGGREGATOR}}}"
     )

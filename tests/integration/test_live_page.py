@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import queue
 import re
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +11,10 @@ import pytest
 from smpcfl.reports import report
 from smpcfl.reports.units import byte_size
 from support.browser import browser_missing, opened
+from support.compare_command import Compare
 from support.light_app import light_app
 
 PEERS, ROUNDS = 5, 2  # as many rounds as the app declares
-START_S = 240
 
 pytestmark = [
     pytest.mark.processes,
@@ -29,52 +23,16 @@ pytestmark = [
 ]
 
 
-class Compare:
-    """The command as a user types it, and what it prints."""
-
-    def __init__(self, folder: Path, app: Path) -> None:
-        command = [sys.executable, "-m", "smpcfl", "compare", "--app", str(app)]
-        command += ["--modes", "normal,seeded", "--peers", str(PEERS), "--report", str(folder)]
-        self.process = subprocess.Popen(
-            command,
-            env={**os.environ, "FLWR_TELEMETRY_ENABLED": "0"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.printed: list[str] = []
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.printed.append(line)
-            self._lines.put(line)
-
-    def url(self) -> str:
-        """As soon as it is printed."""
-        latest = time.monotonic() + START_S
-        while True:
-            line = self._lines.get(timeout=max(latest - time.monotonic(), 0.1))
-            if found := re.search(r"live page: (http://127\.0\.0\.1:\d+/)", line):
-                return found[1]
-
-
 def test_the_live_page_shows_what_the_report_has(tmp_path: Path) -> None:
     app = light_app(tmp_path / "app", ROUNDS)
-    compare = Compare(tmp_path / "report", app)
-    try:
+    arguments = ("--app", str(app), "--modes", "normal,seeded", "--peers", str(PEERS))
+    with Compare(tmp_path / "report", *arguments) as compare:
         with opened() as seen:
             seen.page.goto(compare.url())
             shown = watch(seen.page)
             final = last(seen.page)
             assert seen.said == []
-        assert compare.process.wait(60) == 0, "".join(compare.printed)
-    finally:
-        compare.process.kill()
-        compare.process.wait()
+        compare.ended()
     modes = report.load(tmp_path / "report").modes
     assert list(modes) == ["normal", "seeded"]
     names = [re.sub(r"-[0-9a-f]{4}$", "", name) for name in final["peers"]]

@@ -69,6 +69,16 @@ def test_links_lead_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
     assert list(broken(page)) == []
 
 
+def test_each_picture_is_shown_with_words_for_those_who_do_not_see_it() -> None:
+    shown = re.findall(
+        r"!\[([^\]]+)\]\(docs/images/(\S+)\)", (ROOT / "README.md").read_text("utf-8")
+    )
+    assert sorted(name for _, name in shown) == sorted(
+        path.name for path in (ROOT / "docs/images").iterdir()
+    )
+    assert all(len(alt) > 40 for alt, _ in shown)
+
+
 def test_this_file_would_notice(tmp_path: Path) -> None:
     other = tmp_path / "other.md"
     other.write_text("# A `name`, and more\n\n## Twice\n\n## Twice\n\n```\n# no heading\n```\n")
