@@ -20,7 +20,8 @@ _REQUEST_DUMP = 0x301
 _INFO = 2  # INET_DIAG_INFO: a struct tcp_info
 _LISTEN, _TIME_WAIT = 10, 6
 _STATES = 0xFFF & ~(1 << _LISTEN | 1 << _TIME_WAIT)  # those with counts
-_BUFFER_BYTES = 1 << 18
+_DATAGRAM_BYTES = 1 << 18
+_BUFFER_BYTES = 1 << 20
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _QUERY = struct.Struct("=BBBxI48x")  # inet_diag_req_v2: family, protocol, extensions, states
@@ -51,6 +52,8 @@ class TcpSockets:
     def __init__(self) -> None:
         self._ended = _netlink()
         try:
+            # As much as the system allows: some 300 ends between two calls of `ended`.
+            self._ended.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
             self._ended.bind((0, _ENDED_GROUPS))
             self._ended.setblocking(False)
         except OSError:
@@ -67,7 +70,7 @@ class TcpSockets:
                 asking.send(header + query)
                 done = False
                 while not done:
-                    found, done = _read(asking.recv(_BUFFER_BYTES))
+                    found, done = _read(asking.recv(_DATAGRAM_BYTES))
                     yield from found
 
     def ended(self) -> tuple[list[TcpSocket], bool]:
@@ -76,7 +79,7 @@ class TcpSockets:
         complete = True
         while True:
             try:
-                found += _read(self._ended.recv(_BUFFER_BYTES))[0]
+                found += _read(self._ended.recv(_DATAGRAM_BYTES))[0]
             except BlockingIOError:
                 return found, complete
             except OSError as error:
