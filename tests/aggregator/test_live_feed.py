@@ -16,6 +16,7 @@ from smpcfl.aggregator import live_feed
 from smpcfl.aggregator.live_feed import LiveFeed
 from smpcfl.net.directory import Directory
 from smpcfl.reports.live_server import LiveServer
+from smpcfl.reports.snapshot import MOST_FLOWS, MOST_PEERS
 from support.deployed import LONG_S, NOWHERE, Deployed
 from support.fake_runs import a_record
 
@@ -76,10 +77,35 @@ def test_peers_are_shown_with_how_they_were_found() -> None:
 
 def test_what_a_peer_says_is_of_itself_alone_and_of_known_peers() -> None:
     feed = feed_of(a=True, b=True)
-    feed._traffic = {"a": peer_pb2.TrafficReply(sent={"b": 5, "a": 9, "made-up": 9}, flower_out=3)}
+    said = peer_pb2.TrafficReply(sent={"b": 5, "a": 9, "made-up": 9}, flower_out=3)
+    feed._traffic = {"a": live_feed._Counted.of(said, {"b"})}
     found = feed.snapshot()
     assert found.flows == (("a", "b", 5),)
     assert [peer.flower_out for peer in found.peers] == [3, 0]
+
+
+def test_only_the_run_in_hand_is_shown_each_round_once() -> None:
+    old, other = replace(RECORD, run=6), replace(RECORD, mode="normal")
+    feed = feed_of(old, other, RECORD)
+    assert feed.snapshot().records == (RECORD,)
+    feed.ended(RECORD)  # sent again after a restart
+    assert feed.snapshot().records == (RECORD,)
+    feed.starts(7, 5)  # goes on
+    assert feed.snapshot().records == (RECORD,)
+    feed.starts(8, 5)
+    assert feed.snapshot().records == ()
+    second = replace(RECORD, run=9)
+    feed.ended(second)
+    assert feed.snapshot().records == (second,)
+
+
+def test_what_is_shown_is_bounded() -> None:
+    names = [f"peer-{number}" for number in range(1000)]
+    feed = feed_of(**dict.fromkeys(names, True))
+    sent = tuple((name, 1) for name in names[:100])
+    feed._traffic = {name: live_feed._Counted(sent) for name in names[:64]}
+    found = feed.snapshot()
+    assert (found.here, len(found.peers), len(found.flows)) == (1000, MOST_PEERS, MOST_FLOWS)
 
 
 def test_the_log_is_one_line() -> None:

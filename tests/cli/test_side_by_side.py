@@ -38,6 +38,15 @@ def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert list(written["modes"]) == ["seeded (a/report)", "seeded (b/report)"]
 
 
+def test_folders_with_points_in_their_names_are_told_apart(tmp_path: Path) -> None:
+    for name in ("v0.1", "v0.2"):
+        left(tmp_path / name, Report({"seeded": [COMPLETE]}))
+    folders = [str(tmp_path / name) for name in ("v0.1", "v0.2")]
+    assert main(["report", *folders, "--report", str(tmp_path / "both")]) == 0
+    written = json.loads((tmp_path / "both" / "report.json").read_text("utf-8"))
+    assert list(written["modes"]) == ["seeded (v0.1)", "seeded (v0.2)"]
+
+
 def test_no_report_is_written_over_one_that_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,6 +65,7 @@ def test_a_file_that_is_no_report_or_given_twice_is_an_error_of_one_line(
     assert main(["report", str(path), "--report", str(tmp_path / "new")]) == 1
     assert "before schemas" in capsys.readouterr().err
     good = left(tmp_path / "good", Report({"seeded": [COMPLETE]}))
-    assert main(["report", str(good), str(good), "--report", str(tmp_path / "new")]) == 1
-    assert "given twice" in capsys.readouterr().err
+    for again in (good, good.parent):
+        assert main(["report", str(good), str(again), "--report", str(tmp_path / "new")]) == 1
+        assert "given twice" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

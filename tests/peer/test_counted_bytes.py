@@ -64,8 +64,8 @@ def counted_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         rpc,
         "channel",
-        lambda own, address, role, name: CountingChannel(
-            make(own, address, role, name), own.name, name
+        lambda own, address, role, name, *more: CountingChannel(
+            make(own, address, role, name, *more), own.name, name
         ),
     )
     MESSAGES.clear()

@@ -69,6 +69,29 @@ def test_there_is_no_answer_without_a_secure_round() -> None:
     assert comparison.answer({"normal": three_modes()["normal"], "seeded": []}) is None
 
 
+def test_runs_that_may_not_belong_together_have_no_answer() -> None:
+    """Such as two files of another app each: one's secure run beside the other's plain one."""
+    seeded = three_modes()["seeded"]
+    assert comparison.answer({"seeded (a)": seeded, "seeded (b)": seeded}) is None
+
+
+def test_final_values_are_of_complete_rounds_and_seconds_are_medians() -> None:
+    late = replace(COMPLETE, outcome="void", accuracy=0.1)
+    records = [replace(COMPLETE, seconds=n, plain_bytes=n) for n in (1.0, 2.0, 9.0)]
+    assert comparison.final([COMPLETE, late], "accuracy") == 0.9134
+    found = comparison.answer({"seeded": records})
+    assert found is not None
+    assert found.seconds == 2.0
+    assert found.sent_ratio == pytest.approx((204_600 + 5_900) / 9)
+
+
+def test_a_secure_run_in_which_no_round_began_is_no_plain_one() -> None:
+    never = replace(COMPLETE, outcome="void", withstood=None)
+    assert comparison.who_learns_what([never]) == "no round began"
+    assert "1 of" not in comparison.who_learns_what([never])
+    assert "learn the sum only" in comparison.who_learns_what([COMPLETE, never])
+
+
 def test_the_table_of_three_modes_fits_80_columns() -> None:
     output = StringIO()
     Console(file=output, width=80).print(comparison.table(three_modes()))

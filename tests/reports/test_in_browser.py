@@ -62,6 +62,7 @@ SNAPSHOT = Snapshot(
     since=1.0,
     replies=3,
     cohort=NAMES,
+    here=5,
     peers=tuple(LivePeer(name=name, via="mDNS and registry", flower_out=2000) for name in NAMES),
     flows=tuple((a, b, 300) for a in NAMES for b in NAMES if a != b),
     records=tuple(whole().modes["seeded"]),

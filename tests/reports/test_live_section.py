@@ -20,6 +20,7 @@ NOW = Snapshot(
     since=10.0,
     replies=3,
     cohort=NAMES,
+    here=4,
     peers=tuple(LivePeer(name=name, via="registry", flower_out=2_000) for name in NAMES),
     flows=(("peer-0", "peer-1", 300), ("peer-1", "peer-0", 200), ("peer-1", "peer-2", 100)),
     records=(COMPLETE,),
@@ -35,7 +36,8 @@ def test_the_phase_is_marked_with_those_that_are_over() -> None:
     assert '<li class="done">exchange and train</li>' in html
     assert '<li class="now" aria-current="step">upload 3/4 <time data-since="10.0">' in html
     assert "<li>agree and unmask</li>" in html
-    assert "unmask" not in re.findall(r"<ol.*?</ol>", live(replace(NOW, mode="normal")))[0]
+    for mode in ("normal", "additive"):
+        assert "unmask" not in re.findall(r"<ol.*?</ol>", live(replace(NOW, mode=mode)))[0]
 
 
 def test_an_arrow_is_what_both_sent_and_moves_when_it_grows() -> None:
@@ -70,12 +72,14 @@ def test_names_are_escaped() -> None:
     peer = LivePeer(name=evil, via=evil)
     html = live(replace(NOW, peers=(peer,), cohort=(evil,), said=evil, phase=""))
     assert "<script>" not in html
+    assert "<script>" not in live_sections({}, {}, evil)["live"]
+    assert "<script>" not in live_sections({"seeded": NOW}, {}, evil)["live"]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 32, 33, 1000])
 def test_any_number_of_peers_can_be_shown(count: int) -> None:
     peers = tuple(LivePeer(name=f"p{n}", via="registry") for n in range(count))
-    html = live(replace(NOW, peers=peers, flows=(), phase="train", replies=0))
+    html = live(replace(NOW, here=count, peers=peers, flows=(), phase="train", replies=0))
     assert html.count('<circle class="peer') == min(count, 32)
     assert ("more peers" in html) == (count > 32)
 

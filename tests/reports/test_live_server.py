@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from smpcfl.base.config import ConfigError, PortInUse
+from smpcfl.reports import live_runs, live_server
 from smpcfl.reports.live_runs import LiveRuns, read_state
 from smpcfl.reports.live_server import LiveServer
 from smpcfl.reports.snapshot import Snapshot
@@ -92,9 +94,46 @@ def test_a_page_of_another_name_in_the_browser_reads_nothing(server: LiveServer)
         assert b"seeded" not in reply.read()
 
 
+def test_nobody_holds_up_who_puts_in(runs: LiveRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round goes on while a page is rendered, however long that takes."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def render(*_: object) -> dict[str, str]:
+        begun.set()
+        assert go_on.wait(60)
+        return {"live": "rendered"}
+
+    monkeypatch.setattr(live_runs, "live_sections", render)
+    source = runs.source()
+    rendering = threading.Thread(target=source.sections)
+    rendering.start()
+    assert begun.wait(60)
+    runs.put("seeded", NOW)
+    go_on.set()
+    rendering.join(60)
+    assert source.version() == 1
+
+
+def test_only_so_many_may_watch(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_server, "_MOST_STREAMS", 1)
+    first = get(server, "/events")
+    event(first)
+    second = get(server, "/events")
+    assert (second.status, second.read()) == (503, b"too many watch this page\n")
+
+
+def test_it_is_shown_in_no_frame(server: LiveServer) -> None:
+    assert get(server, "/").headers["x-frame-options"] == "DENY"
+
+
 def test_it_knows_whether_anybody_looks(server: LiveServer) -> None:
     assert not server.watched()
     get(server, "/state").read()
+    assert server.watched()
+    server._looked = -1e9
+    assert not server.watched()
+    stream = get(server, "/events")
+    event(stream)
     assert server.watched()
 
 
@@ -108,7 +147,9 @@ def test_a_port_in_use_is_named_with_its_option() -> None:
         LiveServer(LiveRuns("").source(), "203.0.113.1", 0)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"modes": 3}', '{"modes": {"seeded": {}}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "[" * 100_000, '{"modes": 3}', '{"modes": {"seeded": {}}}']
+)
 def test_what_is_no_state_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  the wording of the json module varies
         read_state(text.encode())

@@ -1,6 +1,7 @@
 """report.json: written, read again, and as its schema says."""
 
 import json
+import math
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -103,6 +104,9 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
         (lambda whole: whole["modes"]["seeded"].pop("loss"), "missing key 'loss'"),
         (lambda whole: whole["modes"]["seeded"].update(accuracy=["a"] * 3), "'accuracy' must be"),
         (lambda whole: whole["modes"]["seeded"].update(pictures=[{}]), "a picture has"),
+        (lambda whole: whole["modes"]["seeded"].update(pictures=5), "'pictures' is no list"),
+        (lambda whole: whole["modes"]["seeded"].update(mode=["lunch"] * 3), "unknown mode 'lunch'"),
+        (lambda whole: whole["meta"].update(peers=math.nan), "NaN is no number"),
     ],
 )
 def test_what_is_no_report_is_refused_by_name(change: Any, why: str, tmp_path: Path) -> None:
@@ -133,6 +137,11 @@ def test_runs_of_different_files_stand_side_by_side_under_names_of_their_own() -
     assert both.modes["seeded (b)"] == [VOID]
     assert both.pictures["seeded (b)"] == [PICTURE]
     assert both.meta == {"peers": {"a": 5, "b": 8}, "flwr": "1.42"}
+
+
+def test_half_a_character_of_a_file_name_is_written_as_what_it_is_not(tmp_path: Path) -> None:
+    _, page = write(tmp_path, Report({"seeded": [COMPLETE]}, {"app": "a\udcff"}))
+    assert "<dd>a?</dd>" in page.read_text("utf-8")
 
 
 def test_a_report_appears_whole_or_not_at_all(

@@ -23,6 +23,7 @@ SNAPSHOT = Snapshot(
     replies=4,
     cohort=tuple(peer.name for peer in PEERS),
     survivors=("peer-1",),
+    here=5,
     peers=PEERS,
     flows=(("peer-0", "peer-1", 300), ("peer-1", "peer-0", 200), ("peer-1", "peer-2", 100)),
     records=(COMPLETE, VOID),
@@ -50,7 +51,7 @@ def test_what_is_no_snapshot_is_a_value_error(text: str) -> None:
         ({"phase": "unmask"}, "round 3, agree and unmask"),
         ({"phase": ""}, "round 3, between rounds"),
         ({"round": 0}, "5 peers are there"),
-        ({"round": 0, "peers": ()}, "starting"),
+        ({"round": 0, "peers": (), "here": 0}, "starting"),
     ],
 )
 def test_the_progress_is_a_few_words(change: dict[str, object], words: str) -> None:

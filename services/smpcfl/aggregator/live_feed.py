@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Set
+from dataclasses import dataclass
 
 import grpc.aio
 
@@ -18,13 +20,33 @@ from ..net.directory import Directory
 from ..reports.live_runs import LiveRuns
 from ..reports.live_server import LiveServer
 from ..reports.record import RoundRecord
-from ..reports.snapshot import LivePeer, Snapshot
+from ..reports.snapshot import MOST_FLOWS, MOST_PEERS, LivePeer, Snapshot
 from ..runs.run_events import record_from_proto
 
 _LOOK_S = 1.0
 _PATIENCE_S = 2.0
-_MOST_PEERS = 64  # that are asked for their counts
+_ASKED = 64  # peers that are asked for their counts
+_MOST_BYTES = 64 << 10  # of such a reply
 _MOST_RECORDS = 500
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What one peer counted, as far as it is of peers that are known."""
+
+    sent: tuple[tuple[str, int], ...] = ()
+    flower_out: int = 0
+    flower_in: int = 0
+    unmask_out: int = 0
+    unmask_in: int = 0
+
+    @classmethod
+    def of(cls, reply: peer_pb2.TrafficReply, known: Set[str]) -> _Counted:
+        """A peer may say that it sent to whomever it likes."""
+        sent = sorted((peer, int(count)) for peer, count in reply.sent.items() if peer in known)
+        return cls(
+            tuple(sent), reply.flower_out, reply.flower_in, reply.unmask_out, reply.unmask_in
+        )
 
 
 class LiveFeed:
@@ -36,14 +58,16 @@ class LiveFeed:
         )
         self._mode = mode
         self._directory = directory
-        self._records = deque(records, _MOST_RECORDS)
         self._run = records[-1].run if records else 0
+        # Of the run in hand, in this mode: others would be drawn as its first rounds.
+        mine = [record for record in records if (record.run, record.mode) == (self._run, mode)]
+        self._records = deque(mine, _MOST_RECORDS)
         self._rounds: int | None = None
         self._phase = pb.RoundPhase()
         self._since = 0.0
         self._replies = 0
         self._said = ""
-        self._traffic: dict[str, peer_pb2.TrafficReply] = {}
+        self._traffic: dict[str, _Counted] = {}
 
     # -- what happens -----------------------------------------------------------------------------
 
@@ -62,6 +86,8 @@ class LiveFeed:
                 self.said(event.line.text)
 
     def starts(self, run: int, rounds: int) -> None:
+        if run != self._run:
+            self._records.clear()
         self._run, self._rounds = run, rounds
         self._phase = pb.RoundPhase()
 
@@ -83,6 +109,8 @@ class LiveFeed:
         last = self._records[-1] if self._records else None
         if last is not None and last.run == record.run and record.round <= last.round:
             return  # it was sent again after a restart
+        if record.run != self._run:
+            self._records.clear()
         self._run = record.run
         self._records.append(record)
         self._phase = pb.RoundPhase(round=record.round, cohort=self._phase.cohort)
@@ -95,22 +123,26 @@ class LiveFeed:
 
     async def serve(self, own: Identity, server: LiveServer, stop: asyncio.Event) -> None:
         """Until `stop`. Peers are asked only while somebody looks."""
-        channels = PeerChannels(own, self._directory)
+        channels = PeerChannels(own, self._directory, _MOST_BYTES)
+        self.runs.put(self._mode, self.snapshot())
         try:
             while not stop.is_set():
                 if server.watched():
                     await self._ask(channels)
-                self.runs.put(self._mode, self.snapshot())
+                    self.runs.put(self._mode, self.snapshot())
                 await wait_for(stop, _LOOK_S)
         finally:
-            server.close()
+            await asyncio.to_thread(server.close)
             await channels.close_all()
 
     async def _ask(self, channels: PeerChannels) -> None:
-        peers = sorted(self._directory.roster)[:_MOST_PEERS]
+        peers = sorted(self._directory.roster)[:_ASKED]
         found = await asyncio.gather(*(_traffic(channels, peer) for peer in peers))
+        known = self._directory.roster.keys()
         self._traffic |= {
-            peer: one for peer, one in zip(peers, found, strict=True) if one is not None
+            peer: _Counted.of(one, known - {peer})
+            for peer, one in zip(peers, found, strict=True)
+            if one is not None
         }
         gone = self._traffic.keys() - self._directory.roster.keys() - set(self._phase.cohort)
         for peer in gone:
@@ -119,26 +151,19 @@ class LiveFeed:
     def snapshot(self) -> Snapshot:
         roster, counted = self._directory.roster, self._traffic
         names = sorted({*roster, *counted})
-        peers = []
-        for name in names:
-            count = counted.get(name, peer_pb2.TrafficReply())
-            peers.append(
-                LivePeer(
-                    name=name,
-                    via="mDNS and registry" if roster.get(name) else "registry",
-                    flower_out=count.flower_out,
-                    flower_in=count.flower_in,
-                    unmask_out=count.unmask_out,
-                    unmask_in=count.unmask_in,
-                )
+        nothing = _Counted()
+        peers = [
+            LivePeer(
+                name=name,
+                via="mDNS and registry" if roster.get(name) else "registry",
+                flower_out=(count := counted.get(name, nothing)).flower_out,
+                flower_in=count.flower_in,
+                unmask_out=count.unmask_out,
+                unmask_in=count.unmask_in,
             )
-        known = set(names)  # a peer may say that it sent to whomever it likes
-        flows = [
-            (name, other, int(sent))
-            for name, count in sorted(counted.items())
-            for other, sent in sorted(count.sent.items())
-            if other in known and other != name
+            for name in names[:MOST_PEERS]
         ]
+        flows = [(name, *flow) for name in sorted(counted) for flow in counted[name].sent]
         return Snapshot(
             mode=self._mode,
             run=self._run,
@@ -149,8 +174,9 @@ class LiveFeed:
             replies=self._replies,
             cohort=tuple(self._phase.cohort),
             survivors=tuple(self._phase.survivors),
+            here=len(names),
             peers=tuple(peers),
-            flows=tuple(flows),
+            flows=tuple(flows[:MOST_FLOWS]),
             records=tuple(self._records),
             said=self._said,
         )

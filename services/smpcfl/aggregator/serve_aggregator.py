@@ -120,6 +120,7 @@ def _superlink(settings: Settings) -> Child:
         "SMPCFL_AGGREGATOR_STATE": str(state.path),
         "SMPCFL_MIN_PEERS": str(settings.min_peers),
         "SMPCFL_REGISTRY": settings.registry,
+        "SMPCFL_KEEP_SEEN": settings.keep_seen,
     }
     log_path = state.log("superlink")
     return Child("SuperLink", command, environment, log_path, folder=state.results)

@@ -144,6 +144,12 @@ class Settings:
         9094, "port of the SuperNode's own API, on loopback", services="p"
     )
     superlink_port: int = _option(9092, "port of the SuperLink", services="a")
+    keep_seen: str = _option(
+        "off",
+        "'on' keeps what the aggregator sees of one peer in a run, in pictures, for the report of `smpcfl"
+        " compare`; in mode normal that is a part of an update",
+        services="a",
+    )
     page_port: int = _option(9103, "port of the live page; 0: there is none", services="a")
     page_host: str = _option(
         "127.0.0.1", "address that the live page listens on; nobody has to log in", services="a"
@@ -177,8 +183,9 @@ class Settings:
             raise ConfigError(
                 f"{_sources('log_format')} is {self.log_format!r}: {' or '.join(map(repr, FORMATS))}"
             )
-        if self.given_seed not in ("on", "off"):
-            raise ConfigError(f"{_sources('given_seed')} is {self.given_seed!r}: 'on' or 'off'")
+        for name in ("given_seed", "keep_seen"):
+            if getattr(self, name) not in ("on", "off"):
+                raise ConfigError(f"{_sources(name)} is {getattr(self, name)!r}: 'on' or 'off'")
         for name in ("tickets_per_hour", "configurations"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{_sources(name)} is {getattr(self, name)}: at least 1")

@@ -21,7 +21,6 @@ from ..base.config import Settings
 from ..protocol.errors import LocalError
 from ..protocol.ticket import MODES
 from ..reports import comparison
-from ..reports.live_runs import LiveRuns
 from ..reports.pictures import Picture
 from ..reports.record import RoundRecord
 from ..reports.report import Report
@@ -61,8 +60,7 @@ def compare(
                 # What is refused is refused in a secure mode: before plain training, not after.
                 for mode in sorted(modes, key=lambda mode: not MODES[mode].secure):
                     results = None if offset else directory / mode
-                    live = page.runs if not offset else LiveRuns("")
-                    run = OneRun(progress, console, mode, wanted, apps, results, live)
+                    run = OneRun(progress, console, mode, wanted, apps, results, page.runs)
                     records = run.train(offset)
                     first.setdefault(mode, records)
                     pictures.setdefault(mode, run.pictures)
@@ -81,7 +79,9 @@ def compare(
     for mode in first:
         if (saved := directory / mode).is_dir():
             console.print(
-                f"saved and printed by the app in {mode}: {saved.resolve()}", soft_wrap=True
+                f"saved and printed by the app in {mode}: {saved.resolve()}",
+                soft_wrap=True,
+                markup=False,
             )
     check_trained(first)
     return 0
@@ -130,7 +130,11 @@ def check_report(directory: Path) -> None:
 def write_report(console: Console, directory: Path, report: Report) -> Path:
     """The page's path; says where it and its numbers are."""
     json_path, html_path = write(directory, report)
-    console.print(f"report: {html_path.resolve()}\n        {json_path.resolve()}", soft_wrap=True)
+    console.print(
+        f"report: {html_path.resolve()}\n        {json_path.resolve()}",
+        soft_wrap=True,
+        markup=False,
+    )
     return html_path
 
 

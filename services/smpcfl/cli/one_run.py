@@ -55,6 +55,7 @@ class OneRun:
         self._progress = progress
         self._console = console
         self._mode = mode
+        self._name = mode
         self._wanted = wanted
         self._apps = apps
         self._results = results
@@ -69,6 +70,7 @@ class OneRun:
 
     def train(self, offset: int) -> list[RoundRecord]:
         """The records, with the app's seed `offset` further on. LocalError if the run fails."""
+        self._name = f"{self._mode}, run {offset + 1}" if offset else self._mode
         try:
             with self._stack() as stack:
                 self._followed = Follow(self._mode, stack.page_port)
@@ -140,14 +142,14 @@ class OneRun:
         """For the page and the progress."""
         if self._followed is None or (now := self._followed.look()) is None:
             return
-        self._live.put(self._mode, now)
+        self._live.put(self._name, now)
         self._progress.update(self._task, description=f"{self._mode}: {now.progress()}")
 
     def _show_end(self) -> None:
         """With all records: the aggregator may have ended before the last one was asked for."""
         if self._followed is not None and (last := self._followed.last) is not None:
             over = replace(last, phase="", said="", records=tuple(self._records))
-            self._live.put(self._mode, over)
+            self._live.put(self._name, over)
 
     def _check_that_it_trains(self, record: RoundRecord) -> None:
         """LocalError if it failed on every peer, whose logs are all here, and no round was complete."""

@@ -16,9 +16,10 @@ from .demo import check_report, write_report
 
 def show(files: Sequence[Path], directory: Path) -> int:
     """Shows a table, leaves report.json and report.html in `directory`. LocalError for what is no report."""
-    found = {name: report.load(path) for name, path in _names(files).items()}
-    for name, path in _names(files).items():
-        if (path if path.is_dir() else path.parent).resolve() == directory.resolve():
+    named = _names(files)
+    found = {name: report.load(path) for name, path in named.items()}
+    for name, path in named.items():
+        if path.parent == directory.resolve():
             raise LocalError(
                 f"{directory} has the report {name}: choose another folder with --report"
             )
@@ -32,15 +33,18 @@ def show(files: Sequence[Path], directory: Path) -> int:
 
 
 def _names(files: Sequence[Path]) -> dict[str, Path]:
-    """Each file by the shortest end of its path that no other has; LocalError for one given twice."""
-    resolved = [path.resolve() for path in files]
-    if len(set(resolved)) < len(resolved):
+    """Each file by the shortest end of its path that no other has. LocalError for one given twice."""
+    paths = [(path / "report.json" if path.is_dir() else path).resolve() for path in files]
+    if len(set(paths)) < len(paths):
         raise LocalError("one report is given twice")
+    # A report is named by its folder, a file of another name by itself.
     parts = [
-        (path.parent if path.name == "report.json" else path.with_suffix("")).parts
-        for path in resolved
+        path.parent.parts if path.name == "report.json" else (*path.parent.parts, path.stem)
+        for path in paths
     ]
-    depth = 1
-    while len({part[-depth:] for part in parts}) < len(parts) and depth < max(map(len, parts)):
-        depth += 1
-    return {"/".join(part[-depth:]): path for part, path in zip(parts, files, strict=True)}
+    longest = max(map(len, parts))
+    for depth in range(1, longest + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return dict(zip(names, paths, strict=True))
+    return dict(zip(map(str, paths), paths, strict=True))

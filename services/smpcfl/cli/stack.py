@@ -104,6 +104,7 @@ class Stack:
                 "superlink_port": superlink,
                 "metrics_port": ports[6],
                 "page_port": self.page_port,
+                "keep_seen": "on",
                 "min_peers": self.peers,
                 "rounds": self.rounds,
                 "seed": self.seed,

@@ -18,10 +18,16 @@ class NoAddress(LookupError):
 
 
 class PeerChannels:
-    """Belongs to the running event loop. Not made before a first call to a peer."""
+    """Belongs to the running event loop. Not made before a first call to a peer.
 
-    def __init__(self, own: Identity, directory: Directory) -> None:
+    `most_bytes`: of a reply.
+    """
+
+    def __init__(
+        self, own: Identity, directory: Directory, most_bytes: int = rpc.MOST_REPLY_BYTES
+    ) -> None:
         self._own = own
+        self._most_bytes = most_bytes
         self._directory = directory
         self._channels: dict[str, tuple[str, grpc.aio.Channel]] = {}
         self._failed: dict[str, set[str]] = {}  # addresses, since one of that peer's last answered
@@ -36,7 +42,7 @@ class PeerChannels:
             return known[1]
         self.close(peer)
         address = next(iter(self._untried(peer, candidates)), candidates[0])
-        made = rpc.channel(self._own, address, Role.PEER, peer)
+        made = rpc.channel(self._own, address, Role.PEER, peer, self._most_bytes)
         self._channels[peer] = (address, made)
         return made
 

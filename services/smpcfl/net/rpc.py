@@ -29,11 +29,11 @@ FRAME_BYTES = 5  # gRPC's length prefix of every message
 CHUNK_BYTES = 1 << 20
 RPC_OUTCOMES = ("ok", "refused", "error")
 _REASON = "smpcfl-reason"
-_MAX_REPLY = 8 << 20
+MOST_REPLY_BYTES = 8 << 20
 _MAX_REQUEST = CHUNK_BYTES + (64 << 10)  # a chunk; the ticket of the largest cohort takes 0.7 MB
 _OPTIONS = [
-    ("grpc.max_receive_message_length", _MAX_REPLY),
-    ("grpc.max_send_message_length", _MAX_REPLY),
+    ("grpc.max_receive_message_length", MOST_REPLY_BYTES),
+    ("grpc.max_send_message_length", MOST_REPLY_BYTES),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -104,9 +104,18 @@ def _refusal(host: str, port: int) -> OSError | None:
     return None
 
 
-def channel(identity: Identity, address: str, role: Role, name: str) -> grpc.aio.Channel:
-    """A channel that only talks to the holder of `name`'s certificate, wherever it is."""
-    options = [*_OPTIONS, ("grpc.ssl_target_name_override", tls_name(role, name))]
+def channel(
+    identity: Identity, address: str, role: Role, name: str, most_bytes: int = MOST_REPLY_BYTES
+) -> grpc.aio.Channel:
+    """A channel that only talks to the holder of `name`'s certificate, wherever it is.
+
+    `most_bytes`: of a reply.
+    """
+    options: list[tuple[str, Any]] = [
+        *_OPTIONS[1:],
+        ("grpc.max_receive_message_length", most_bytes),
+        ("grpc.ssl_target_name_override", tls_name(role, name)),
+    ]
     if role is Role.REGISTRY:
         # gRPC's own 120 s would leave a registry that was away for minutes unseen for two more.
         options.append(("grpc.max_reconnect_backoff_ms", 3_000))

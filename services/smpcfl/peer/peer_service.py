@@ -45,9 +45,11 @@ class PeerService(pb_grpc.PeerServicer):
         )
         methods = {row.method: self._for_the_round(kind) for kind, row in KINDS.items()}
         methods |= {"Offer": self._offer, "Share": self._share, "Identify": self._identify}
-        methods |= {"Unmask": self._unmask, "Traffic": self._traffic}
+        methods |= {"Unmask": self._unmask}
         for name, method in methods.items():
             setattr(self, name, limited(name)(self._counted(method)))
+        # Not counted: to look at the counts would change them.
+        self.Traffic = limited("Traffic")(self._traffic)
 
     def _counted(self, method: Any) -> Any:
         """Counts request and reply in bytes; replies to peers are part of the round's p2p bytes.
@@ -140,6 +142,7 @@ class PeerService(pb_grpc.PeerServicer):
         )
 
     async def _traffic(self, request: pb.Empty, context: Context) -> pb.TrafficReply:
+        rpc.check_standing(context, self._members.revoked)
         await rpc.require(context, Role.AGGREGATOR)
         return self._agent.traffic.to_proto()
 

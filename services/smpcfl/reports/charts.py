@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
+from itertools import pairwise
 
 from ..protocol.ticket import ADDITIVE, NORMAL, SEEDED
 from .record import RoundRecord, finite
@@ -54,25 +55,27 @@ def line_chart(
     values = {
         run: [finite(value_of(record)) for record in records] for run, records in runs.items()
     }
+    numbers = {run: _numbers_of(records) for run, records in runs.items()}
     known = [value for row in values.values() for value in row if value is not None]
     if not known:
         return f"<figure><figcaption>{title}</figcaption><p>Not evaluated.</p></figure>"
-    rounds = max(map(len, values.values()))
+    first = min(row[0] for row in numbers.values() if row)
+    last = max(row[-1] for row in numbers.values() if row)
     heights = _ticks(min(known), max(known))
     low, high = heights[0], heights[-1]
 
     def x(number: float) -> float:
-        share = (number - 1) / (rounds - 1) if rounds > 1 else 0.5
+        share = (number - first) / (last - first) if last > first else 0.5
         return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
 
     def y(value: float) -> float:
         return _TOP + (high - value) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
-    marks = [*_grid(heights, y), *_numbers(rounds, x)]
+    marks = [*_grid(heights, y), *_numbers(first, last, x)]
     given = styles(runs)
     for run, row in values.items():
         points, lines = [], [""]
-        for number, (value, record) in enumerate(zip(row, runs[run], strict=True), start=1):
+        for number, value, record in zip(numbers[run], row, runs[run], strict=True):
             if value is None:
                 lines.append("")
                 continue
@@ -95,12 +98,10 @@ def line_chart(
     void = any(record.outcome == "void" for records in runs.values() for record in records)
     legend = "".join(f"<li>{key(style)}{escape(run)}</li>" for run, style in given.items())
     legend += "<li>hollow: void round</li>" if void else ""
+    by_number = {run: dict(zip(numbers[run], row, strict=True)) for run, row in values.items()}
     rows = [
-        (
-            str(number + 1),
-            [show(row[number]) if number < len(row) else "" for row in values.values()],
-        )
-        for number in range(rounds)
+        (str(n), [show(row[n]) if n in row else "" for row in by_number.values()])
+        for n in sorted({n for row in numbers.values() for n in row})
     ]
     return f"""<figure><figcaption>{title}</figcaption>
 <svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-labelledby="{name}-t {name}-d">
@@ -211,12 +212,19 @@ def _grid(heights: Sequence[float], y: Callable[[float], float]) -> list[str]:
     ]
 
 
-def _numbers(rounds: int, x: Callable[[float], float]) -> list[str]:
+def _numbers_of(records: Sequence[RoundRecord]) -> list[int]:
+    """Of the rounds; counted where they do not rise, as of several runs one after another."""
+    numbers = [record.round for record in records]
+    rise = all(a < b for a, b in pairwise(numbers))
+    return numbers if rise else list(range(1, len(numbers) + 1))
+
+
+def _numbers(first: int, last: int, x: Callable[[float], float]) -> list[str]:
     """Of the rounds, below the chart."""
     return [
         *(
             f'<text x="{x(n):.1f}" y="{_HEIGHT - _BOTTOM + 19}" text-anchor="middle">{n}</text>'
-            for n in range(1, rounds + 1, math.ceil(rounds / 10))
+            for n in range(first, last + 1, math.ceil((last - first + 1) / 10))
         ),
         f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 5}" text-anchor="middle">'
         "round</text>",
@@ -245,7 +253,8 @@ def _marker(style: int, x: float, y: float, hint: str, *, void: bool = False) ->
 
 def _ticks(low: float, high: float) -> list[float]:
     """Round numbers, three to seven, the first not above `low` and the last not below `high`."""
-    span = (high - low) or abs(high) or 1.0
+    span = (high - low) or abs(high)
+    span = span if span > 1e-300 else 1.0
     power = 10.0 ** math.floor(math.log10(span / 4))
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if span / 4 <= power * m * (1 + 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

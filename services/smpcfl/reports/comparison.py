@@ -41,11 +41,15 @@ class Verdict:
 
 
 def answer(runs: Runs) -> Verdict | None:
-    """Of `seeded`, or else of the last secure run; None where there is none with rounds."""
+    """Of `seeded`, or else of the one other secure mode; None where there is none with rounds.
+
+    None, too, where there are several runs of one mode: which of them belong together is not known.
+    """
+    modes = [records[0].mode for records in runs.values() if records]
     secure = [name for name, records in runs.items() if records and is_secure(records)]
-    if not secure:
+    if not secure or len(set(modes)) < len(modes):
         return None
-    name = SEEDED if SEEDED in secure else secure[-1]
+    name = next((name for name in secure if runs[name][0].mode == SEEDED), secure[-1])
     plain = next((n for n, records in runs.items() if records and not is_secure(records)), "")
     mine, base = runs[name], runs.get(plain, ())
     accuracy, other = final(mine, "accuracy"), final(base, "accuracy")
@@ -66,7 +70,7 @@ def answer(runs: Runs) -> Verdict | None:
 
 
 def is_secure(records: Sequence[RoundRecord]) -> bool:
-    return MODES[records[0].mode].secure if records and records[0].mode in MODES else False
+    return bool(records) and MODES[records[0].mode].secure
 
 
 def _sent(records: Sequence[RoundRecord]) -> float | None:
@@ -128,12 +132,14 @@ def _groups(records: Sequence[RoundRecord]) -> str:
 
 
 def who_learns_what(records: Sequence[RoundRecord]) -> str:
-    """The guarantee of the last round."""
+    """The guarantee of the last round that began."""
     if not records:
         return ABSENT
-    last = records[-1]
-    if last.withstood is None:
+    if not is_secure(records):
         return "the aggregator sees each update"
+    last = next((record for record in reversed(records) if record.withstood is not None), None)
+    if last is None or last.withstood is None:
+        return "no round began"
     return guarantee(last.withstood, last.cohort, last.mode)
 
 

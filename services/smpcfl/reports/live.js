@@ -3,6 +3,8 @@
 const main = document.querySelector("main");
 const offset = { seconds: 0 }; // of the server's clock
 
+const waiting = new Map(); // what came while somebody was at work in its section
+
 function place(id, html) {
   let section = document.getElementById(id);
   if (!section) {
@@ -12,7 +14,11 @@ function place(id, html) {
   }
   const open = [...section.querySelectorAll("details")].map((item) => item.open);
   const focused = section.contains(document.activeElement);
-  if (focused) return; // not under somebody's hands: the next one comes
+  if (focused) {
+    waiting.set(id, html); // not under somebody's hands
+    return;
+  }
+  waiting.delete(id);
   section.innerHTML = html;
   section.querySelectorAll("details").forEach((item, index) => {
     item.open = open[index] ?? false;
@@ -25,6 +31,13 @@ function count() {
     clock.textContent = `${Math.max(seconds, 0).toFixed(0)} s`;
   }
 }
+
+main.addEventListener("focusout", () => {
+  setTimeout(() => {
+    for (const [id, html] of [...waiting]) place(id, html);
+    count();
+  });
+});
 
 const events = new EventSource("events");
 events.addEventListener("sections", (event) => {

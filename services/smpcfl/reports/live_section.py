@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from ..protocol.ticket import MODES
 from .charts import key, styles, table
 from .report import Report
 from .report_page import sections
@@ -52,14 +54,19 @@ def _live(name: str, now: Snapshot, before: Snapshot | None, note: str) -> str:
 
 
 def _phases(now: Snapshot) -> str:
-    steps = _STEPS if now.mode != "normal" else _IN_THE_CLEAR
+    recovers, secure = MODES[now.mode].recovers, MODES[now.mode].secure
+    steps = {
+        phase: title
+        for phase, title in (_STEPS if secure else _IN_THE_CLEAR).items()
+        if recovers or phase != "unmask"
+    }
     passed = PHASES.index(now.phase) if now.phase in PHASES else -1
     items = []
     for phase, title in steps.items():
         place = PHASES.index(phase)
         shown = title
         if phase == "upload" and now.replies:
-            shown += f" {now.replies}/{len(now.cohort) or len(now.peers)}"
+            shown += f" {now.replies}/{len(now.cohort) or now.here}"
         if phase == now.phase:
             clock = f'<time data-since="{now.since:.1f}"></time>'
             items.append(f'<li class="now" aria-current="step">{shown} {clock}</li>')
@@ -91,10 +98,10 @@ def _graph(now: Snapshot, before: Snapshot | None) -> str:
         middle = (_CENTRE, _CENTRE)
         lines.append(_line(places[peer.name], middle, "up", up, hint, moves=moves))
     dots = "".join(_dot(peer, places[peer.name], now) for peer in peers)
-    more = len(now.peers) - len(peers)
+    more = now.here - len(peers)
     note = f'<p class="soft">and {more} more peers</p>' if more else ""
     return f"""<figure><svg class="graph" viewBox="0 0 {_SIZE} {_SIZE}" role="img"
- aria-labelledby="graph-t"><title id="graph-t">{len(now.peers)} peers around the aggregator: what went from
+ aria-labelledby="graph-t"><title id="graph-t">{now.here} peers around the aggregator: what went from
  peer to peer, and from each to the aggregator; the table below has the numbers</title>
 {"".join(lines)}<circle class="hub" cx="{_CENTRE}" cy="{_CENTRE}" r="26"/>
 <text class="hub-name" x="{_CENTRE}" y="{_CENTRE + 4}" text-anchor="middle">sum</text>{dots}</svg>
@@ -151,6 +158,9 @@ def _dot(peer: LivePeer, place: tuple[float, float], now: Snapshot) -> str:
 
 
 def _peers(now: Snapshot) -> str:
+    to_peers: Counter[str] = Counter()
+    for sender, _, count in now.flows:
+        to_peers[sender] += count
     rows = [
         (
             peer.name,
@@ -158,7 +168,7 @@ def _peers(now: Snapshot) -> str:
                 peer.via,
                 byte_size(peer.flower_out),
                 byte_size(peer.flower_in),
-                byte_size(sum(count for sender, _, count in now.flows if sender == peer.name)),
+                byte_size(to_peers[peer.name]),
                 byte_size(peer.unmask_out),
             ],
         )

@@ -1,7 +1,7 @@
 """Serves the live page: the sections of a report, sent anew as they change (server-sent events, HTML 9.2).
 
 No login, and nothing secret: it listens on loopback, or where its operator says, and answers only requests
-that name this machine, so that no other page in the browser reads it.
+that name this machine, so that no other page in the browser reads it, or shows it in a frame.
 """
 
 from __future__ import annotations
@@ -27,11 +27,16 @@ from starlette.routing import Route
 from ..base.config import cannot_listen
 from .report_page import document
 
-_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+_HOSTS = ["localhost", "127.0.0.1"]
 _LOOK_S = 0.5
 _WATCHED_S = 5.0
 _MOST_STREAMS = 32
-_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+_MOST_REQUESTS = 64
+_HEADERS = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
 
 Sections = Mapping[str, str]
 
@@ -73,7 +78,8 @@ class LiveServer:
         config = uvicorn.Config(
             app,
             log_config=None,
-            log_level="error",
+            log_level="critical",  # who does not read to the end is told of by a traceback otherwise
+            limit_concurrency=_MOST_REQUESTS,
             access_log=False,
             lifespan="off",
             ws="none",
@@ -98,7 +104,9 @@ class LiveServer:
     def close(self) -> None:
         """Whoever looks is told that it is over."""
         self._over = True
-        self._thread.join(2 * _LOOK_S)  # so long the streams may take to say so
+        latest = time.monotonic() + 3 * _LOOK_S
+        while self._streams and time.monotonic() < latest:
+            time.sleep(_LOOK_S / 10)
         self._server.should_exit = True
         self._thread.join(3.0)
         self._socket.close()

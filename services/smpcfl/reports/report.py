@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..protocol.errors import LocalError
+from ..protocol.ticket import MODES
 from .pictures import Picture
 from .record import RoundRecord
 
@@ -46,7 +47,7 @@ class Report:
     def from_json(cls, text: str) -> Report:
         """The inverse of `to_json`. ValueError says what is wrong."""
         try:
-            whole = json.loads(text)
+            whole = json.loads(text, parse_constant=_no_number)
         except RecursionError:
             raise ValueError("a report is not nested like that") from None
         if not isinstance(whole, dict) or not isinstance(whole.get("modes"), dict):
@@ -61,6 +62,8 @@ class Report:
             if not isinstance(columns, dict):
                 raise ValueError(f"mode {name!r} is no object")
             shown = columns.pop("pictures", [])
+            if not isinstance(shown, list):
+                raise ValueError(f"mode {name!r}: 'pictures' is no list")
             modes[name] = _records(name, columns)
             pictures[name] = [Picture.from_members(item) for item in shown]
         meta = whole.get("meta")
@@ -74,7 +77,14 @@ def _records(name: str, columns: Mapping[str, Any]) -> list[RoundRecord]:
     names = {shown: key for key, shown in _NAMES.items()}
     keys = [names.get(shown, shown) for shown in columns]
     rows = zip(*columns.values(), strict=True)
-    return [RoundRecord.from_members(dict(zip(keys, row, strict=True))) for row in rows]
+    records = [RoundRecord.from_members(dict(zip(keys, row, strict=True))) for row in rows]
+    if unknown := {record.mode for record in records} - MODES.keys():
+        raise ValueError(f"unknown mode {min(unknown)!r}")
+    return records
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def load(path: Path) -> Report:

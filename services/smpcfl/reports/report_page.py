@@ -59,7 +59,7 @@ def sections(report: Report) -> dict[str, str]:
     """The inside of each section, by its id; a section that there is nothing to say in is left out."""
     runs = report.modes
     found = {
-        "answer": _answer(runs),
+        "answer": _answer(runs, report.meta),
         "seen": _seen(report),
         "training": _training(runs),
         "bytes": _bytes(runs),
@@ -76,13 +76,13 @@ def sections(report: Report) -> dict[str, str]:
 # -- the answer ------------------------------------------------------------------------------------
 
 
-def _answer(runs: Runs) -> str:
+def _answer(runs: Runs, meta: Mapping[str, Any]) -> str:
     found = answer(runs)
     if found is None:
-        return (
-            "<h2>The answer</h2><p>Nothing to compare yet: these are no rounds of a secure mode."
-            "</p>"
-        )
+        why = "Nothing to compare yet: these are no rounds of a secure mode."
+        if sum(map(bool, runs.values())) > 1:
+            why = "Which of several runs of one mode belong together is not known: see them side by side."
+        return f"<h2>The answer</h2><p>{why}</p>"
     against = f"<code>{escape(found.plain)}</code>" if found.plain else "an update in the clear"
     numbers = "".join(
         f'<div class="number"><dt>{label}</dt><dd><strong>{value}</strong>{note}</dd></div>'
@@ -94,7 +94,16 @@ def _answer(runs: Runs) -> str:
     )
     return f"""<h2>The answer</h2>
 <p><code>{escape(found.mode)}</code> beside {against}:</p>
-<dl class="numbers">{numbers}</dl>"""
+<dl class="numbers">{numbers}</dl>
+<p class="soft">{_spread(meta)}</p>"""
+
+
+def _spread(meta: Mapping[str, Any]) -> str:
+    """How much one run says."""
+    repeat = meta.get("repeat")
+    if isinstance(repeat, int) and repeat > 1:
+        return f"Of the first of {repeat} runs; the final accuracy of each is among the settings below."
+    return "Of one run: accuracy and seconds differ from run to run. <code>--repeat</code> shows by how much."
 
 
 def _accuracy(found: Verdict) -> tuple[str, str]:
@@ -137,7 +146,7 @@ def _seconds(found: Verdict) -> tuple[str, str]:
 _CAPTIONS = {
     UPDATE: "What {peer} sent in the clear ({run})",
     UPLOAD: "What the aggregator sees of {peer} ({run})",
-    SUM: "What it gets: the sum of all peers ({run})",
+    SUM: "What it gets: the sum of the survivors ({run})",
 }
 
 
@@ -182,7 +191,7 @@ def _training(runs: Runs) -> str:
     accuracy = line_chart("accuracy", "Accuracy", runs, lambda r: r.accuracy, decimal)
     loss = line_chart("loss", "Loss", runs, lambda r: r.loss, decimal)
     return (
-        "<h2>Does training work?</h2><p>Of the global model, on data that no peer trained on.</p>"
+        "<h2>Does training work?</h2><p>Of the global model, as the app evaluates it.</p>"
         f'<div class="pair">{accuracy}{loss}</div>'
     )
 
@@ -216,7 +225,7 @@ def _time(runs: Runs) -> str:
     bars = {run: _phases(records, flowers) for run, records in runs.items() if records}
     note = (
         "Flower’s own share is what a message took that brought nothing to do: polls every few seconds,"
-        " and the start of a process for each message. It is the same in every mode."
+        " and the start of a process for each message; at most, as all nodes were asked at once."
         if measured
         else ""
     )
@@ -255,7 +264,7 @@ def _lost(runs: Runs) -> str:
                         f"{run}, round {record.round}",
                         [
                             f"{record.survivors} of {record.cohort}",
-                            who or f"{record.dropouts} peers",
+                            who or (f"{record.dropouts} peers" if record.dropouts else "nobody"),
                             f"void: {record.reason}" if void else "complete",
                             seconds(record.seconds),
                         ],
@@ -265,7 +274,7 @@ def _lost(runs: Runs) -> str:
         return ""
     head = "<h2>Who was lost, and what it cost</h2>"
     if not rows:
-        return f"{head}<p>Nobody: each round had the partial sums of all its peers.</p>"
+        return f"{head}<p>Nobody: each round had what all of its peers sent.</p>"
     costs = "".join(f"<p>{_cost(run, records)}</p>" for run, records in runs.items() if records)
     names = ["round", "survivors", "lost", "outcome", "time"]
     return head + costs + table("lost peers by round", names, rows)
@@ -276,7 +285,8 @@ def _cost(run: str, records: Sequence[RoundRecord]) -> str:
     hit = [record for record in records if record.dropouts]
     void = sum(record.outcome == "void" for record in records)
     if not hit:
-        return f"<code>{escape(run)}</code>: nobody was lost."
+        ended = f", but {void} rounds ended void" if void else ""
+        return f"<code>{escape(run)}</code>: nobody was lost{ended}."
     whole = [record.seconds for record in records if not record.dropouts]
     text = f"{len(hit)} of {len(records)} rounds lost a peer, {void} ended void"
     if whole:
@@ -314,8 +324,8 @@ def _side_by_side(runs: Runs) -> str:
     return (
         "<h2>Side by side</h2>"
         + table("the runs side by side", ["", *names], rows, ["", *(key(given[n]) for n in names)])
-        + f'<p class="soft">{relative}Final values are of the last round; bytes and seconds are means over'
-        " all rounds, void ones included.</p>"
+        + f'<p class="soft">{relative}Final values are of the last complete round that was evaluated; bytes'
+        " and seconds are means over all rounds, void ones included.</p>"
     )
 
 

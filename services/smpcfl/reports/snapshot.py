@@ -9,7 +9,7 @@ from typing import Any
 from .record import RoundRecord
 
 PHASES = ("train", "upload", "unmask", "sum", "evaluate")
-_MOST = 4096  # of peers, records or flows that are read
+MOST_PEERS, MOST_FLOWS = 256, 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,10 @@ class Snapshot:
     """Peers of which a reply is there in this round."""
     cohort: tuple[str, ...] = ()
     survivors: tuple[str, ...] = ()
+    here: int = 0
+    """How many peers are there."""
     peers: tuple[LivePeer, ...] = ()
+    """Of them, the first MOST_PEERS by name."""
     flows: tuple[tuple[str, str, int], ...] = ()
     """Sender, receiver and bytes of what went from peer to peer, as the sender counted it."""
     records: tuple[RoundRecord, ...] = field(default=())
@@ -59,13 +62,15 @@ class Snapshot:
         """The inverse of `to_json`. ValueError for anything else."""
         try:
             members: dict[str, Any] = json.loads(text)
+            flows = members["flows"][:MOST_FLOWS]
             return cls(
                 **{
                     **members,
-                    "cohort": tuple(map(str, members["cohort"][:_MOST])),
-                    "survivors": tuple(map(str, members["survivors"][:_MOST])),
-                    "peers": tuple(LivePeer(**item) for item in members["peers"][:_MOST]),
-                    "flows": tuple((str(a), str(b), int(n)) for a, b, n in members["flows"]),
+                    "since": float(members["since"]),
+                    "cohort": tuple(map(str, members["cohort"])),
+                    "survivors": tuple(map(str, members["survivors"])),
+                    "peers": tuple(LivePeer(**item) for item in members["peers"][:MOST_PEERS]),
+                    "flows": tuple((str(a), str(b), int(n)) for a, b, n in flows),
                     "records": tuple(map(RoundRecord.from_members, members["records"])),
                 }
             )
@@ -75,9 +80,8 @@ class Snapshot:
     def progress(self) -> str:
         """In a few words: `round 3, 4 of 5 uploaded`, at most 40 characters long."""
         if not self.round:
-            seen = len(self.peers)
-            return f"{seen} peers are there" if seen else "starting"
-        of = len(self.cohort) or len(self.peers)
+            return f"{self.here} peers are there" if self.here else "starting"
+        of = len(self.cohort) or self.here
         doing = {
             "train": "training",
             "upload": f"{self.replies} of {of} uploaded",

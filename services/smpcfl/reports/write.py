@@ -22,7 +22,8 @@ def write(directory: str | os.PathLike[str], report: Report) -> tuple[Path, Path
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files may have halves of characters.
+        temporary.write_text(text, encoding="utf-8", errors="replace")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

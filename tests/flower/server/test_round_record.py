@@ -84,3 +84,14 @@ def test_an_evaluation_by_the_clients_is_part_of_the_round() -> None:
 def test_a_round_without_a_reply_is_void_with_its_reason() -> None:
     record = opened(outcome=Outcome(reason="too few", cohort=0)).record(1, "seeded", None)
     assert (record.outcome, record.reason, record.bytes_up) == ("void", "too few", 0.0)
+
+
+def test_a_round_that_is_tried_again_costs_what_both_tries_did() -> None:
+    found = opened(outcome=Outcome())
+    found.tried(
+        outcome(bytes_up=10.0, bytes_p2p=5.0, phase_seconds={"train": 3.0}, lost={"a": "x"})
+    )
+    found.tried(outcome(bytes_up=20.0, bytes_p2p=5.0, phase_seconds={"train": 4.0, "sum": 1.0}))
+    assert (found.outcome.bytes_up, found.outcome.bytes_p2p) == (30.0, 10.0)
+    assert found.outcome.phase_seconds == {"train": 7.0, "sum": 1.0}
+    assert found.outcome.lost == {"a": "x"}

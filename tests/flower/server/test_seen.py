@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +86,13 @@ def test_the_first_of_each_kind_is_kept_and_a_full_disk_is_no_error(
 
     monkeypatch.setattr(pictures, "keep", full)
     seen.change(UPDATE, "p", 3, MODEL, after)
+
+
+@pytest.mark.parametrize("odd", [np.ones((4, 63)), np.ones((4, 64), "U1")], ids=["shape", "dtype"])
+def test_a_reply_of_something_else_has_no_picture(odd: Any, tmp_path: Path) -> None:
+    """It is for the strategy to refuse it."""
+    SeenUpdates(tmp_path / "seen.json").change(UPDATE, "p", 1, MODEL, {**MODEL, "w": odd})
+    assert not (tmp_path / "seen.json").exists()
 
 
 def test_a_model_without_floats_has_no_picture(tmp_path: Path) -> None:

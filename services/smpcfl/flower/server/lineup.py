@@ -74,7 +74,7 @@ class Lineup:
         return {node: self._names[node] for node in nodes if self._names.get(node)}
 
     def _named(self, nodes: Collection[int]) -> dict[int, str]:
-        """New ones are asked, once: nobody has to say it here, and no round waits for it."""
+        """New ones are asked, once, before a round: nobody has to say it here."""
         if new := set(nodes) - self._names.keys():
             found, trips = self._server.names(self._grid, new)
             self._names |= {**dict.fromkeys(new, ""), **found}

@@ -26,6 +26,15 @@ class OpenRound:
     evaluated: Mapping[str, Any] = field(default_factory=dict)
     """The global model's metrics: the server's, or the peers' weighted mean."""
 
+    def tried(self, outcome: Outcome) -> None:
+        """A try, perhaps after another one that came to nothing: what that cost is the round's as well."""
+        before, self.outcome = self.outcome, outcome
+        for name in ("bytes_up", "bytes_down", "bytes_p2p", "unmask_up", "unmask_down"):
+            setattr(outcome, name, getattr(outcome, name) + getattr(before, name))
+        for phase, seconds in before.phase_seconds.items():
+            outcome.phase_seconds[phase] = outcome.phase_seconds.get(phase, 0.0) + seconds
+        outcome.lost = {**before.lost, **outcome.lost}
+
     def add(self, evaluation: Outcome, seconds: float) -> None:
         """An evaluation by the peers, which is part of the round."""
         self.seconds += seconds

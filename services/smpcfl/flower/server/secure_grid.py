@@ -144,7 +144,7 @@ class SecureGrid(GridAround):
             content = self._content(messages)
             tries = MODES[self.settings.mode].tries
             while not opened.outcome.replies and not opened.outcome.training_failed and tries:
-                opened.outcome = self._sum(TRAIN, messages, content)
+                opened.tried(self._sum(TRAIN, messages, content))
                 if opened.outcome.wait_s and not opened.outcome.replies:
                     self._wait(opened.outcome.wait_s)
                     continue
@@ -353,7 +353,7 @@ class SecureGrid(GridAround):
 
         def take(node: int, reply: Message) -> None:
             replies[node] = reply
-            self.server.replied(len(replies))
+            self.server.replied(len(replies), len(messages))
 
         self.server.ask(self._grid, messages, latest, take, grace_s)
         up = sum(message_bytes(reply) for reply in replies.values())

@@ -10,10 +10,10 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from statistics import fmean
+from statistics import median
 from typing import Any
 
 import numpy.typing as npt
@@ -169,6 +169,7 @@ class SecureRound:
         self.survivors: tuple[str, ...] = ()
         self._refusals: dict[str, str] = {}
         self._refused_uploads: dict[str, str] = {}
+        self._p2p_bytes: dict[str, int] = {}  # what each says that it sent
         self._again: dict[str, Message] = {}
         self._state: AggregatorRound
         self.outcome = Outcome(cohort=len(cohort), withstood=withstands(ticket))
@@ -233,7 +234,7 @@ class SecureRound:
         seen, ticket = self._server.seen, self.ticket
         if seen is not None and ticket.task == TRAIN and peer == ticket.cohort[0]:
             seen.upload(peer, ticket.round, self._plan.summed, ticket.layout, vector)
-        self.outcome.bytes_p2p += p2p_bytes
+        self._p2p_bytes[peer] = p2p_bytes
 
     def _left_out(self, peer: str, error: ProtocolError) -> None:
         self._refused_uploads[peer] = str(error)
@@ -256,6 +257,7 @@ class SecureRound:
         self._again.clear()
         self._say_who_refused()
         state = self._state
+        self._count_p2p(self._p2p_bytes)
         self.outcome.lost = self._lost(())
         try:
             survivors = state.fix_survivors(self._within)
@@ -284,6 +286,11 @@ class SecureRound:
             why |= dict.fromkeys(others, "left out: its upload does not fit those of the others")
         return dict(sorted(why.items()))
 
+    def _count_p2p(self, said: Mapping[str, int]) -> None:
+        """The median: one that lies about itself must not stand for all."""
+        if said:
+            self.outcome.bytes_p2p = self.outcome.cohort * median(said.values())
+
     async def unmask(self, unmasking: Unmasking) -> None:
         state, outcome = self._state, self.outcome
         try:
@@ -297,9 +304,8 @@ class SecureRound:
             raise RemoteError(
                 _FAILED, "training failed on too many peers: the log of each of them says why"
             )
-        if unmasking.p2p_bytes:
-            # Only who answers counts what it sent in agree, and not all need to answer.
-            outcome.bytes_p2p = outcome.cohort * fmean(unmasking.p2p_bytes.values())
+        # Only who answers counts what it sent in agree, and not all need to answer.
+        self._count_p2p(unmasking.p2p_bytes)
 
     def sum(self) -> None:
         """Leaves `total`, and in the outcome what the trailer and the words of metrics say."""

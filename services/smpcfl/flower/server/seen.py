@@ -40,6 +40,8 @@ class SeenUpdates:
         if (shown := pictures.shown_rows(before)) is None or shown[0] not in after:
             return
         array, _, shape = shown
+        if after[array].shape != before[array].shape or after[array].dtype.kind not in "fiu":
+            return  # it is for the strategy to say so
         change = np.asarray(after[array], np.float64) - np.asarray(before[array], np.float64)
         rows = pictures.cut(change.reshape(-1), 0, shape)
         self._add(Picture.of(kind, peer, number, array, rows))

@@ -43,6 +43,7 @@ from .unmasking import Unmasking
 
 STATE_VARIABLE = "SMPCFL_AGGREGATOR_STATE"
 REGISTRY_VARIABLE = "SMPCFL_REGISTRY"
+SEEN_VARIABLE = "SMPCFL_KEEP_SEEN"
 _NAMES_S = 15.0
 _REPLIED_S = 0.25
 
@@ -90,9 +91,8 @@ class Server:
         run = int(flower_run) if int(flower_run) not in _carried else secrets.randbits(63)
         _carried.add(int(flower_run))
         drawn = None if own is None else DrawnGroups(own, registry, state)
-        server = cls(
-            state, own, registry, ledger, run, drawn=drawn, seen=SeenUpdates(State(state).seen)
-        )
+        seen = SeenUpdates(State(state).seen) if os.environ.get(SEEN_VARIABLE) == "on" else None
+        server = cls(state, own, registry, ledger, run, drawn=drawn, seen=seen)
         server.forward_log()
         progress = Progress.of(state, flower_run)
         return replace(server, run=progress.run, progress=progress) if progress else server
@@ -162,10 +162,10 @@ class Server:
             pb.RunEvent(phase=pb.RoundPhase(run=self.run, round=number, phase=phase, **names))
         )
 
-    def replied(self, count: int) -> None:
-        """Reports to the service that so many peers have replied in this round; not each one of many."""
+    def replied(self, count: int, of: int) -> None:
+        """Reports to the service how many peers have replied in this round: the last one, and some before."""
         now = time.monotonic()
-        if now - self._replied >= _REPLIED_S:
+        if count == of or now - self._replied >= _REPLIED_S:
             self._replied = now
             self.report(pb.RunEvent(replies=pb.Replies(count=count)))
 

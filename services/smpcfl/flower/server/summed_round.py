@@ -102,7 +102,7 @@ class SummedRound:
 
             def take(node: int, reply: Message) -> None:
                 owner[node].take(node, reply)
-                server.replied(next(replied))
+                server.replied(next(replied), len(owner))
 
             with ExitStack() as stack:
                 for round_ in self.rounds:

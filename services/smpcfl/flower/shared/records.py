@@ -21,6 +21,7 @@ from ...protocol.ring import Raw
 RECORD = "smpcfl"
 VECTOR = "smpcfl-vector"
 ERROR_CODE = 17  # of a reply of ours: Flower's own codes are below 10
+MOST_P2P_BYTES = 1 << 42  # shares of the longest vector for the largest cohort
 ENVELOPE_BYTES = 500  # what Flower says of one message and its objects, as measured
 
 
@@ -114,7 +115,11 @@ def upload_of(reply: Message) -> tuple[bytes, bytes, int]:
         meta, p2p_bytes = ours["meta"], ours["p2p-bytes"]
         vector = _bytes_of(reply.content.array_records[VECTOR][VECTOR])
         if type(meta) is bytes and type(p2p_bytes) is int and vector is not None:
+            if not 0 <= p2p_bytes < MOST_P2P_BYTES:
+                raise RemoteError(Reason.MALFORMED, "p2p-bytes", found=p2p_bytes)
             return meta, vector, p2p_bytes
+    except RemoteError:
+        raise
     except Exception as error:
         raise RemoteError(
             Reason.MALFORMED, "no upload in the reply: does the ClientApp use secure_mod?"
