@@ -30,11 +30,7 @@ MAY_BE_EMPTY = {
     (HOME, 62): "no round is void",
     (HOME, 63): "no peer is lost",
     (HOME, 64): "nothing is refused",
-    (
-        HOME,
-        43,
-        "C",
-    ): "in mode normal nobody has to answer who is asked for a name, and it is timed by that",
+    (HOME, 43, "C"): "in mode normal it is timed by an answer that no peer has to give",
     (HOME, 71): "a cohort of six is not cut into groups",
     (PEER, 41): "nothing is refused",
     (MODES, 11, "additive"): "there is no run of it",
