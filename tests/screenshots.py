@@ -25,7 +25,6 @@ from support.runs_in_turn import runs_in_turn
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs/images"
 WIDTH = 1040  # just wide enough for the live page's graph and table side by side
-SCALE = 1.25
 MODE = "seeded"  # of the round in which the live page is taken
 BOARD, UNTIL = "smpcfl", "Trouble"  # in these runs there is none
 PEERS, ROUNDS = 5, {"normal": 5, "seeded": 7}
@@ -38,7 +37,7 @@ COMPARED = ("--peers", "5", "--rounds", "5", "--modes", "normal,additive,seeded"
 
 def report() -> None:
     """The live page in the middle of a round, and then what the run left."""
-    with tempfile.TemporaryDirectory() as folder, opened(WIDTH, scale=SCALE) as seen:
+    with tempfile.TemporaryDirectory() as folder, opened(WIDTH) as seen:
         with Compare(Path(folder), *COMPARED) as compare:
             seen.page.goto(compare.url())
             take_live(seen.page)

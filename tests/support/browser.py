@@ -64,7 +64,7 @@ class Opened:
 
 
 @contextmanager
-def opened(width: int = 1280, theme: str = "light", scale: float = 1) -> Iterator[Opened]:
+def opened(width: int = 1280, theme: str = "light") -> Iterator[Opened]:
     """A blank page in a browser of its own, which no policy of a page's keeps axe-core from."""
     from playwright.sync_api import sync_playwright
 
@@ -76,7 +76,7 @@ def opened(width: int = 1280, theme: str = "light", scale: float = 1) -> Iterato
             context = browser.new_context(
                 viewport={"width": width, "height": 900},
                 color_scheme=theme,  # type: ignore[arg-type]
-                device_scale_factor=scale,
+                device_scale_factor=1,
             )
             made = Opened(context.new_page())
             made.page.on("console", lambda message: made.said.append(message.text))
