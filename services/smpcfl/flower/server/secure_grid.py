@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,23 +16,19 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.common.config import get_fused_config
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from ...base.log_events import LogEvent, about, during
 from ...base.state import State
-from ...protocol.errors import LocalError, Reason, clean
+from ...protocol.errors import LocalError
 from ...protocol.quantise import ROTATED, Arrays, model_digest
 from ...protocol.summed_metrics import MetricNames
 from ...protocol.ticket import EVALUATE, MODES, TRAIN
-from ...reports.pictures import SUM, UPDATE
+from ...reports.pictures import SUM
 from ...reports.record import RoundRecord
 from ..shared.records import (
-    ERROR_CODE,
     arrays_of,
     content_digest,
-    message_bytes,
     plain_bytes,
     to_numpy,
     with_arrays,
@@ -42,6 +37,7 @@ from .clipping import Clipping
 from .grid_around import GridAround
 from .lineup import Lineup
 from .lineup_groups import GroupLineup
+from .plain_round import PlainRound
 from .round_record import OpenRound
 from .secure_options import Options
 from .secure_round import Outcome, Plan
@@ -51,12 +47,6 @@ from .suspects import Suspects
 from .uneven import uneven
 
 log = logging.getLogger("smpcfl.flower")
-# Others mean that a node is away.
-_OF_THE_APP = (
-    ErrorCode.LOAD_CLIENT_APP_EXCEPTION,
-    ErrorCode.CLIENT_APP_RAISED_EXCEPTION,
-    ERROR_CODE,
-)
 _FAILED_ROUNDS = 2  # one may be an accident that all peers share
 
 
@@ -329,6 +319,11 @@ class SecureGrid(GridAround):
         outcome.model = {}
         return outcome
 
+    def _in_the_clear(self, messages: list[Message], timeout: float | None) -> Outcome:
+        nodes = [message.metadata.dst_node_id for message in messages]
+        plain = PlainRound(self._grid, self.server, self.settings, self._lineup.names(nodes))
+        return plain.run(self.number, messages, timeout)
+
     def _warn_of_uneven(self, before: Arrays, after: Arrays) -> None:
         """Once of each array."""
         for name, times in uneven(before, after).items():
@@ -340,71 +335,6 @@ class SecureGrid(GridAround):
                     name,
                     times,
                 )
-
-    def _in_the_clear(self, messages: list[Message], timeout: float | None) -> Outcome:
-        """Plain Flower: every update arrives as it is."""
-        began, kind = time.monotonic(), messages[0].metadata.message_type.partition(".")[0]
-        nodes = [message.metadata.dst_node_id for message in messages]
-        names = self._lineup.names(nodes)
-        self.server.begins(self.number, kind, sorted(names.values()))
-        down = sum(message_bytes(message) for message in messages)
-        replies: dict[int, Message] = {}
-        latest, grace_s = timeout or math.inf, self.settings.grace_s
-
-        def take(node: int, reply: Message) -> None:
-            replies[node] = reply
-            self.server.replied(len(replies), len(messages))
-
-        self.server.ask(self._grid, messages, latest, take, grace_s)
-        up = sum(message_bytes(reply) for reply in replies.values())
-        good = [reply for reply in replies.values() if not reply.has_error()]
-        errors = [reply.error for reply in replies.values() if reply.has_error()]
-        if kind == TRAIN:
-            self._show_update(messages[0].content, replies, names)
-        for error in errors:
-            log.warning("a peer failed: %s", error.reason, extra=about(LogEvent.TRAINING_FAILED))
-        failed = [error.code in _OF_THE_APP for error in errors] == [True] * len(messages)
-        why = (
-            f"{Reason.TOO_FEW_CONTRIBUTORS}: all {len(errors)} peers failed, one of them:"
-            f" {errors[0].reason}"
-            if failed
-            else "no peer replied"
-        )
-        return Outcome(
-            replies=good,
-            metrics=_mean([reply.content for reply in good], self.settings.weighted_by),
-            reason="" if good else why,
-            training_failed=failed,
-            cohort=len(messages),
-            survivors=len(good),
-            lost={
-                names.get(node, f"node {node}"): "no reply" for node in nodes if node not in replies
-            }
-            | {
-                names.get(node, f"node {node}"): f"failed: {clean(str(reply.error.reason))}"
-                for node, reply in replies.items()
-                if reply.has_error()
-            },
-            contributors=len(good),
-            bytes_up=up,
-            bytes_down=down,
-            plain_bytes=up / max(len(replies), 1),
-            phase_seconds={kind: time.monotonic() - began},
-        )
-
-    def _show_update(
-        self, given: RecordDict, replies: Mapping[int, Message], names: Mapping[int, str]
-    ) -> None:
-        """For the report: of the first peer by name, as it came."""
-        seen = self.server.seen
-        if seen is None or not seen.wants(UPDATE):
-            return
-        for node in sorted(replies, key=lambda node: (names.get(node, "~"), node)):
-            content = None if replies[node].has_error() else replies[node].content
-            if content is not None and content.array_records and given.array_records:
-                before, after = arrays_of(given), arrays_of(content)
-                seen.change(UPDATE, names.get(node, ""), self.number, before, after)
-                return
 
 
 def _same(messages: list[Message]) -> RecordDict:
@@ -454,11 +384,3 @@ def _cast(array: npt.NDArray[Any], dtype: np.dtype[Any] | None) -> npt.NDArray[A
     if dtype is None or array.dtype == dtype:
         return array
     return np.asarray(array if dtype.kind == "f" else np.rint(array)).astype(dtype)
-
-
-def _mean(contents: list[RecordDict], weighted_by: str) -> dict[str, Any]:
-    """As plain Flower does it, for the record; none where the replies are not alike."""
-    try:
-        return dict(aggregate_metricrecords(contents, weighted_by))
-    except Exception:
-        return {}
