@@ -82,4 +82,4 @@ def test_a_draw_of_ten_thousand_peers_fits_into_one_reply(tmp_path: Path) -> Non
     files.write_private(State(tmp_path / "registry").draw_wanted, b"")
     assert draws.keep(names, lambda: dict.fromkeys(names, bytes(32)))
     assert len(draws.told_all().groups) == 156
-    assert draws.told_all().ByteSize() < rpc._MAX_REPLY / 4
+    assert draws.told_all().ByteSize() < rpc.MOST_REPLY_BYTES / 4
