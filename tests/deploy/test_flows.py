@@ -10,16 +10,17 @@ import pytest
 from smpcfl.base.config import Settings
 from smpcfl.peer import serve_peer
 from smpcfl.registry import serve_registry
-from support.flows import ELSEWHERE, NO_FLOW, Flow, let_through, seen_from_outside, table
+from support.flows import ELSEWHERE, NO_FLOW, Flow, let_through, seen_from, table
 from support.manifests import OVERLAYS, Manifest, of_kind, rendered
 
 COPIER = "copier"  # runs in the registry's pod
+HERE = {"federation": {"registry", "aggregator"}, "peer-only": {"peer"}}
 
 
 def expected(overlay: str) -> set[Flow]:
     flows = table()
-    if overlay == "peer-only":
-        return set(seen_from_outside(flows))
+    if overlay in HERE:
+        return set(seen_from(HERE[overlay], flows))
     if overlay == "demo":  # no selector names the API server
         return {
             flow._replace(source="registry", to=ELSEWHERE) if flow.source == COPIER else flow

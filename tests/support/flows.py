@@ -132,10 +132,14 @@ def _is(item: Mapping[str, Any], other: Party) -> bool:
     )
 
 
-def seen_from_outside(flows: list[Flow]) -> Iterator[Flow]:
-    """The flows of one peer whose federation is elsewhere: all but its DNS and Prometheus are outside."""
+def seen_from(here: set[str], flows: list[Flow]) -> Iterator[Flow]:
+    """The flows of the services that are `here`, where the others, and other peers, are elsewhere."""
     for flow in flows:
-        if flow.source == "peer":
-            yield flow if flow.to == "DNS" else flow._replace(to=ELSEWHERE)
-        if flow.to == "peer":
-            yield flow if flow.source == "Prometheus" else flow._replace(source=ELSEWHERE)
+        source, to = (
+            end if end in here or end in OUTSIDE else ELSEWHERE for end in (flow.source, flow.to)
+        )
+        if source == to and source in here:
+            yield flow._replace(to=ELSEWHERE)
+            yield flow._replace(source=ELSEWHERE)
+        elif here & {source, to}:
+            yield flow._replace(source=source, to=to)

@@ -15,7 +15,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
-OVERLAYS = ("demo", "production", "peer-only")
+OVERLAYS = ("demo", "production", "federation", "peer-only")
 _LEAST_MINOR = 27  # the first kubectl with version 5 of kustomize
 Manifest = dict[str, Any]
 
