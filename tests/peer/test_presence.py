@@ -11,6 +11,7 @@ import pytest
 from smpc.v1 import registry_pb2 as pb
 from smpcfl.base.config import Settings
 from smpcfl.net.certificates import IdentityError
+from smpcfl.net.clocks import ClockWatch
 from smpcfl.peer import presence
 from smpcfl.peer.presence import Presence
 from smpcfl.protocol.errors import Reason
@@ -33,6 +34,7 @@ class World:
         self.kept_index: int | None = None
         self.version = 1
         self.registry = self
+        self.clock = ClockWatch("the registry")
         self.beats = 0
         monkeypatch.setattr(presence, "HEARTBEAT_S", 0.0)
         monkeypatch.setattr(
