@@ -6,20 +6,30 @@ import json
 import os
 from collections.abc import Callable, Iterator
 
+from cryptography import x509
 from rich.console import Console
 from rich.text import Text
 
 from ..base.config import Settings
-from ..base.state import JoinFolder, State
+from ..base.state import State
 from ..net import certificates
-from ..net.certificates import IdentityError, Role
+from ..net.certificates import Role
 from ..net.enrolment import TOKEN_VARIABLE
 from ..protocol.errors import LocalError, ProtocolError
 from . import doctor_folders, doctor_ports, doctor_registry
 from .finding import Finding, Level, Patient, fault, ok
 
+
+def _settings(patient: Patient) -> Iterator[Finding]:
+    """That they make sense shows before: those that do not are refused as by the service."""
+    settings = patient.settings
+    shown = f"{patient.role} in mode {settings.mode}, state {settings.state}, join {settings.join}"
+    yield ok("settings", shown)
+
+
 # One after another: later ones use what earlier ones have found out.
 CHECKS: dict[str, Callable[[Patient], Iterator[Finding]]] = {
+    "settings": _settings,
     "state folder": doctor_folders.state_folder,
     "join folder": doctor_folders.join_folder,
     "key and certificate": doctor_folders.identity,
@@ -57,12 +67,6 @@ def diagnose(settings: Settings, service: str | None, *, as_json: bool = False) 
 def _found(
     name: str, check: Callable[[Patient], Iterator[Finding]], patient: Patient
 ) -> Iterator[Finding]:
-    if name == "state folder":
-        settings = patient.settings
-        shown = (
-            f"{patient.role} in mode {settings.mode}, state {settings.state}, join {settings.join}"
-        )
-        yield ok("settings", shown)
     try:
         yield from check(patient)
     except (ProtocolError, OSError) as error:
@@ -71,17 +75,17 @@ def _found(
 
 
 def _service_of(settings: Settings) -> Role:
-    """Whose state folder it is."""
+    """Whose state folder it is, as its certificate says, be that good or not."""
     state = State(settings.state)
     if state.ca_key.exists():
         return Role.REGISTRY
-    for path in (JoinFolder(settings.join).ca, state.ca):
-        try:
-            own = certificates.load(settings.state, certificates.load_ca(path))
-        except (IdentityError, OSError):
-            continue
-        if own is not None:
-            return own.role
+    try:
+        kept = x509.load_pem_x509_certificate(state.certificate.read_bytes())
+        named = certificates.only_role(certificates.hosts_of(kept))
+    except (OSError, ValueError, x509.InvalidVersion, x509.ExtensionNotFound):
+        named = None
+    if named is not None:
+        return named[0]
     raise LocalError(
         f"{settings.state} does not tell which service this is: give --service peer, aggregator or registry"
     )
