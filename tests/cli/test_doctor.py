@@ -19,6 +19,7 @@ from smpcfl.base import files
 from smpcfl.base.state import JoinFolder, State
 from smpcfl.cli import doctor
 from smpcfl.cli.main import main
+from smpcfl.cli.stack import free_ports
 from smpcfl.net import certificates, rpc
 from smpcfl.net.certificates import IdentityError, Role
 from smpcfl.protocol.errors import LocalError
@@ -56,6 +57,21 @@ async def test_who_is_well_is_told_so_and_nothing_is_changed(sick: Sick) -> None
     assert found.text("certificate").startswith(f"{PEER}.peer.smpcfl, valid until")
     assert "none is needed" in found.text("join token")
     assert contents(sick.folder) == before
+
+
+async def test_an_aggregator_and_a_registry_that_are_well_are_told_so_too(sick: Sick) -> None:
+    sick.enrol(Role.AGGREGATOR, AGGREGATOR)
+    (superlink_port,) = free_ports(1)
+    sick.change(join=sick.join / "aggregator", advertise="")
+    sick.change(superlink_port=superlink_port, page_port=0)
+    found = await sick.diagnosed()
+    assert (found.code, found.levels()) == (0, {"ok"}), found.findings
+    assert "0 peers" in found.text("roster")
+    port, enrolment_port, targets_port = free_ports(3)
+    sick.change(state=sick.folder / "deployment" / "state", join=sick.join)
+    sick.change(port=port, enrolment_port=enrolment_port, targets_port=targets_port)
+    found = await sick.diagnosed()
+    assert (found.code, found.levels()) == (0, {"ok"}), found.findings
 
 
 async def test_before_the_first_start_the_token_is_looked_at_and_stays_good(sick: Sick) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import socket
 from pathlib import Path
@@ -136,6 +137,18 @@ async def test_a_registry_of_another_ca(sick: Sick) -> None:
     sick.change(registry=f"{HOST}:{port}")
     found = await sick.diagnosed(*OUT)
     found.shows("fault", "to registry", "is of another CA", "copy ca.pem")
+
+
+async def test_a_certificate_that_nobody_can_read(
+    sick: Sick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(der: bytes) -> None:
+        raise ValueError("error parsing asn1 value")
+
+    monkeypatch.setattr(reachability.x509, "load_der_x509_certificate", unreadable)
+    with pytest.raises(reachability.Trouble, match="cannot be read") as caught:
+        await asyncio.to_thread(reachability.shown_certificate, sick.settings.registry, 30.0)
+    assert "right service" in caught.value.remedy
 
 
 async def test_a_service_of_another_role(sick: Sick) -> None:

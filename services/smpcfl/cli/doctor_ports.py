@@ -200,7 +200,7 @@ def _own_port(patient: Patient, option: str, port: int) -> Finding:
             f"give an address of this machine with --host, or another port with --{option}",
         )
     # On all addresses, and so on this one.
-    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))
     try:
         if _is_ours(patient, _joined(near, port)):
             patient.runs = True

@@ -15,7 +15,6 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from . import certificates
 from .certificates import Role
@@ -136,7 +135,13 @@ def shown_certificate(address: str, seconds: float) -> x509.Certificate:
                 "give the right port; a proxy has to pass TCP on as it is",
             ) from error
     assert shown is not None  # a server without a certificate ends the handshake
-    return x509.load_der_x509_certificate(shown)
+    try:
+        return x509.load_der_x509_certificate(shown)
+    except (ValueError, x509.InvalidVersion) as error:
+        raise Trouble(
+            f"{address} shows a certificate that cannot be read ({error})",
+            "give the address and port of the right service",
+        ) from error
 
 
 def check_shown(certificate: x509.Certificate, ca: x509.Certificate, role: Role, name: str) -> None:
@@ -182,7 +187,9 @@ def check_validity(certificate: x509.Certificate, if_expired: str) -> None:
 def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(ca)
-    except (ValueError, TypeError, InvalidSignature):
+    except (
+        Exception
+    ):  # of many kinds, as a stranger's certificate may hold what nobody has heard of
         return False
     return True
 
@@ -197,7 +204,7 @@ def issuer_key(certificate: x509.Certificate) -> str:
     try:
         kind = x509.AuthorityKeyIdentifier
         found = certificate.extensions.get_extension_for_class(kind).value.key_identifier
-    except (x509.ExtensionNotFound, ValueError):
+    except Exception:  # as above
         found = None
     return _short(found) if found else "unknown"
 

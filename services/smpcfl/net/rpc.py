@@ -97,8 +97,10 @@ def bind(
 
 def why_not_listen(host: str, port: int) -> OSError | None:
     """What keeps from listening there, if anything: gRPC does not say."""
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port)).close()
+        socket.create_server((host, port), family=family).close()
     except OSError as error:
         return error
     return None

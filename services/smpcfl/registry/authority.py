@@ -127,6 +127,8 @@ class Authority:
         """
         if role not in (Role.PEER, Role.AGGREGATOR):
             raise RemoteError(Reason.ROLE, f"no certificates for role {role!r}")
+        if name:
+            _check_name(role, name)
         return self._tokens.check(token, Role(role), name, "", self._clock()).until
 
     def renew(self, certificate: bytes, csr: bytes) -> x509.Certificate:
