@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import os
 import socket
 from pathlib import Path
 
@@ -27,12 +28,6 @@ __all__ = ["sick"]  # a fixture
 KNOWN = ("join folder", "key and certificate")
 OUT = (*KNOWN, "ports of others")
 ASKED = (*KNOWN, "registry")
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not answer here never does; what does is on this machine, but it may be a busy one."""
-    monkeypatch.setattr(doctor_registry, "DEADLINE_S", 30.0)
 
 
 # -- names --------------------------------------------------------------------------------------------------
@@ -361,25 +356,23 @@ async def test_an_interface_that_this_machine_does_not_have(sick: Sick) -> None:
 async def test_whether_the_services_own_announcement_is_heard(
     sick: Sick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    peer = f"peer-{os.getpid()}"  # others may be announced on this machine
+    sick.enrol(name=peer)
+    await sick.show(sick.identity(Role.PEER, peer), sick.settings.port)
     monkeypatch.setattr(doctor_registry, "MDNS_S", 0.2)
     sick.change(mdns=HOST)
-    await sick.show(sick.identity(Role.PEER, PEER), sick.settings.port)
     found = await sick.diagnosed(*KNOWN, "own ports", "mDNS")
     found.shows("warning", "mDNS", "not even this peer's own", "UDP port 5353")
     monkeypatch.setattr(doctor_registry, "MDNS_S", 30.0)
     service = Discovery(HOST, Metrics("seeded"))
     await service.start()
     try:
-        await service.announce(PEER, HOST, sick.settings.port)
+        await service.announce(peer, HOST, sick.settings.port)
         found = await sick.diagnosed(*KNOWN, "own ports", "mDNS")
     finally:
         await service.close()
-    assert found.of("mDNS") == {
-        "check": "mDNS",
-        "level": "ok",
-        "found": f"heard: {PEER}",
-        "remedy": None,
-    }
+    assert found.of("mDNS")["level"] == "ok"
+    assert peer in found.text("mDNS").removeprefix("heard: ").split(", ")
 
 
 async def test_who_has_no_mdns_needs_none(sick: Sick) -> None:
