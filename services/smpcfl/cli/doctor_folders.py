@@ -68,6 +68,9 @@ def join_folder(patient: Patient) -> Iterator[Finding]:
         return
     path, check = JoinFolder(patient.settings.join).ca, "ca.pem"
     copy = f"copy ca.pem from the registry's join folder to {path}, or give the folder with --join"
+    if not path.exists():
+        yield fault(check, f"no CA certificate at {path}", copy)
+        return
     try:
         ca = certificates.load_ca(path)
         check_ca(ca, path)
