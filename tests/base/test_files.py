@@ -16,7 +16,7 @@ def test_a_disk_that_is_full_or_small_is_named_with_the_remedy(
     with small_disk(tmp_path / "disk", monkeypatch) as disk:
         files.check(disk.folder, 1)
         with pytest.raises(
-            files.StorageError, match=r"at least \d+ MiB are needed: make room, or .* --state"
+            files.StorageError, match=r"at least \d+ MiB are needed; make room, or .* --state"
         ):
             files.check(disk.folder, 2**60)
         disk.fill()

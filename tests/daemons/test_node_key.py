@@ -53,4 +53,4 @@ def test_a_clock_that_is_off_is_named(
     date = format_datetime(certificates.now() - datetime.timedelta(seconds=off_s), usegmt=True)
     node_key._check_clock(date, "aggregator:9092")
     node_key._check_clock("", "aggregator:9092")
-    assert ("set both by NTP" in caplog.text) is said
+    assert ("run NTP on both machines" in caplog.text) is said

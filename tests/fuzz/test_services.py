@@ -161,9 +161,10 @@ async def test_the_registry(tmp_path: Path) -> None:
 
     token = (tmp_path / "join" / "peer" / "token").read_text()
     enrol = pb.EnrolRequest(token=token, csr=csr, role="peer", name="peer-1")
-    seeds = {"Enrol": [enrol.SerializeToString()]}
+    check = pb.CheckTokenRequest(token=token, role="peer", name="peer-1")
+    seeds = {"Enrol": [enrol.SerializeToString()], "CheckToken": [check.SerializeToString()]}
     service = EnrolmentService(authority, metrics)
-    methods = {"Enrol": pb.EnrolRequest}
+    methods = {"Enrol": pb.EnrolRequest, "CheckToken": pb.CheckTokenRequest}
     await bad_calls(rng_of("enrolment"), inputs(ENROLMENT), [service], methods, seeds, [Context()])
 
 

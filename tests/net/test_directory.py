@@ -34,3 +34,17 @@ async def test_who_left_is_not_counted_but_may_still_be_found(tmp_path: Path) ->
     assert started_again.addresses("c") == ["c:9300"]
     assert started_again.registered == 0, "the registry has told nothing yet"
     await started_again.close()
+
+
+async def test_the_time_in_a_reply_is_no_reason_to_write_the_roster_again(tmp_path: Path) -> None:
+    own = Authority(tmp_path / "state", tmp_path / "join").own_identity(["localhost"])
+    cache = State(tmp_path).roster
+    directory = Directory(own, "localhost:1", cache)
+    written = set()
+    for time_ms in (1, 2):
+        told = roster(1, "a")
+        told.time_ms = time_ms
+        directory.take(told)
+        written.add(cache.stat().st_mtime_ns)
+    assert len(written) == 1
+    await directory.close()

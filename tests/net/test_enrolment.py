@@ -147,3 +147,21 @@ async def test_a_token_or_an_id_that_is_no_text_is_refused_like_any_other(
     State(settings.state).peer_id.write_bytes(b"\xff")
     with pytest.raises(IdentityError, match="is no peer id"):
         await enrolment.enrol(settings, Role.PEER)
+
+
+async def test_why_the_kept_certificate_is_not_used_is_said_before_another_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(address: str, ca: x509.Certificate, request: Any) -> Any:
+        raise IdentityError("no such token")
+
+    monkeypatch.setattr(enrolment, "_call", refuse)
+    settings = Settings(state=tmp_path / "state", join=tmp_path / "join")
+    certificates.save(settings.state, peer(tmp_path / "one"))
+    files.write_private(JoinFolder(settings.join).token, b"token")
+    files.write_private(
+        JoinFolder(settings.join).ca, certificates.pem(Deployment(tmp_path / "other").ca)
+    )
+    with pytest.raises(IdentityError, match="no such token"):
+        await enrolment.enrol(settings, Role.PEER)
+    assert "a new certificate is asked for: the certificate is of another CA" in caplog.text

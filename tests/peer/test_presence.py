@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, cast
 
 import grpc.aio
@@ -11,6 +12,7 @@ import pytest
 from smpc.v1 import registry_pb2 as pb
 from smpcfl.base.config import Settings
 from smpcfl.net.certificates import IdentityError
+from smpcfl.net.clocks import ClockWatch
 from smpcfl.peer import presence
 from smpcfl.peer.presence import Presence
 from smpcfl.protocol.errors import Reason
@@ -31,8 +33,10 @@ class World:
         self.failures: list[tuple[Any, Any]] = []
         self.attached: tuple[str, int | None] | None = ("10.0.0.2", 1)
         self.kept_index: int | None = None
+        self.time_off_s = 0.0
         self.version = 1
         self.registry = self
+        self.clock = ClockWatch("the registry")
         self.beats = 0
         monkeypatch.setattr(presence, "HEARTBEAT_S", 0.0)
         monkeypatch.setattr(
@@ -66,7 +70,7 @@ class World:
             self.stop.set()
         self._fail()
         self.events.append("heartbeat")
-        return pb.Roster(unchanged=True)
+        return pb.Roster(unchanged=True, time_ms=int((time.time() + self.time_off_s) * 1000))
 
     async def lookup(self) -> None: ...
 
@@ -162,3 +166,13 @@ async def test_a_refusal_is_said_and_not_waited_out(world: World) -> None:
     world.failures += [(grpc.StatusCode.FAILED_PRECONDITION, refused)]
     with pytest.raises(IdentityError, match=r"registry:9200 refused a at 10\.0\.0\.2: no"):
         await world.presence.register(world.stop)
+
+
+async def test_two_minutes_of_wrong_clock_are_named_with_the_first_heartbeat_and_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.presence.register(world.stop)
+    world.time_off_s = 150.0
+    await world.keep(3)
+    (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "s behind, compared to that of the registry: run NTP" in said.getMessage()

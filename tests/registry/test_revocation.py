@@ -265,6 +265,34 @@ async def test_who_fails_to_enrol_too_often_is_not_listened_to(registry: Registr
     assert metrics.rejected.labels(reason="rate_limited")._value.get() == 1
 
 
+async def test_a_token_can_be_asked_about_as_often_as_used_and_stays_as_it_is(
+    registry: Registry,
+) -> None:
+    served = EnrolmentService(registry.authority, Metrics("seeded"), lambda: 0.0)
+    until = registry.now + 60.0
+    good = make_token(registry.state, "", until)
+    kept = [path for path in registry.state.rglob("*") if path.is_file()]
+    before = [path.read_bytes() for path in kept]
+
+    async def ask(token: str, role: str = "peer", context: Context | None = None) -> Any:
+        request = pb.CheckTokenRequest(token=token, role=role, name="a")
+        return await served.CheckToken(request, context or Context())
+
+    assert (await ask(good)).until_ms == int(until * 1000)
+    assert [path.read_bytes() for path in kept] == before
+    with pytest.raises(Aborted, match="no certificates for role"):
+        await ask(good, "registry")
+    for _ in range(FAILURES - 1):
+        with pytest.raises(Aborted, match="bad_token"):
+            await ask("wrong")
+    with pytest.raises(Aborted, match="rate_limited"):
+        await ask("wrong")
+    request = pb.EnrolRequest(token="wrong", csr=b"", role="peer", name="a")
+    with pytest.raises(Aborted, match="rate_limited"):
+        await served.Enrol(request, Context())
+    assert (await ask(good)).until_ms, "good tokens are heard all the same"
+
+
 class Aborted(Exception):
     pass
 

@@ -270,10 +270,10 @@ def _is_ipv4(text: str) -> bool:
     return True
 
 
-def add_options(parser: argparse.ArgumentParser, service: str) -> None:
-    """One option a setting of `service` (its first letter); None means: not given."""
+def add_options(parser: argparse.ArgumentParser, services: str) -> None:
+    """One option a setting of any of `services` (their first letters); None means: not given."""
     for item in fields(Settings):
-        if service in item.metadata["services"]:
+        if set(services) & set(item.metadata["services"]):
             name = "--" + item.name.replace("_", "-")
             shown = f"{item.metadata['help']} [{PREFIX}{item.name.upper()}, default {item.default}]"
             parser.add_argument(name, default=None, metavar="VALUE", help=shown.replace("%", "%%"))

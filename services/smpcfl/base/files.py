@@ -26,6 +26,13 @@ def check(folder: Path, least_bytes: int, option: str = "state") -> None:
 
     `option` is the one that chooses the folder.
     """
+    if (wrong := problem(folder, least_bytes, option)) is not None:
+        found, remedy = wrong
+        raise StorageError(f"{found}; {remedy}")
+
+
+def problem(folder: Path, least_bytes: int, option: str = "state") -> tuple[str, str] | None:
+    """As `check`: what is wrong, and the remedy; None if nothing is."""
     probe = folder / ".writable"
     try:
         # An empty file may still fit where nothing else does.
@@ -33,15 +40,15 @@ def check(folder: Path, least_bytes: int, option: str = "state") -> None:
         probe.unlink()
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise StorageError(
-            f"cannot write to the {option} folder {folder}: {error.strerror}; choose another with"
-            f" --{option}"
-        ) from error
+        found = f"cannot write to the {option} folder {folder}: {error.strerror}"
+        return found, f"make it writable, with room, or choose another with --{option}"
     if free < least_bytes:
-        raise StorageError(
+        found = (
             f"the {option} folder {folder} has {free / MIB:.0f} MiB free, at least"
-            f" {least_bytes / MIB:.0f} MiB are needed: make room, or choose another with --{option}"
+            f" {least_bytes / MIB:.0f} MiB are needed"
         )
+        return found, f"make room, or choose another with --{option}"
+    return None
 
 
 def read_number(path: Path) -> int:

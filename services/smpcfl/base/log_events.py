@@ -44,7 +44,9 @@ class LogEvent(StrEnum):
         "certificate_not_renewed",
         "the renewal failed; it is tried again until the certificate expires",
     )
+    CERTIFICATE_UNFIT = "certificate_unfit", "the certificate that was kept cannot be used, and why"
     REVOKED = "revoked", "a peer is excluded from now on"
+    CLOCK_OFF = "clock_off", "this clock is too far from the registry's or the SuperLink's"
     KEY_DIFFERS = "key_differs", "a peer shows another key than SMPCFL_MEMBERS pins"
     DRAWN = "drawn", "the deployment was cut into groups, or this service learnt of it"
     NOT_DRAWN = "not_drawn", "there is no draw, or this peer is not in it"
@@ -60,7 +62,6 @@ class LogEvent(StrEnum):
     NETWORK_CHANGED = "network_changed", "this peer has another address now"
     MDNS_FAILED = "mdns_failed", "a peer that mDNS announces has no address"
     MDNS_NAME_TAKEN = "mdns_name_taken", "another host answers to this peer's name by mDNS"
-    CLOCK_OFF = "clock_off", "this clock is too far from the SuperLink's"
     ROUND_OPENED = "round_opened", "a ticket was accepted: cohort, threshold, deadlines, guarantee"
     ROUND_CLOSED = "round_closed", "the round is over here, and its secrets are gone"
     ROUND_BROKEN = "round_broken", "a round or a call of it failed by a fault of this program"

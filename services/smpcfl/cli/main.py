@@ -90,6 +90,13 @@ def _status(options: argparse.Namespace) -> int:
     return asyncio.run((watch if options.watch else show)(settings, as_json=options.json))
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from .doctor import diagnose
+
+    settings = config.load(os.environ, vars(options))
+    return diagnose(settings, options.service, as_json=options.json)
+
+
 def _token(options: argparse.Namespace) -> int:
     import time
 
@@ -188,6 +195,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "runs": _runs,
     "stop": _stop,
     "status": _status,
+    "doctor": _doctor,
     "token": _token,
     "draw": _draw,
     "revoke": _revoke,

@@ -80,6 +80,7 @@ def parser_of_all() -> argparse.ArgumentParser:
     )
     status.add_argument("--state", default=None, help="the service's state folder")
     status.add_argument("--registry", default=None, help="registry's gRPC, host:port")
+    _add_doctor(commands)
     _add_membership(commands)
     _add_bench(commands)
     _add_report(commands)
@@ -151,6 +152,22 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     _add_node_config(parser)
     _add_page(parser)
     _add_common(parser)
+
+
+def _add_doctor(commands: Any) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="what is wrong here, and the remedy: names, ports, certificates, token, clock, disk, versions",
+        description="Run it where a service runs, with the settings that the service has, also before its"
+        " first start: it looks at folders, names, ports both ways, certificates, token, clocks, versions and"
+        " mDNS, and prints a line for each: ok, warning or fault, with the remedy. Nothing is changed, and no"
+        " token is used up. Ends with 0, and with 1 if there is a fault.",
+    )
+    doctor.add_argument(
+        "--service", choices=SERVICES, default=None, help="[default: as the state folder shows it]"
+    )
+    doctor.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    config.add_options(doctor, "".join(name[0] for name in SERVICES))
 
 
 def _add_membership(commands: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from email.utils import parsedate_to_datetime
+import time
 from pathlib import Path
 
 import httpx
@@ -20,7 +20,7 @@ from smpc.v1 import node_pb2 as pb
 from ..base import files
 from ..base.log_events import LogEvent, about
 from ..base.waiting import or_stop, wait_for
-from ..net import certificates
+from ..net import certificates, clocks
 from ..net.certificates import Identity, IdentityError
 from ..net.node_proof import node_key_bytes
 
@@ -28,7 +28,6 @@ log = logging.getLogger("smpcfl.peer")
 PATH = "/v1/smpcfl/node"
 _CALL_S = 10.0
 _RETRY_S = 2.0
-_CLOCK_S = 5.0  # by more Flower takes no SuperNode's word
 
 
 async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Event) -> None:
@@ -89,15 +88,14 @@ async def register(own: Identity, superlink: str, path: Path, stop: asyncio.Even
 
 def _check_clock(date: str, superlink: str) -> None:
     """Logs it if the SuperLink's clock, as in its reply, is another: it would refuse the SuperNode."""
-    try:
-        off = (certificates.now() - parsedate_to_datetime(date)).total_seconds()
-    except ValueError:
-        return
-    if abs(off) > _CLOCK_S - 1:  # the date is in whole seconds
+    now = time.time()
+    off = clocks.of_date(date, now, now)
+    if off is not None and off.exceeds(clocks.WARNING_S - 2):  # it refuses before we are certain
         log.error(
-            "this clock is %.0f s off that of the SuperLink at %s, which allows %.0f s: set both by NTP",
+            "this clock is %s, compared to that of the SuperLink at %s, which allows %.0f s: %s",
             off,
             superlink,
-            _CLOCK_S,
+            clocks.WARNING_S,
+            clocks.REMEDY,
             extra=about(LogEvent.CLOCK_OFF),
         )

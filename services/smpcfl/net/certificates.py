@@ -150,6 +150,13 @@ def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
     return hashlib.sha256(spki).hexdigest()
 
 
+def hosts_of(certificate: x509.Certificate) -> list[str]:
+    """The DNS names and IP addresses that it is for, its role's name among them."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return [*names.get_values_for_type(x509.DNSName), *map(str, addresses)]
+
+
 def check_certificate(der: bytes, ca: x509.Certificate) -> Member:
     """IdentityError unless `der` is a certificate of `ca` that is valid now and names a role."""
     try:

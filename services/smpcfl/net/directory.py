@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 from smpc.v1 import registry_pb2 as pb
@@ -15,6 +16,7 @@ from ..protocol.draw import may_be_cut
 from ..protocol.signing import REGISTRY
 from . import rpc
 from .certificates import Identity, IdentityError, Members, Role
+from .clocks import ClockWatch
 
 log = logging.getLogger("smpcfl.directory")
 _CALL_S = 5.0
@@ -35,6 +37,7 @@ class Directory:
         ] = {}  # as the registry last told it: whether it saw the peer by mDNS
         self.registered = 0  # peers in the registry's last reply, none in the kept roster
         self.version = 0
+        self.clock = ClockWatch(f"the registry at {registry}")
         self.draw = 0  # number of the newest draw that the registry told of
         self._peers = 0  # on the last roster, kept or new
         self._group_size = 0
@@ -65,7 +68,11 @@ class Directory:
 
     async def lookup(self) -> None:
         """Asks the registry for the whole roster; grpc.RpcError if it is not there."""
-        self.take(await self.registry.Lookup(pb.LookupRequest(), timeout=_CALL_S))
+        asked = time.time()
+        roster = await self.registry.Lookup(pb.LookupRequest(), timeout=_CALL_S)
+        if self._metrics is not None:  # a service: others live for one round
+            self.clock.compare(roster.time_ms, asked)
+        self.take(roster)
 
     @property
     def needs_draw(self) -> bool:
@@ -90,7 +97,10 @@ class Directory:
         if self._metrics is not None:
             self._metrics.peers_discovered.set(len(roster.entries), via="registry")
         self._take_members(roster)
-        content = roster.SerializeToString()
+        kept = pb.Roster()
+        kept.CopyFrom(roster)
+        kept.ClearField("time_ms")  # else each one would be another, and written anew
+        content = kept.SerializeToString()
         if content == self._kept:
             return
         try:

@@ -26,6 +26,8 @@ from ..protocol.signing import AGGREGATOR, REGISTRY
 from . import certificates, rpc
 from .certificates import BACKDATE, Identity, IdentityError, Role
 from .directory import Directory
+from .kept_certificate import check_kept
+from .reachability import Trouble
 
 log = logging.getLogger("smpcfl.enrolment")
 _ATTEMPT_S = 5.0
@@ -52,6 +54,12 @@ async def enrol(settings: Settings, role: Role, hosts: Sequence[str] = ()) -> Id
                 " state folder of its own, or leave the id out"
             )
         return kept
+    try:
+        check_kept(settings.state, ca, role)
+    except Trouble as trouble:
+        log.warning(
+            "a new certificate is asked for: %s", trouble, extra=about(LogEvent.CERTIFICATE_UNFIT)
+        )
     token = _read_token(JoinFolder(settings.join).token, given)
     key_path = State(settings.state).key
     key = certificates.load_key(key_path) if key_path.exists() else certificates.new_key()
@@ -167,12 +175,26 @@ async def _wait_for_file(path: Path) -> None:
         waited += 0.2
 
 
-async def _call(address: str, ca: x509.Certificate, request: pb.EnrolRequest) -> pb.EnrolReply:
+async def check_token(
+    address: str, ca: x509.Certificate, request: pb.CheckTokenRequest, seconds: float
+) -> pb.CheckTokenReply:
+    """What the registry says of a join token, which stays as it is; grpc.aio.AioRpcError if it is refused."""
+    async with _channel(address, ca) as channel:
+        return await pb_grpc.EnrolmentStub(channel).CheckToken(request, timeout=seconds)
+
+
+def _channel(address: str, ca: x509.Certificate) -> grpc.aio.Channel:
+    """To the registry of `ca` alone, without a certificate of our own."""
     options = [("grpc.ssl_target_name_override", certificates.tls_name(Role.REGISTRY, REGISTRY))]
-    credentials = grpc.ssl_channel_credentials(certificates.pem(ca))
+    return grpc.aio.secure_channel(
+        address, grpc.ssl_channel_credentials(certificates.pem(ca)), options
+    )
+
+
+async def _call(address: str, ca: x509.Certificate, request: pb.EnrolRequest) -> pb.EnrolReply:
     loop = asyncio.get_running_loop()
     began = loop.time()
-    async with grpc.aio.secure_channel(address, credentials, options) as channel:
+    async with _channel(address, ca) as channel:
         while True:
             try:
                 return await pb_grpc.EnrolmentStub(channel).Enrol(request, timeout=_ATTEMPT_S)

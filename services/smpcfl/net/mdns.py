@@ -66,11 +66,19 @@ class Discovery:
         """Announces this peer, unless somebody on the link answers to the same peer id."""
         if self._zeroconf is None:
             return
+        try:
+            address = socket.gethostbyname(host)
+        except OSError as error:
+            raise ConfigError(
+                f"mDNS cannot announce {host!r}, which has no IPv4 address here"
+                f" ({error.strerror or error}): give another name or an address with --advertise, or"
+                " --mdns off"
+            ) from error
         info = AsyncServiceInfo(
             SERVICE,
             f"{peer}.{SERVICE}",
             port=port,
-            addresses=[socket.inet_aton(socket.gethostbyname(host))],
+            addresses=[socket.inet_aton(address)],
             properties={"peer": peer, "version": "1"},
             server=f"{peer}.local.",
         )

@@ -86,19 +86,21 @@ def bind(
 ) -> int:
     """Binds and returns the port (a free one for 0). PortInUse or ConfigError name the option."""
     # Looked at first: gRPC would write a line of its own.
-    if (refusal := _refusal(host, port)) is not None and refusal.errno == errno.EADDRINUSE:
+    if (refusal := why_not_listen(host, port)) is not None and refusal.errno == errno.EADDRINUSE:
         raise cannot_listen(host, port, option, refusal)
     try:
         return server.add_secure_port(f"{host}:{port}", credentials)
     except RuntimeError as error:
-        found = _refusal(host, port) or OSError(errno.EADDRINUSE, "in use a moment ago")
+        found = why_not_listen(host, port) or OSError(errno.EADDRINUSE, "in use a moment ago")
         raise cannot_listen(host, port, option, found) from error
 
 
-def _refusal(host: str, port: int) -> OSError | None:
+def why_not_listen(host: str, port: int) -> OSError | None:
     """What keeps from listening there, if anything: gRPC does not say."""
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port)).close()
+        socket.create_server((host, port), family=family).close()
     except OSError as error:
         return error
     return None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 
 import grpc.aio
 
 from smpc.v1 import registry_pb2 as pb
 
+from .. import __version__
 from ..base.config import ConfigError, Settings
 from ..base.log_events import LogEvent, about
 from ..base.waiting import wait_for
@@ -87,7 +89,10 @@ class Presence:
         address = f"{self.host}:{self._port}"
         metrics_address = f"{self.host}:{self._settings.metrics_port}"
         reply = await self._directory.registry.Register(
-            pb.RegisterRequest(address=address, metrics_address=metrics_address), timeout=5.0
+            pb.RegisterRequest(
+                address=address, metrics_address=metrics_address, software=__version__
+            ),
+            timeout=5.0,
         )
         await self._directory.lookup()
         self._registered = self.host
@@ -102,7 +107,9 @@ class Presence:
             try:
                 if self._registered != self.host:
                     await self._register()
+                asked = time.time()
                 reply = await self._directory.registry.Heartbeat(request, timeout=5.0)
+                self._directory.clock.compare(reply.time_ms, asked)
                 self._directory.take(reply)
                 await self._draws.follow()
                 if not reachable:

@@ -120,6 +120,17 @@ class Authority:
         self._tokens.use(token, found, key)
         return self._issue(request, Role(role), name)
 
+    def check_token(self, token: str, role: str, name: str) -> float:
+        """Until when a token is good; RemoteError if `enrol` would refuse it. Nothing is changed.
+
+        `name`: empty if the id is not chosen yet, and then the token has to be for any.
+        """
+        if role not in (Role.PEER, Role.AGGREGATOR):
+            raise RemoteError(Reason.ROLE, f"no certificates for role {role!r}")
+        if name:
+            _check_name(role, name)
+        return self._tokens.check(token, Role(role), name, "", self._clock()).until
+
     def renew(self, certificate: bytes, csr: bytes) -> x509.Certificate:
         """A new certificate for the holder of `certificate` (DER); `csr` has to be for the same key."""
         try:

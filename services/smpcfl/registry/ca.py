@@ -29,13 +29,18 @@ def load_or_make_ca(state: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certi
     if not certificate_path.exists():
         files.write_private(certificate_path, certificates.pem(_self_signed(key)), mode=0o644)
     certificate = certificates.load_ca(certificate_path)
-    _check(key, certificate, certificate_path)
+    check_ca(certificate, certificate_path, key)
     return key, certificate
 
 
-def _check(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, path: Path) -> None:
-    """For one that an operator brought, above all."""
-    if certificate.public_key() != key.public_key():
+def check_ca(
+    certificate: x509.Certificate, path: Path, key: ec.EllipticCurvePrivateKey | None = None
+) -> None:
+    """IdentityError unless what `path` has is a CA, with this key if one is given.
+
+    For one that an operator brought, above all.
+    """
+    if key is not None and certificate.public_key() != key.public_key():
         raise IdentityError(f"{path} is not the certificate of the key in ca-key.pem beside it")
     if certificate.issuer != certificate.subject:
         raise IdentityError(

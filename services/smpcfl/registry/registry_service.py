@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
+from .. import __version__
 from ..base.config import is_port
 from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
@@ -25,6 +27,7 @@ from .failed_enrolments import FailedEnrolments
 from .roster import Roster
 
 log = logging.getLogger("smpcfl.registry")
+_LONGEST_VERSION = 40  # of what a peer says of itself, and all others are told
 
 
 class EnrolmentService(pb_grpc.EnrolmentServicer):
@@ -35,23 +38,13 @@ class EnrolmentService(pb_grpc.EnrolmentServicer):
         self._failed = FailedEnrolments()
         self._clock = clock
         self.Enrol = rpc.handler("Enrol", metrics, on_refusal=_warn)(self._enrol)
+        self.CheckToken = rpc.handler("CheckToken", metrics, on_refusal=_warn)(self._check_token)
 
     async def _enrol(self, request: pb.EnrolRequest, context: Context) -> pb.EnrolReply:
-        host, now = rpc.host_of(context), self._clock()
-        try:
+        with self._counting_failures(request.name, context):
             certificate = self._authority.enrol(
                 request.token, request.csr, request.role, request.name
             )
-        except RemoteError as error:
-            # Whoever has a good token is heard, also from behind the address of somebody who guesses.
-            if wait := self._failed.wait_s(host, now):
-                raise RemoteError(
-                    Reason.RATE_LIMITED,
-                    f"{host} failed too often: wait {wait:.0f} s",
-                    peer=request.name,
-                ) from error
-            self._failed.add(host, now)
-            raise
         log.info(
             "enrolled %s %s",
             request.role,
@@ -59,6 +52,28 @@ class EnrolmentService(pb_grpc.EnrolmentServicer):
             extra=about(LogEvent.ENROLLED, peer=request.name),
         )
         return pb.EnrolReply(certificate=certificates.der(certificate))
+
+    async def _check_token(
+        self, request: pb.CheckTokenRequest, context: Context
+    ) -> pb.CheckTokenReply:
+        # Else it would be a way to guess tokens that is not limited, or not seen.
+        with self._counting_failures(request.name, context):
+            until = self._authority.check_token(request.token, request.role, request.name)
+        return pb.CheckTokenReply(until_ms=int(until * 1000))
+
+    @contextlib.contextmanager
+    def _counting_failures(self, name: str, context: Context) -> Iterator[None]:
+        host, now = rpc.host_of(context), self._clock()
+        try:
+            yield
+        except RemoteError as error:
+            # Whoever has a good token is heard, also from behind the address of somebody who guesses.
+            if wait := self._failed.wait_s(host, now):
+                raise RemoteError(
+                    Reason.RATE_LIMITED, f"{host} failed too often: wait {wait:.0f} s", peer=name
+                ) from error
+            self._failed.add(host, now)
+            raise
 
 
 class RegistryService(pb_grpc.RegistryServicer):
@@ -108,7 +123,12 @@ class RegistryService(pb_grpc.RegistryServicer):
             )
         certificate = rpc.caller_certificate(context)
         index = self._roster.register(
-            peer, request.address, request.metrics_address, certificate, time.monotonic()
+            peer,
+            request.address,
+            request.metrics_address,
+            certificate,
+            time.monotonic(),
+            request.software[:_LONGEST_VERSION],
         )
         log.info(
             "peer %s is at %s, data slice %d",
@@ -124,7 +144,8 @@ class RegistryService(pb_grpc.RegistryServicer):
         if not self._roster.heartbeat(peer, time.monotonic()):
             raise RemoteError(Reason.NOT_REGISTERED, peer=peer)
         if request.roster_version == self._roster.version:
-            return pb.Roster(version=self._roster.version, unchanged=True)
+            version = self._roster.version
+            return pb.Roster(version=version, unchanged=True, time_ms=_now_ms())
         return self._whole()
 
     async def _lookup(self, request: pb.LookupRequest, context: Context) -> pb.Roster:
@@ -173,6 +194,7 @@ class RegistryService(pb_grpc.RegistryServicer):
                     certificate=entry.certificate,
                     index=entry.index,
                     mdns=entry.mdns,
+                    software=entry.software,
                 )
                 for entry in entries
             ],
@@ -181,7 +203,13 @@ class RegistryService(pb_grpc.RegistryServicer):
             revoked=sorted(self._roster.revoked),
             draw=self._draws.number,
             group_size=self._draws.group_size,
+            time_ms=_now_ms(),
+            software=__version__,
         )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _warn(error: RemoteError) -> None:

@@ -21,6 +21,7 @@ class Entry:
     index: int
     last_seen: float
     mdns: bool = False
+    software: str = ""
 
 
 class Roster:
@@ -39,13 +40,19 @@ class Roster:
         self.revoked: frozenset[str] = frozenset()
 
     def register(
-        self, peer: str, address: str, metrics_address: str, certificate: bytes, now: float
+        self,
+        peer: str,
+        address: str,
+        metrics_address: str,
+        certificate: bytes,
+        now: float,
+        software: str = "",
     ) -> int:
         """Adds or moves a peer; returns its index: the one it had, or the least that is free."""
         self.expire(now)
         index = self._index(peer)
         known = self._entries.get(peer)
-        entry = Entry(peer, address, metrics_address, certificate, index, now)
+        entry = Entry(peer, address, metrics_address, certificate, index, now, software=software)
         if known is not None:
             entry.mdns = known.mdns
             entry.certificate = newest(known.certificate, certificate)
