@@ -72,7 +72,8 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
             own.name,
             presence.host,
             port,
-            index,
+            # As its ClientApp finds it.
+            node_config.parse(settings.node_config).get(node_config.INDEX, index),
             extra=about(LogEvent.SERVICE_READY, peer=own.name),
         )
         log.info("fingerprint of its key: %s", certificates.fingerprint(own.key.public_key()))
