@@ -99,7 +99,7 @@ def test_certificates_are_renewed_and_a_revoked_peer_is_out(
             assert (socket.stat().st_mode | socket.parent.stat().st_mode) & 0o077 == 0, socket
 
         registry = str(folder / "registry")
-        revoked = (folder / "peer-3" / "peer-id").read_text()
+        revoked = stack.peer_id(3)
         stack.out = "peer-3"
         smpcfl("revoke", revoked, "--state", registry)
         so_far = len(done())

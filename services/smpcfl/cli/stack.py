@@ -121,7 +121,7 @@ class Stack:
                 {
                     **where,
                     "join": join / "peer",
-                    "peer_id": f"{name}-{_COMMAND}",
+                    "peer_id": self.peer_id(number),
                     "aggregator": f"{LOOPBACK}:{superlink}",
                     "port": port,
                     "metrics_port": metrics,
@@ -160,6 +160,10 @@ class Stack:
                 stderr=output,
                 start_new_session=True,
             )
+
+    @staticmethod
+    def peer_id(number: int) -> str:
+        return f"peer-{number}-{_COMMAND}"
 
     @property
     def aggregator(self) -> State:
