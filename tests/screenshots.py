@@ -91,8 +91,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("which", nargs="*", choices=["report", "dashboard"], help="default: all")
-    which = parser.parse_args().which or ["report", "dashboard"]
+    parser.add_argument("which", nargs="?", choices=["report", "dashboard"], help="default: both")
+    one = parser.parse_args().which
+    which = [one] if one else ["report", "dashboard"]
     missing = browser_missing() or ("dashboard" in which and engine_missing())
     if missing:
         print(missing, file=sys.stderr)
