@@ -145,6 +145,11 @@ def check_trained(modes: Mapping[str, list[RoundRecord]]) -> None:
             raise LocalError(f"{mode}: no round completed; the last one: {records[-1].reason}")
 
 
+def typed() -> str:
+    """The command as it was given, to repeat it."""
+    return shlex.join(["smpcfl", *sys.argv[1:]])
+
+
 def meta(wanted: Wanted) -> dict[str, object]:
     """What a report says of how it came about."""
     own = declared(wanted.app) if wanted.app is not None else {}
@@ -158,6 +163,6 @@ def meta(wanted: Wanted) -> dict[str, object]:
         "flwr": version("flwr"),
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d"),
-        "command": shlex.join(["smpcfl", *sys.argv[1:]]),
+        "command": typed(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }

@@ -11,8 +11,8 @@ from ..base.config import PortInUse
 from ..reports.live_runs import LiveRuns, read_state
 from ..reports.live_server import LiveServer
 from ..reports.snapshot import Snapshot
+from .stack import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
 _PORT = 8765  # the same in every run, where it is free
 _EVERY_S = 0.5
 _CALL_S = 2.0

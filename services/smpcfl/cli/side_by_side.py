@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from ..protocol.errors import LocalError
 from ..reports import comparison, report
-from .demo import check_report, write_report
+from .demo import check_report, typed, write_report
 
 
 def show(files: Sequence[Path], directory: Path) -> int:
@@ -25,7 +24,7 @@ def show(files: Sequence[Path], directory: Path) -> int:
             )
     check_report(directory)
     whole = report.side_by_side(found)
-    whole = report.with_meta(whole, {"command": shlex.join(["smpcfl", *sys.argv[1:]])})
+    whole = replace(whole, meta={**whole.meta, "command": typed()})
     console = Console()
     console.print(comparison.table(whole.modes))
     write_report(console, directory, whole)

@@ -12,9 +12,9 @@ from html import escape
 from itertools import pairwise
 
 from ..protocol.ticket import ADDITIVE, NORMAL, SEEDED
+from .comparison import Runs
 from .record import RoundRecord, finite
 
-Runs = Mapping[str, Sequence[RoundRecord]]
 # For each name of a run, its parts by name; all runs have the same parts.
 Bars = Mapping[str, Mapping[str, float]]
 

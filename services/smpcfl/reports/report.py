@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +114,3 @@ def side_by_side(reports: Mapping[str, Report]) -> Report:
         same = len({json.dumps(value, sort_keys=True) for value in values.values()}) == 1
         meta[key] = next(iter(values.values())) if same else values
     return Report(modes, meta, pictures)
-
-
-def with_meta(report: Report, more: Mapping[str, Any]) -> Report:
-    """With these facts added."""
-    return replace(report, meta={**report.meta, **more})

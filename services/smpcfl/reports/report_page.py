@@ -14,8 +14,8 @@ from importlib.resources import files
 from statistics import fmean, median
 from typing import Any
 
-from .charts import Runs, bar_chart, data_table, key, line_chart, styles, table
-from .comparison import Verdict, answer, comparison, is_secure, who_learns_what
+from .charts import bar_chart, data_table, key, line_chart, styles, table
+from .comparison import Runs, Verdict, answer, comparison, is_secure, who_learns_what
 from .pictures import SUM, UPDATE, UPLOAD, Picture
 from .record import RoundRecord
 from .report import Report

@@ -27,11 +27,6 @@ def seconds(value: float) -> str:
     return f"{value:.{0 if value >= 100 else 1 if value >= 1 else 2}f} s"
 
 
-def ratio(mine: float, base: float) -> str:
-    """`x0.51`; empty where there is nothing to relate it to."""
-    return f"x{mine / base:.2f}" if base > 0 else ""
-
-
 def percent(share: float) -> str:
     """`91.3 %`."""
     return f"{100 * share:.1f} %"

@@ -29,8 +29,7 @@ class OpenRound:
     def tried(self, outcome: Outcome) -> None:
         """A try, perhaps after another one that came to nothing: what that cost is the round's as well."""
         before, self.outcome = self.outcome, outcome
-        for name in ("bytes_up", "bytes_down", "bytes_p2p", "unmask_up", "unmask_down"):
-            setattr(outcome, name, getattr(outcome, name) + getattr(before, name))
+        self._add_bytes(before)
         for phase, seconds in before.phase_seconds.items():
             outcome.phase_seconds[phase] = outcome.phase_seconds.get(phase, 0.0) + seconds
         outcome.lost = {**before.lost, **outcome.lost}
@@ -38,13 +37,16 @@ class OpenRound:
     def add(self, evaluation: Outcome, seconds: float) -> None:
         """An evaluation by the peers, which is part of the round."""
         self.seconds += seconds
-        self.outcome.bytes_up += evaluation.bytes_up
-        self.outcome.bytes_down += evaluation.bytes_down
-        self.outcome.bytes_p2p += evaluation.bytes_p2p
-        self.outcome.unmask_up += evaluation.unmask_up
-        self.outcome.unmask_down += evaluation.unmask_down
+        self._add_bytes(evaluation)
         self.outcome.phase_seconds["evaluate"] = seconds
         self.evaluated = evaluation.metrics
+
+    def _add_bytes(self, other: Outcome) -> None:
+        self.outcome.bytes_up += other.bytes_up
+        self.outcome.bytes_down += other.bytes_down
+        self.outcome.bytes_p2p += other.bytes_p2p
+        self.outcome.unmask_up += other.unmask_up
+        self.outcome.unmask_down += other.unmask_down
 
     def record(self, run: int, mode: str, flower_seconds: float | None) -> RoundRecord:
         outcome, cohort = self.outcome, max(self.outcome.cohort, 1)
