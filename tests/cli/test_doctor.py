@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 
 from smpcfl.base import files
-from smpcfl.base.state import JoinFolder, State
+from smpcfl.base.state import AuthorityFolder, JoinFolder, State
 from smpcfl.cli import doctor
 from smpcfl.cli.main import main
 from smpcfl.cli.stack import free_ports
@@ -24,8 +24,8 @@ from smpcfl.net import certificates, rpc
 from smpcfl.net.certificates import IdentityError, Role
 from smpcfl.protocol.errors import LocalError
 from smpcfl.protocol.signing import AGGREGATOR
-from smpcfl.registry import ca
-from smpcfl.registry.authority import make_token
+from smpcfl.registry import authority_folder, ca
+from smpcfl.registry.authority import Authority, make_token
 from smpcfl.registry.tokens import Tokens
 from support.disk import small_disk
 from support.doctored import PEER, Sick, sick
@@ -375,3 +375,22 @@ async def test_a_registrys_own_folders(sick: Sick) -> None:
     found = await sick.diagnosed(*FOLDERS, service="registry")
     found.shows("fault", "join folder of role peer", "/proc/nowhere", "--join")
     assert "none yet" in found.text("CA")
+
+
+async def test_a_registry_that_is_given_its_authority(sick: Sick) -> None:
+    given = AuthorityFolder(sick.folder / "given")
+    list(authority_folder.make(given.path))
+    state = sick.folder / "new"
+    sick.change(state=state, join=Path("/proc/nowhere"), authority=str(given.path))
+    found = await sick.diagnosed(*FOLDERS, service="registry")
+    assert found.levels() == {"ok"}, found.findings
+    Authority(state, Path("/proc/nowhere"), given=given)
+    assert (await sick.diagnosed(*FOLDERS)).levels() == {"ok"}
+    given.token(Role.PEER).write_text("none")
+    found = await sick.diagnosed(*FOLDERS)
+    found.shows("fault", "join token of role peer", "holds no join token", "`smpcfl authority`")
+    for path in (given.ca_key, given.ca):
+        path.unlink()
+    list(authority_folder.make(given.path))
+    found = await sick.diagnosed(*FOLDERS)
+    found.shows("fault", "CA", "not the one that it had", "restore ca.pem and ca-key.pem")

@@ -82,6 +82,12 @@ class Settings:
     port: int = _option(0, "gRPC port (registry 9200, peer 9300, 0: the usual one)", services="rp")
     enrolment_port: int = _option(9201, "port for enrolment", services="r")
     targets_port: int = _option(9101, "port of Prometheus' list of peers", services="r")
+    authority: str = _option(
+        "",
+        "folder with ca-key.pem, ca.pem, and at will peer-token and aggregator-token, as `smpcfl authority`"
+        " makes it (default: the registry makes its own, in its state folder and its join folder)",
+        services="r",
+    )
     certificate_hours: float = _option(
         24.0, "life of certificates, which are renewed after two thirds of it", services="r"
     )

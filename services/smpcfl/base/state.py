@@ -1,4 +1,4 @@
-"""What lies where in a service's state folder, and in the join folder that lets it enrol."""
+"""What lies where in a service's state folder, and in the folders for enrolment."""
 
 from __future__ import annotations
 
@@ -198,3 +198,27 @@ class JoinFolder:
     @property
     def token(self) -> Path:
         return self.path / "token"
+
+
+@dataclass(frozen=True)
+class AuthorityFolder:
+    """CA and join tokens for a registry that is given them; `smpcfl authority` makes one."""
+
+    path: Path
+
+    @property
+    def ca_key(self) -> Path:
+        return self.path / "ca-key.pem"
+
+    @property
+    def ca(self) -> Path:
+        return self.path / "ca.pem"
+
+    @classmethod
+    def given(cls, setting: str) -> AuthorityFolder | None:
+        """The one that `SMPCFL_AUTHORITY` names; None if it is empty."""
+        return cls(Path(setting)) if setting else None
+
+    def token(self, role: str) -> Path:
+        """For any number of machines of `role`."""
+        return self.path / f"{role}-token"

@@ -77,7 +77,7 @@ def _found(
 def _service_of(settings: Settings) -> Role:
     """Whose state folder it is, as its certificate says, be that good or not."""
     state = State(settings.state)
-    if state.ca_key.exists():
+    if state.tokens.exists():
         return Role.REGISTRY
     try:
         kept = x509.load_pem_x509_certificate(state.certificate.read_bytes())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,18 +12,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ..base import files
-from ..base.state import JoinFolder, State
+from ..base.state import AuthorityFolder, JoinFolder, State
 from ..net import certificates
 from ..net.certificates import IdentityError, Role
 from ..net.enrolment import TOKEN_VARIABLE
 from ..net.kept_certificate import check_kept
 from ..net.reachability import Trouble, check_validity, key_of
 from ..protocol.errors import RemoteError
-from ..registry.ca import check_ca
-from ..registry.tokens import Tokens
+from ..registry.ca import check_ca, check_same_ca, load_ca_and_key
+from ..registry.tokens import Tokens, is_token, read_given
 from .finding import Finding, Patient, fault, of_trouble, ok, warning
 
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _WHEN = "%Y-%m-%d %H:%M UTC"
 
 
@@ -62,7 +60,7 @@ def _folder(check: str, folder: Path, least: int, option: str) -> Finding:
 def join_folder(patient: Patient) -> Iterator[Finding]:
     """The CA's certificate, as whoever enrols needs it; of a registry, where it leaves that."""
     if patient.role is Role.REGISTRY:
-        for role in (Role.PEER, Role.AGGREGATOR):
+        for role in _with_join_folder(patient):
             folder = patient.settings.join / role
             yield _folder(f"join folder of role {role}", folder, files.LEAST_BYTES, "join")
         return
@@ -85,10 +83,20 @@ def join_folder(patient: Patient) -> Iterator[Finding]:
     yield ok(check, f"SHA-256 {_fingerprint(ca)}, {_until(ca)}")
 
 
+def _with_join_folder(patient: Patient) -> Iterator[Role]:
+    """The roles for which the registry writes one: those whose token it is not given."""
+    given = AuthorityFolder.given(patient.settings.authority)
+    for role in (Role.PEER, Role.AGGREGATOR):
+        if given is None or not given.token(role).exists():
+            yield role
+
+
 def identity(patient: Patient) -> Iterator[Finding]:
     """Key and certificate."""
     state = State(patient.settings.state)
-    secrets = [state.key] if patient.role is not Role.REGISTRY else [state.key, state.ca_key]
+    secrets = [state.key]
+    if patient.role is Role.REGISTRY and not patient.settings.authority:
+        secrets.append(state.ca_key)
     for path in secrets:
         if path.exists():
             yield _secret(path)
@@ -150,14 +158,17 @@ def _own_certificate(patient: Patient) -> Finding:
 
 def _registry_ca(patient: Patient) -> Iterator[Finding]:
     state = State(patient.settings.state)
-    if not state.ca_key.exists() and not state.ca.exists():
+    given = AuthorityFolder.given(patient.settings.authority)
+    folder = given or AuthorityFolder(state.path)
+    if given is None and not state.ca_key.exists() and not state.ca.exists():
         yield ok("CA", "none yet: the registry makes it at its first start")
         return
     remedy = "restore ca.pem and ca-key.pem together, from a backup or as docs/security.md has it"
     try:
-        ca = certificates.load_ca(state.ca)
-        check_ca(ca, state.ca, certificates.load_key(state.ca_key))
+        _, ca = load_ca_and_key(folder.path)
         check_validity(ca, remedy)
+        if given is not None and state.ca.exists():
+            check_same_ca(state.path, ca)
     except Trouble as trouble:
         yield of_trouble("CA", trouble)
     except (IdentityError, OSError) as error:
@@ -190,7 +201,7 @@ def token(patient: Patient) -> Iterator[Finding]:
             return
         if (loose := _loose(path)) is not None:
             yield loose
-    if not _TOKEN.fullmatch(patient.token):
+    if not is_token(patient.token):
         yield fault(
             check,
             f"this is none: {len(patient.token)} characters, and not 43 letters, digits, '-' and '_'",
@@ -200,9 +211,14 @@ def token(patient: Patient) -> Iterator[Finding]:
 
 
 def _own_tokens(patient: Patient) -> Iterator[Finding]:
-    """Those that the registry keeps in its join folder."""
+    """Those that the registry keeps in its join folder, or is given."""
     tokens = Tokens(State(patient.settings.state).tokens)
+    given = AuthorityFolder.given(patient.settings.authority)
+    own = list(_with_join_folder(patient))
     for role in (Role.PEER, Role.AGGREGATOR):
+        if given is not None and role not in own:
+            yield _given_token(given.token(role), role)
+            continue
         check = f"join token of role {role}"
         path = JoinFolder(patient.settings.join / role).token
         if role is Role.PEER and State(patient.settings.state).join_folder_closed.exists():
@@ -213,8 +229,8 @@ def _own_tokens(patient: Patient) -> Iterator[Finding]:
             continue
         name = "" if role is Role.PEER else Role.AGGREGATOR.value
         try:
-            given = path.read_text(errors="replace").strip()
-            until = tokens.check(given, role, name, "", time.time()).until
+            kept = path.read_text(errors="replace").strip()
+            until = tokens.check(kept, role, name, "", time.time()).until
         except (RemoteError, OSError) as error:
             yield fault(
                 check,
@@ -223,6 +239,15 @@ def _own_tokens(patient: Patient) -> Iterator[Finding]:
             )
         else:
             yield ok(check, f"{path}, good until {time.strftime(_WHEN, time.gmtime(until))}")
+
+
+def _given_token(path: Path, role: Role) -> Finding:
+    check = f"join token of role {role}"
+    try:
+        read_given(path)
+    except IdentityError as error:
+        return fault(check, *str(error).rsplit(": ", 1))
+    return ok(check, f"{path}, good for as long as the registry is given it")
 
 
 def _secret(path: Path) -> Finding:

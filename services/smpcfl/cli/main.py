@@ -97,6 +97,14 @@ def _doctor(options: argparse.Namespace) -> int:
     return diagnose(settings, options.service, as_json=options.json)
 
 
+def _authority(options: argparse.Namespace) -> int:
+    from ..registry import authority_folder
+
+    for path, is_new in authority_folder.make(options.folder):
+        print(f"{path}: {'made' if is_new else 'is there already, and stays'}")
+    return 0
+
+
 def _token(options: argparse.Namespace) -> int:
     import time
 
@@ -106,7 +114,7 @@ def _token(options: argparse.Namespace) -> int:
     state = registry_state(config.load(os.environ, {"state": options.state}).state)
     if options.reopen:
         reopen(state)
-        print("the registry writes the join token of the join folder again")
+        print("the join token that is for any number of peers counts again")
         return 0
     name = check_name(options.peer) if options.peer else ""
     print(make_token(state, name, time.time() + options.hours * 3600.0))
@@ -196,6 +204,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "stop": _stop,
     "status": _status,
     "doctor": _doctor,
+    "authority": _authority,
     "token": _token,
     "draw": _draw,
     "revoke": _revoke,

@@ -171,6 +171,17 @@ def _add_doctor(commands: Any) -> None:
 
 
 def _add_membership(commands: Any) -> None:
+    authority = commands.add_parser(
+        "authority",
+        help="make a CA and join tokens for a registry that is given them (SMPCFL_AUTHORITY)",
+        description="Where volumes are not shared, as in Swarm and Kubernetes, the registry gets its CA and"
+        " the join tokens from secrets, and so do the others. This makes the files: ca-key.pem and ca.pem,"
+        " the CA, and peer-token and aggregator-token, each for any number of machines of that role. What is"
+        " there already stays as it is: so a CA of your own gets tokens beside it.",
+    )
+    authority.add_argument(
+        "folder", type=Path, metavar="DIR", help="the folder, made if it is not there"
+    )
     token = commands.add_parser(
         "token",
         help="on the registry: make a join token for one more machine",

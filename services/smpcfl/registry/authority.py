@@ -19,14 +19,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ..base import files
 from ..base.config import Settings
 from ..base.log_events import LogEvent, about
-from ..base.state import JoinFolder, State
+from ..base.state import AuthorityFolder, JoinFolder, State
 from ..net import certificates
 from ..net.certificates import Identity, IdentityError, Role
 from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.signing import REGISTRY
-from .ca import load_or_make_ca
+from .ca import keep_given_ca, load_ca_and_key, load_or_make_ca
 from .claims import Claims
-from .tokens import JoinToken, Tokens
+from .tokens import GivenToken, JoinToken, Tokens
 
 log = logging.getLogger("smpcfl.registry")
 _HOST = re.compile(
@@ -37,11 +37,12 @@ _NEARLY = 0.8  # of the ids that shared tokens may enrol: from here on it is a w
 
 
 class Authority:
-    """CA key and certificate in `state`, join tokens by role in `join`/<role>/token.
+    """CA key and certificate in `state`, join tokens by role in `join`/<role>/token; or as `given`.
 
-    `join`/<role> also gets ca.pem, after the token: where it stands, a machine can enrol. Certificates
-    live for `certificate_s` seconds, join tokens for `token_s`; those of peers enrol `token_peers` different
-    ids, all together and for good. `clock`: seconds since the epoch.
+    `join`/<role> also gets ca.pem, after the token: where it stands, a machine can enrol. A role whose token
+    is given has no such folder. Certificates live for `certificate_s` seconds, join tokens for `token_s`;
+    those of peers enrol `token_peers` different ids, all together and for good. `clock`: seconds since the
+    epoch. IdentityError for a CA or a token, given or kept, that is none.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Authority:
         state: Path,
         join: Path,
         *,
+        given: AuthorityFolder | None = None,
         certificate_s: float = _DAY_S,
         token_s: float = _DAY_S,
         token_peers: int = Settings.token_peers,
@@ -58,17 +60,28 @@ class Authority:
         self._life = datetime.timedelta(seconds=certificate_s)
         self._token_peers = token_peers
         self._clock = clock
-        self.key, self.certificate = load_or_make_ca(state)
+        if given is None:
+            self.key, self.certificate = load_or_make_ca(state)
+        else:
+            self.key, self.certificate = load_ca_and_key(given.path)
+            keep_given_ca(state, self.certificate)
         self.claims = Claims(state)
         self._tokens = Tokens(State(state).tokens)
-        self._join_tokens = [
-            JoinToken(self._tokens, role, JoinFolder(join / role).token, token_s)
-            for role in (Role.PEER, Role.AGGREGATOR)
-        ]
-        self.keep_tokens()
+        self._join_tokens: list[JoinToken | GivenToken] = []
+        folders = []
         for role in (Role.PEER, Role.AGGREGATOR):
-            path = JoinFolder(join / role).ca
-            files.write_private(path, certificates.pem(self.certificate), mode=0o644)
+            if given is not None and given.token(role).exists():
+                brought = GivenToken(self._tokens, role, given.token(role), token_s)
+                self._join_tokens.append(brought)
+            else:
+                files.check(join / role, files.LEAST_BYTES, "join")
+                folder = JoinFolder(join / role)
+                self._join_tokens.append(JoinToken(self._tokens, role, folder.token, token_s))
+                folders.append(folder)
+        _check_differ(self._join_tokens)
+        self.keep_tokens()
+        for folder in folders:
+            files.write_private(folder.ca, certificates.pem(self.certificate), mode=0o644)
 
     def keep_tokens(self) -> None:
         """Replaces the join tokens in good time; to be called now and then."""
@@ -193,9 +206,17 @@ class Authority:
         )
 
 
+def _check_differ(tokens: Sequence[JoinToken | GivenToken]) -> None:
+    given = [token.token for token in tokens if isinstance(token, GivenToken)]
+    if len(given) != len(set(given)):
+        raise IdentityError(
+            "peer-token and aggregator-token are the same: then each peer could enrol as the aggregator"
+        )
+
+
 def registry_state(folder: Path) -> Path:
     """`folder`, if a registry keeps its state there; LocalError else."""
-    if not State(folder).ca_key.exists():
+    if not State(folder).tokens.exists():
         raise LocalError(
             f"no registry keeps its state in {folder}: run this where `smpcfl registry` runs"
             " (docker compose exec registry smpcfl ...), or give --state"

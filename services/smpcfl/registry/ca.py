@@ -1,4 +1,4 @@
-"""The deployment's CA: made at the registry's first start, or brought by the operator."""
+"""The deployment's CA: made at the registry's first start, or given by the operator."""
 
 from __future__ import annotations
 
@@ -11,26 +11,52 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
 from ..base import files
-from ..base.state import State
+from ..base.state import AuthorityFolder, State
 from ..net import certificates
 from ..net.certificates import IdentityError
 
 CA_YEARS = 10
 
 
-def load_or_make_ca(state: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """Key and certificate in `state`, as ca-key.pem and ca.pem; IdentityError if they are no CA."""
-    key_path, certificate_path = State(state).ca_key, State(state).ca
+def load_or_make_ca(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """Key and certificate in `folder`, as ca-key.pem and ca.pem; IdentityError if they are no CA."""
+    key_path, certificate_path = AuthorityFolder(folder).ca_key, AuthorityFolder(folder).ca
     if not key_path.exists():
         if certificate_path.exists():
             raise IdentityError(f"{certificate_path} is there, but not its key {key_path}")
         files.write_private(key_path, certificates.key_pem(certificates.new_key()))
-    key = certificates.load_key(key_path)
     if not certificate_path.exists():
-        files.write_private(certificate_path, certificates.pem(_self_signed(key)), mode=0o644)
-    certificate = certificates.load_ca(certificate_path)
-    check_ca(certificate, certificate_path, key)
+        made = _self_signed(certificates.load_key(key_path))
+        files.write_private(certificate_path, certificates.pem(made), mode=0o644)
+    return load_ca_and_key(folder)
+
+
+def load_ca_and_key(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """As `load_or_make_ca`, of a folder that has both."""
+    path = AuthorityFolder(folder).ca
+    key = certificates.load_key(AuthorityFolder(folder).ca_key)
+    certificate = certificates.load_ca(path)
+    check_ca(certificate, path, key)
     return key, certificate
+
+
+def keep_given_ca(state: Path, certificate: x509.Certificate) -> None:
+    """A copy in `state`; IdentityError where that has another one, under which the others have enrolled."""
+    path = State(state).ca
+    if path.exists():
+        check_same_ca(state, certificate)
+    else:
+        files.write_private(path, certificates.pem(certificate), mode=0o644)
+
+
+def check_same_ca(state: Path, certificate: x509.Certificate) -> None:
+    """IdentityError unless it is the one that a registry keeps a copy of in `state`."""
+    path = State(state).ca
+    if certificates.load_ca(path) != certificate:
+        raise IdentityError(
+            f"the CA that this registry is given is not the one that it had, {path}: give it that one; or, to"
+            " replace the CA, stop everything and empty the state folders of all"
+        )
 
 
 def check_ca(

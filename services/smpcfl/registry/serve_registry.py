@@ -9,14 +9,13 @@ from collections.abc import Sequence
 
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
-from ..base import files
 from ..base.config import Settings
 from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
-from ..base.state import State
+from ..base.state import AuthorityFolder, State
 from ..base.waiting import wait_for
 from ..net import certificates, rpc
-from ..net.certificates import Identity, Role
+from ..net.certificates import Identity
 from ..net.mdns import Discovery
 from ..net.wire_bytes import REGISTRY, keep_counted
 from ..protocol.errors import ProtocolError
@@ -33,11 +32,10 @@ _HOSTS = ("registry", "localhost", "127.0.0.1")
 
 async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Runs the registry until `stop`."""
-    for role in (Role.PEER, Role.AGGREGATOR):
-        files.check(settings.join / role, files.LEAST_BYTES, "join")
     authority = Authority(
         settings.state,
         settings.join,
+        given=AuthorityFolder.given(settings.authority),
         certificate_s=settings.certificate_hours * 3600.0,
         token_s=settings.token_hours * 3600.0,
         token_peers=settings.token_peers,

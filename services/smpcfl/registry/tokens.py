@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..base.files import write_private
-from ..net.certificates import Role
+from ..net.certificates import IdentityError, Role
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.signing import AGGREGATOR
 
 _KEEP_EXPIRED_S = 7 * 86400.0  # so long a token is refused as expired, and as unknown from then on
 _LONGEST = 512
+_BYTES = 32
+_FORM = re.compile(r"[A-Za-z0-9_-]{43}")  # what `new_token` makes
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,31 @@ class Token:
         return not (self.once or self.name)
 
 
+def new_token() -> str:
+    return secrets.token_urlsafe(_BYTES)
+
+
+def is_token(text: str) -> bool:
+    """Whether it has the form of one."""
+    return bool(_FORM.fullmatch(text))
+
+
+def read_given(path: Path) -> str:
+    """The token that an operator put there; IdentityError if there is none."""
+    try:
+        token = path.read_text(errors="replace").strip()
+    except OSError as error:
+        raise IdentityError(
+            f"{path} cannot be read ({error.strerror}): let this user read it"
+        ) from error
+    if not is_token(token):
+        raise IdentityError(
+            f"{path} holds no join token, which has 43 letters, digits, '-' and '_': make one with"
+            " `smpcfl authority`"
+        )
+    return token
+
+
 class Tokens:
     """One file a token in `folder`, by its hash, so that `smpcfl token` may add one at any time."""
 
@@ -44,9 +72,23 @@ class Tokens:
 
     def make(self, role: Role, until: float, *, name: str = "", once: bool = False) -> str:
         """A new token for `role`, good until `until`; for one peer id if `name`, for one use if `once`."""
-        token = secrets.token_urlsafe(32)
+        token = new_token()
         self._write(token, Token(role.value, until, name, once))
         return token
+
+    def keep(self, token: str, role: Role, now: float, life_s: float) -> None:
+        """Lets `token`, for any number of machines, be good for at least half of `life_s`."""
+        if not self.lasts(token, role, now, life_s):
+            self._write(token, Token(role.value, now + life_s))
+
+    def lasts(self, token: str, role: Role, now: float, life_s: float) -> bool:
+        """Whether `token` is good for more than half of `life_s`, and no longer than all of it."""
+        name = AGGREGATOR if role is Role.AGGREGATOR else ""
+        try:
+            known = self.check(token, role, name, "", now)
+        except RemoteError:
+            return False
+        return life_s / 2 < known.until - now <= life_s
 
     def check(self, token: str, role: Role, name: str, key: str, now: float) -> Token:
         """RemoteError(BAD_TOKEN) says what is wrong. `key`: of whoever shows the token, in any fixed form."""
@@ -122,13 +164,11 @@ class JoinToken:
 
     def keep_fresh(self, now: float) -> None:
         """Writes the first one, or the next if half of the last one's life is over."""
-        name = AGGREGATOR if self.role is Role.AGGREGATOR else ""
         try:
-            known = self._tokens.check(self._path.read_text().strip(), self.role, name, "", now)
-            if self._life_s / 2 < known.until - now <= self._life_s:
+            if self._tokens.lasts(self._path.read_text().strip(), self.role, now, self._life_s):
                 return
-        except (OSError, RemoteError, ValueError):
-            pass  # none yet, or no longer good
+        except (OSError, ValueError):
+            pass  # none yet, or no text
         token = self._tokens.make(self.role, now + self._life_s)
         try:
             write_private(self._path, token.encode())
@@ -140,3 +180,25 @@ class JoinToken:
     def withdraw(self) -> None:
         """Takes the file away."""
         self._path.unlink(missing_ok=True)
+
+
+class GivenToken:
+    """A token that the operator gives the registry in `path`, for any number of machines.
+
+    It is good for as long as the registry is given it, and for at most `life_s` after that.
+    """
+
+    def __init__(self, tokens: Tokens, role: Role, path: Path, life_s: float) -> None:
+        """IdentityError unless `path` holds a token."""
+        self._tokens = tokens
+        self.role = role
+        self._life_s = life_s
+        self.token = read_given(path)
+
+    def keep_fresh(self, now: float) -> None:
+        self._tokens.keep(self.token, self.role, now, self._life_s)
+        self._tokens.sweep(now)
+
+    def withdraw(self) -> None:
+        """From now on nobody enrols with it."""
+        self._tokens.drop(self.token)
