@@ -20,7 +20,7 @@ import pytest
 from smpcfl.flower.client.mod import _rounding
 from smpcfl.protocol.quantise import Quantiser, decode_update, encode_update
 from support.chaos import NETWORK, PROJECT, Stack
-from support.compose import Compose, docker, engine_missing
+from support.compose import ONE_MACHINE, Compose, docker, engine_missing
 
 PEERS = 8
 SEED = 1  # of the app's strategy: the rounding follows from it
@@ -192,7 +192,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, lis
     folder = tmp_path_factory.mktemp("chaos")
     compose = Compose(
         PROJECT,
-        *("-f", "docker-compose.yml", "-f", "tests/containers/chaos.yml"),
+        *ONE_MACHINE,
+        *("-f", "tests/containers/chaos.yml"),
         CHAOS_FOLDER=str(folder),
         SMPCFL_MODE="seeded",
         SMPCFL_ROUNDS="0",

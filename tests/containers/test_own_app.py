@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from support import own_app
-from support.compose import Compose, docker, engine_missing, wait
+from support.compose import ONE_MACHINE, Compose, engine_missing, wait
 
 PEERS, SIZE = 10, 5
 PROJECT = "smpcfl-test-own-app"
@@ -37,12 +37,11 @@ def test_it_trains_on_each_peers_data_and_its_results_are_fetched(tmp_path: Path
     readable(tmp_path)
     given = {"APP": str(app), "DATA": str(tmp_path / "data"), "PACKAGES": PACKAGE}
     given |= {"SMPCFL_GROUP_SIZE": str(SIZE), "SMPCFL_MIN_PEERS": str(PEERS)}
-    files = ("-f", "docker-compose.yml", "-f", "docker/own-app.yml")
-    compose = Compose(PROJECT, *files, **given)
+    compose = Compose(PROJECT, *ONE_MACHINE, "-f", "docker/own-app.yml", **given)
     try:
         compose("build", "registry", "aggregator", "peer")
-        image = ("--rm", "-v", f"{app}:/app:ro", "smpcfl-aggregator")
-        compose.environment["SMPCFL_APPS"] = docker("run", *image, "hash", "/app").strip()
+        hashing = ("run", "--rm", "--no-deps", "aggregator", "hash", "/app")
+        compose.environment["SMPCFL_APPS"] = compose(*hashing).strip()
         compose("up", "-d", "--scale", f"peer={PEERS}", "registry", "aggregator", "peer")
         list_runs = ("exec", "-T", "aggregator", "sh", "-c", f"{LIST} 2>&1; true")
         wait(lambda: '"success": true' in compose(*list_runs), 900, lambda: compose("logs"), 5.0)

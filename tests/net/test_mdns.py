@@ -7,6 +7,7 @@ import os
 from typing import Any, ClassVar, cast
 
 import pytest
+from prometheus_client import generate_latest
 from zeroconf import ServiceStateChange
 
 from smpcfl.base.config import ConfigError
@@ -125,3 +126,17 @@ async def test_a_name_without_an_address_is_said_with_the_option_that_gives_one(
             await discovery.announce("peer-a", "nowhere.invalid", 9300)
     finally:
         await discovery.close()
+
+
+async def test_what_hears_nobody_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics = Metrics("seeded")
+    listening = Discovery("off", metrics)
+    with caplog.at_level("INFO"):
+        await listening.start()
+    assert "mDNS is off: peers are found by the registry" in caplog.text
+    assert listening.hears({"b"}), "nothing to complain of"
+    shown = generate_latest(metrics.registry).decode()
+    assert 'smpcfl_peers_discovered{mode="seeded",via="mdns"} 0.0' in shown
+    await listening.close()

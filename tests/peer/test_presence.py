@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from typing import Any, cast
 
 import grpc.aio
@@ -35,6 +36,8 @@ class World:
         self.kept_index: int | None = None
         self.time_off_s = 0.0
         self.version = 1
+        self.roster: dict[str, bool] = {"a": False}
+        self.heard = True
         self.registry = self
         self.clock = ClockWatch("the registry")
         self.beats = 0
@@ -75,6 +78,10 @@ class World:
     async def lookup(self) -> None: ...
 
     def take(self, roster: pb.Roster) -> None: ...
+
+    def hears(self, others: Collection[str]) -> bool:
+        assert "a" not in others
+        return self.heard or not others
 
     async def restart(self) -> None:
         self.events.append("mDNS restarts")
@@ -176,3 +183,21 @@ async def test_two_minutes_of_wrong_clock_are_named_with_the_first_heartbeat_and
     await world.keep(3)
     (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert "s behind, compared to that of the registry: run NTP" in said.getMessage()
+
+
+async def test_that_mdns_hears_nobody_is_said_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.heard = False
+    await world.keep(40)
+    assert "mDNS hears" not in caplog.text, "alone on the roster"
+    world.roster |= {"b": False, "c": False}
+    await world.keep(10)
+    world.heard = True
+    await world.keep(1)
+    world.heard = False
+    await world.keep(10)
+    assert "mDNS hears" not in caplog.text, "not so long in a row"
+    await world.keep(40)
+    assert caplog.text.count("mDNS hears none of the 2 other peers") == 1
+    assert "SMPCFL_MDNS=off" in caplog.text

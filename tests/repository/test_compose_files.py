@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from support.compose import ONE_MACHINE
+
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"registry", "aggregator", "peer"}
 
@@ -56,7 +58,7 @@ def mounts(service: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def test_an_app_of_ones_own_adds_two_read_only_folders_and_frees_nothing(tmp_path: Path) -> None:
-    files = ("-f", "docker-compose.yml", "-f", "docker/own-app.yml")
+    files = (*ONE_MACHINE, "-f", "docker/own-app.yml")
     given = {"APP": str(tmp_path), "DATA": str(tmp_path), "PACKAGES": "a>=1 b"}
     plain, own = services(), services(*files, **given)
     assert own["aggregator"]["environment"]["SMPCFL_ROUNDS"] == "0"
@@ -66,8 +68,8 @@ def test_an_app_of_ones_own_adds_two_read_only_folders_and_frees_nothing(tmp_pat
         assert mounts(own[name]) == mounts(plain[name]) | more
         assert own[name]["build"]["args"]["PACKAGES"] == "a>=1 b"
     for name, service in own.items():
-        for key in ("read_only", "cap_drop", "security_opt", "mem_limit", "pids_limit", "tmpfs"):
-            assert service[key] == plain[name][key], name
+        for key in ("read_only", "cap_drop", "security_opt", "deploy", "user"):
+            assert service.get(key) == plain[name].get(key), name
 
 
 def test_the_node_config_of_all_replicas_is_a_variable() -> None:
@@ -75,8 +77,8 @@ def test_the_node_config_of_all_replicas_is_a_variable() -> None:
     assert peer["environment"]["SMPCFL_NODE_CONFIG"] == 'size=3 name="a b"'
 
 
-@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.normal.yml"])
-def test_the_format_of_all_logs_is_a_variable(name: str) -> None:
+@pytest.mark.parametrize("files", [(), ("-f", "docker-compose.normal.yml")])
+def test_the_format_of_all_logs_is_a_variable(files: tuple[str, ...]) -> None:
     for given, log_format in (({}, "text"), ({"SMPCFL_LOG_FORMAT": "json"}, "json")):
-        for service in services("-f", name, **given).values():
+        for service in services(*files, **given).values():
             assert service["environment"]["SMPCFL_LOG_FORMAT"] == log_format

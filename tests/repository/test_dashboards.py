@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "grafana/build.py"
 DATASOURCE = ROOT / "grafana/provisioning/datasources/prometheus.yml"
 PROVIDER = ROOT / "grafana/provisioning/dashboards/smpcfl.yml"
-COMPOSE = ROOT / "docker-compose.yml"
+COMPOSE, HERE = ROOT / "docker-compose.yml", ROOT / "docker-compose.override.yml"
 PROMETHEUS = ROOT / "prometheus/prometheus.yml"
 ALERTS = ROOT / "prometheus/alerts.yml"
 OPERATIONS = ROOT / "docs/operations.md"
@@ -167,7 +167,8 @@ def test_grafana_provisioning() -> None:
     grafana = load(COMPOSE)["services"]["grafana"]
     home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert str(home.parent) == provider["options"]["path"]
-    assert f"./grafana/dashboards:{home.parent}:ro" in grafana["volumes"]
+    mounted = load(HERE)["services"]["grafana"]["volumes"]
+    assert f"./grafana/dashboards:{home.parent}:ro" in mounted
     assert (FOLDER / home.name).is_file()
     assert f'"uid": "{min(BOARDS)}"' in (FOLDER / home.name).read_text()
     assert source["jsonData"]["timeInterval"] == f"{SCRAPE_S}s"

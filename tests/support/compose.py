@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+# What Compose takes without `-f`; with one, all have to be named.
+ONE_MACHINE = ("-f", "docker-compose.yml", "-f", "docker-compose.override.yml")
 
 
 @cache

@@ -61,6 +61,7 @@ class LogEvent(StrEnum):
     REGISTRY_BACK = "registry_back", "the registry answers again"
     NETWORK_CHANGED = "network_changed", "this peer has another address now"
     MDNS_FAILED = "mdns_failed", "a peer that mDNS announces has no address"
+    MDNS_SILENT = "mdns_silent", "mDNS is off or hears nobody: peers are found by the registry"
     MDNS_NAME_TAKEN = "mdns_name_taken", "another host answers to this peer's name by mDNS"
     ROUND_OPENED = "round_opened", "a ticket was accepted: cohort, threshold, deadlines, guarantee"
     ROUND_CLOSED = "round_closed", "the round is over here, and its secrets are gone"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from zeroconf import IPVersion, NonUniqueNameException, ServiceStateChange, Zeroconf
@@ -46,7 +46,11 @@ class Discovery:
 
     async def start(self) -> None:
         """Listens from now on. ConfigError for an interface that this machine does not have."""
+        self._metrics.peers_discovered.set(0, via="mdns")
         if self._interface == "off":
+            log.info(
+                "mDNS is off: peers are found by the registry", extra=about(LogEvent.MDNS_SILENT)
+            )
             return
         options: dict[str, Any] = {"ip_version": IPVersion.V4Only}
         if self._interface != "all":
@@ -92,6 +96,10 @@ class Discovery:
                 peer,
                 extra=about(LogEvent.MDNS_NAME_TAKEN, peer=peer),
             )
+
+    def hears(self, others: Collection[str]) -> bool:
+        """Whether it is off, there is nobody to hear, or one of `others` is heard."""
+        return self._zeroconf is None or not others or any(name in self.found for name in others)
 
     async def restart(self) -> None:
         """After a change of network: with new sockets, and a fresh look at who is there."""

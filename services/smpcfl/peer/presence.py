@@ -26,6 +26,9 @@ from .peer_draws import PeerDraws
 
 log = logging.getLogger("smpcfl.peer")
 HEARTBEAT_S = 2.0
+_SILENT_BEATS = (
+    15  # in a row in which mDNS hears nobody: half a minute, and announcements take a second
+)
 
 
 class Presence:
@@ -49,6 +52,7 @@ class Presence:
         self._draws = draws
         self._look = attached
         self._attached = attached()
+        self._silent = 0  # heartbeats in which mDNS heard nobody
         self._registered = ""  # the host that the registry knows
         self.host = settings.advertise or own_address(settings.registry)
 
@@ -103,6 +107,7 @@ class Presence:
         reachable = True
         while not stop.is_set():
             await self._follow_network()
+            self._watch_mdns()
             request = pb.HeartbeatRequest(roster_version=self._directory.version)
             try:
                 if self._registered != self.host:
@@ -127,6 +132,19 @@ class Presence:
                     )
                 reachable = False
             await wait_for(stop, HEARTBEAT_S)
+
+    def _watch_mdns(self) -> None:
+        """Says once that multicast does not pass here, as between networks and in an overlay."""
+        others = self._directory.roster.keys() - {self._name}
+        self._silent = 0 if self._discovery.hears(others) else self._silent + 1
+        if self._silent == _SILENT_BEATS:
+            log.warning(
+                "mDNS hears none of the %d other peers on the registry's roster, so multicast does not pass"
+                " between you: they are found by the registry. Where that is as it should be, set"
+                " SMPCFL_MDNS=off",
+                len(others),
+                extra=about(LogEvent.MDNS_SILENT),
+            )
 
     async def _follow_network(self) -> None:
         """After a change of network mDNS needs new sockets, and others the new address."""
