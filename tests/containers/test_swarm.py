@@ -1,0 +1,251 @@
+"""docker-stack.yml over two Docker engines: a drained node, a rolling update, and a link that is cut."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from smpcfl import __version__
+from support.captured import Capture, not_tls
+from support.compose import docker, wait
+from support.swarm import PEER_IMAGE, SwarmStack, TcpDump, link, load, second, swarm_missing
+
+PEERS = 8
+ROUNDS = 10
+LEAST = 4  # as many as are on one node
+DOWN_S = 60.0
+NEXT_IMAGE = "smpcfl-peer:next"
+PATIENCE_S = 900.0  # on the slowest machine
+SERVICE_PORTS = {9092, 9200, 9201, 9300}
+METRICS = {9100, 9101}  # plain HTTP: docs/security.md, "Flows"
+
+pytestmark = [
+    pytest.mark.containers,
+    pytest.mark.timeout(3000),
+    pytest.mark.skipif(bool(swarm_missing()), reason=swarm_missing()),
+]
+
+
+class Run:
+    """A training run, started in the aggregator's container as its operator would."""
+
+    def __init__(self, stack: SwarmStack) -> None:
+        self._stack = stack
+        self._before = len(stack.records())
+        self.shown = ""
+        self._thread = Thread(target=self._train, daemon=True)
+        self._thread.start()
+
+    def _train(self) -> None:
+        self.shown = self._stack.on("aggregator", "smpcfl", "run", "--rounds", str(ROUNDS))
+
+    def records(self) -> list[dict[str, Any]]:
+        return self._stack.records()[self._before :]
+
+    def wait_for(self, rounds: int) -> list[dict[str, Any]]:
+        """The run's records once so many rounds are complete."""
+
+        def complete() -> list[dict[str, Any]]:
+            return [record for record in self.records() if record["outcome"] == "complete"]
+
+        wait(lambda: len(complete()) >= rounds, PATIENCE_S, self._stack.tasks)
+        return complete()
+
+    def end(self) -> list[dict[str, Any]]:
+        found = self.wait_for(ROUNDS)
+        self._thread.join(120)
+        assert not self._thread.is_alive()
+        assert [record["round"] for record in found] == list(range(1, ROUNDS + 1))
+        assert found[-1]["accuracy"] > 0.88, found
+        assert all(record["survivors"] >= LEAST for record in found), found
+        return found
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TcpDump]:
+    found = TcpDump(tmp_path_factory.mktemp("link") / "link.pcap")
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def stack(capture: TcpDump, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwarmStack]:
+    found = SwarmStack(
+        tmp_path_factory.mktemp("swarm") / "authority",
+        SMPCFL_PEERS=str(PEERS),
+        SMPCFL_MIN_PEERS=str(LEAST),
+        SMPCFL_MIN_COHORT=str(LEAST),
+        SMPCFL_ROUNDS="0",
+    )
+    try:
+        found.prepare()
+        found.deploy()
+        all_there(found)
+        yield found
+    finally:
+        found.remove()
+
+
+def all_there(stack: SwarmStack) -> None:
+    wait(lambda: sum(stack.running().values()) == PEERS, PATIENCE_S, stack.tasks)
+    wait(lambda: bool(stack.containers("aggregator")), PATIENCE_S, stack.tasks)
+    wait(lambda: len(stack.roster()) == PEERS, PATIENCE_S, stack.tasks)
+
+
+def prometheus(stack: SwarmStack, expression: str) -> list[float]:
+    query = ("promtool", "query", "instant", "-o", "json", "http://127.0.0.1:9090", expression)
+    return [float(item["value"][1]) for item in json.loads(stack.on("prometheus", *query))]
+
+
+def test_peers_on_both_nodes_are_found_by_the_registry_and_log_and_metric_say_so(
+    stack: SwarmStack,
+) -> None:
+    assert stack.running() == {stack.this: PEERS // 2, stack.other: PEERS // 2}
+    assert stack.logs("peer").count("mDNS is off: peers are found by the registry") == PEERS
+    assert all(entry["seen"] == ["registry"] for entry in stack.roster().values())
+    by_registry = 'smpcfl_peers_discovered{via="registry",job="peer"}'
+    wait(lambda: prometheus(stack, by_registry) == [PEERS] * PEERS, 60, stack.tasks)
+    assert prometheus(stack, 'smpcfl_peers_discovered{via="mdns",job="peer"}') == [0.0] * PEERS
+
+
+def test_each_node_has_secrets_of_its_own_containers_alone(stack: SwarmStack) -> None:
+    """On its disk, and in what its containers are given."""
+    here, there = private_keys(stack, other=False), private_keys(stack, other=True)
+    assert (len(here), len(there)) == (PEERS // 2 + 2, PEERS // 2)
+    here["ca-key"] = key_text((stack.authority / "ca-key.pem").read_text())
+    here["aggregator-token"] = (stack.authority / "aggregator-token").read_text()
+    disks = {on: Path(on("info", "-f", "{{.DockerRootDir}}").strip()) for on in (docker, second)}
+    for name, secret in here.items():
+        assert holders(disks[second], secret) == [], name
+    for name, secret in there.items():
+        assert holders(disks[docker], secret) == [], name
+    # So that it is no wonder: each is on the disk of its own node.
+    for on, secrets in ((docker, here), (second, there)):
+        kept = [name for name, secret in secrets.items() if holders(disks[on], secret)]
+        assert set(secrets) - set(kept) <= {"ca-key", "aggregator-token"}, kept
+    for container in stack.containers("peer", other=True):
+        given = second(
+            "exec", container, "sh", "-c", "ls /run/smpcfl/* /run/secrets 2>/dev/null; true"
+        )
+        assert "token" in given
+        assert "authority" not in given
+
+
+def private_keys(stack: SwarmStack, other: bool) -> dict[str, str]:
+    """Of all containers of one node, by container."""
+    on, services = (second, ("peer",)) if other else (docker, ("peer", "aggregator", "registry"))
+    return {
+        container: key_text(on("exec", container, "cat", "/var/lib/smpcfl/key.pem"))
+        for service in services
+        for container in stack.containers(service, other)
+    }
+
+
+def key_text(pem: str) -> str:
+    """A line of the key's file that is in no other file."""
+    line = pem.splitlines()[2]
+    assert len(base64.b64decode(line + "=" * (-len(line) % 4))) > 30
+    return line
+
+
+def holders(folder: Path, secret: str) -> list[str]:
+    """Files beneath that hold the text."""
+    command = ["grep", "-rlF", "--devices=skip", "-e", secret, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return done.stdout.splitlines()
+
+
+def test_a_drained_node_loses_no_run_and_its_peers_come_back_elsewhere(stack: SwarmStack) -> None:
+    run = Run(stack)
+    run.wait_for(3)
+    docker("node", "update", "--availability", "drain", stack.other)
+    found = run.end()
+    assert found[0]["survivors"] == PEERS
+    all_there(stack)
+    assert stack.running() == {stack.this: PEERS, stack.other: 0}
+    docker("node", "update", "--availability", "active", stack.other)
+
+
+def test_peers_are_updated_one_after_the_other_and_no_round_is_lost(stack: SwarmStack) -> None:
+    docker("tag", PEER_IMAGE, NEXT_IMAGE)
+    load(NEXT_IMAGE)
+    run = Run(stack)
+    run.wait_for(1)
+    update = ("--image", NEXT_IMAGE, "--no-resolve-image", "--detach", "smpcfl_peer")
+    docker("service", "update", *update)
+    wait(lambda: update_state() == "completed", PATIENCE_S, stack.tasks)
+    found = run.end()
+    assert [record["outcome"] for record in run.records()] == ["complete"] * len(found)
+    assert min(record["survivors"] for record in found) >= PEERS - 2, found
+    images = docker(
+        "service", "ps", "-f", "desired-state=running", "--format", "{{.Image}}", "smpcfl_peer"
+    )
+    assert images.split() == [NEXT_IMAGE] * PEERS
+    all_there(stack)
+    assert stack.running() == {stack.this: PEERS // 2, stack.other: PEERS // 2}
+
+
+def update_state() -> str:
+    return docker("service", "inspect", "-f", "{{.UpdateStatus.State}}", "smpcfl_peer").strip()
+
+
+def test_a_link_that_is_down_for_a_minute_loses_no_run(stack: SwarmStack) -> None:
+    run = Run(stack)
+    run.wait_for(3)
+    set_link("down")
+    try:
+        time.sleep(DOWN_S)  # the fault itself: how long it lasts
+    finally:
+        set_link("up")
+    run.end()
+    all_there(stack)
+    again = Run(stack)
+    assert [record["survivors"] for record in again.end()][-1] == PEERS
+
+
+def set_link(state: str) -> None:
+    subprocess.run(["ip", "link", "set", link(), state], check=True, timeout=10)
+
+
+def test_what_is_not_published_is_seen_from_a_container_of_the_operators(stack: SwarmStack) -> None:
+    look = (
+        "import urllib.request as u;"
+        "print(u.urlopen('http://aggregator:9103/', timeout=10).read().decode())"
+    )
+    run = ("run", "--rm", "--network", "smpcfl_default", "--entrypoint", "python")
+    page = docker(*run, f"smpcfl-registry:{__version__}", "-c", look)
+    assert "seeded" in page
+    assert all(peer in page for peer in stack.roster())
+    for service in ("registry", "aggregator", "peer", "prometheus"):
+        ports = docker("service", "inspect", "-f", "{{json .Endpoint.Ports}}", f"smpcfl_{service}")
+        assert ports.strip() == "null", service
+
+
+def test_over_the_link_went_vxlan_and_inside_it_tls(stack: SwarmStack, capture: TcpDump) -> None:
+    assert "\n0 packets dropped by kernel" in capture.stop()
+    found = Capture(capture.file)
+    between_engines = {"tcp 2377", "tcp 7946", "udp 7946", "udp 4789"}
+    others = {kind for kind in found.outer if kind not in between_engines}
+    assert not {kind for kind in others if kind.startswith(("tcp", "udp"))}, found.outer
+    lengths: dict[bool, int] = {True: 0, False: 0}
+    for stream in found.of_ports(SERVICE_PORTS):
+        data = stream.data()
+        assert not not_tls(data), (stream.flow, not_tls(data))
+        whole = sum(map(len, stream.segments.values()))
+        lengths[len(data) >= whole] += whole
+    assert lengths[True] > 10e6, lengths
+    assert lengths[True] > 20 * lengths[False], "most of it was captured whole"
+    known = SERVICE_PORTS | METRICS
+    strangers = [stream.flow for stream in found.streams if not stream.flow.ports & known]
+    assert not strangers
+    # Control: the same reading finds what is no TLS.
+    plain = [not_tls(stream.data()) for stream in found.of_ports(METRICS)]
+    assert any(b"HTTP/1" in text for text in plain)
