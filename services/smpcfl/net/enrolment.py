@@ -193,7 +193,7 @@ def _channel(address: str, ca: x509.Certificate) -> grpc.aio.Channel:
 
 async def _call(address: str, ca: x509.Certificate, request: pb.EnrolRequest) -> pb.EnrolReply:
     loop = asyncio.get_running_loop()
-    began = loop.time()
+    began, told = loop.time(), False
     async with _channel(address, ca) as channel:
         while True:
             try:
@@ -208,10 +208,12 @@ async def _call(address: str, ca: x509.Certificate, request: pb.EnrolRequest) ->
                         f"no registry at {address} after {_PATIENCE_S:.0f} s ({error.details()}):"
                         " start one with `smpcfl registry`, or give its address with --enrolment"
                     ) from error
-                log.info(
-                    "waiting up to %.0f s for the registry at %s",
-                    _PATIENCE_S,
-                    address,
-                    extra=about(LogEvent.WAITING),
-                )
+                if not told:
+                    log.info(
+                        "waiting up to %.0f s for the registry at %s",
+                        _PATIENCE_S,
+                        address,
+                        extra=about(LogEvent.WAITING),
+                    )
+                    told = True
                 await asyncio.sleep(1.0)
