@@ -126,7 +126,10 @@ class SwarmStack:
         return docker("exec", container, *command)
 
     def logs(self, service: str) -> str:
-        return docker("service", "logs", "--raw", f"{NAME}_{service}", check=False)
+        """Of all its tasks; they write to standard error."""
+        command = ["docker", "service", "logs", "--raw", f"{NAME}_{service}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return done.stdout + done.stderr
 
     def running(self, service: str = "peer") -> dict[str, int]:
         """How many tasks run on each node."""
