@@ -13,7 +13,8 @@ from smpcfl.registry import serve_registry
 from support.flows import ELSEWHERE, NO_FLOW, Flow, let_through, seen_from, table
 from support.manifests import OVERLAYS, Manifest, of_kind, rendered
 
-COPIER = "copier"  # runs in the registry's pod
+JOB = "authority"
+API_SERVER = "API server"
 HERE = {"federation": {"registry", "aggregator"}, "peer-only": {"peer"}}
 
 
@@ -22,11 +23,8 @@ def expected(overlay: str) -> set[Flow]:
     if overlay in HERE:
         return set(seen_from(HERE[overlay], flows))
     if overlay == "demo":  # no selector names the API server
-        return {
-            flow._replace(source="registry", to=ELSEWHERE) if flow.source == COPIER else flow
-            for flow in flows
-        }
-    return {flow for flow in flows if flow.source != COPIER}
+        return {flow._replace(to=ELSEWHERE) if flow.to == API_SERVER else flow for flow in flows}
+    return {flow for flow in flows if flow.source != JOB}
 
 
 @pytest.mark.commands

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import product
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
@@ -11,7 +12,9 @@ from kubernetes_validate.utils import all_versions
 
 from smpcfl import __version__
 from smpcfl.base import config
+from smpcfl.base.state import AuthorityFolder
 from smpcfl.net import certificates
+from smpcfl.net.certificates import Role
 from support.manifests import (
     OVERLAYS,
     ROOT,
@@ -26,6 +29,7 @@ from support.manifests import (
     rendered,
     selects,
     service,
+    services,
     workloads,
 )
 
@@ -105,6 +109,7 @@ def test_pods_are_confined(overlay: str) -> None:
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     for workload in workloads(manifests):
         assert trouble(pod(workload)) == []
+    for workload in services(manifests):
         # A volume's own folder is root's: `smpcfl token` wants the registry's state to be its user's.
         assert environment(service(workload), manifests)["SMPCFL_STATE"].startswith(
             "/var/lib/smpcfl/"
@@ -128,15 +133,63 @@ def test_the_api_server_hears_of_one_container_alone(overlay: str) -> None:
     }
     roles = of_kind(manifests, "Role", "ClusterRole")
     if overlay == "demo":
-        assert holders == {("registry", "copier")}
+        assert holders == {("authority", "fill-secrets")}
         (role,) = roles
         (rule,) = role["rules"]
-        assert (rule["resources"], rule["verbs"]) == (["secrets"], ["patch"])
+        assert (rule["resources"], rule["verbs"]) == (["secrets"], ["get", "patch"])
         assert set(rule["resourceNames"]) == names(manifests, "Secret")
     else:
         assert not holders
         assert not roles
         assert not of_kind(manifests, "Secret", "ServiceAccount")
+
+
+def mounted(container: Manifest) -> dict[str, str]:
+    """The name of the volume at each path."""
+    return {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+
+
+@pytest.mark.parametrize("overlay", ["demo", "production", "federation"])
+def test_a_registry_is_given_its_ca_and_makes_no_copy(overlay: str) -> None:
+    manifests = rendered(overlay)
+    (registry,) = (each for each in services(manifests) if each["metadata"]["name"] == "registry")
+    (container,) = containers(pod(registry))
+    folder = environment(container, manifests)["SMPCFL_AUTHORITY"]
+    (secret,) = (
+        volume["secret"]
+        for volume in pod(registry)["volumes"]
+        if volume["name"] == mounted(container)[folder]
+    )
+    there = {item["path"] for item in secret.get("items", [])}
+    given = AuthorityFolder(Path(folder))
+    if overlay == "demo":
+        tokens = [given.token(role) for role in (Role.PEER, Role.AGGREGATOR)]
+        assert there == {path.name for path in (given.ca_key, given.ca, *tokens)}
+    else:
+        assert (secret["secretName"], there) == ("registry-ca", set())
+    # The registry writes join folders only for tokens that it is not given.
+    assert (str(config.Settings.join) in mounted(container)) == (overlay != "demo")
+
+
+def test_the_job_hands_on_what_it_makes_and_makes_way_for_the_next() -> None:
+    manifests = rendered("demo")
+    (job,) = of_kind(manifests, "Job")
+    assert job["spec"]["ttlSecondsAfterFinished"] <= 60, "its template cannot be changed"
+    (make,) = pod(job)["initContainers"]
+    (fill,) = pod(job)["containers"]
+    command, folder = make["args"]
+    assert command == "authority"
+    assert mounted(make)[folder] == mounted(fill)[folder] == "made"
+    _, script = fill["command"]
+    volumes = {volume["name"]: volume for volume in pod(job)["volumes"]}
+    source = volumes[mounted(fill)[str(Path(script).parent)]]["configMap"]["name"]
+    (config_map,) = (
+        item for item in of_kind(manifests, "ConfigMap") if item["metadata"]["name"] == source
+    )
+    text = config_map["data"][Path(script).name]
+    for constant, path in (("MADE", folder), ("RIGHTS", "/api")):
+        assert f'{constant} = Path("{path}")' in text
+        assert path in mounted(fill)
 
 
 @overlays
@@ -166,7 +219,7 @@ def test_everything_that_is_referred_to_is_there_or_the_operators_to_make(overla
 def test_selectors_find_pods(overlay: str) -> None:
     manifests = rendered(overlay)
     pods = [labels(workload) for workload in workloads(manifests)]
-    for workload in workloads(manifests):
+    for workload in services(manifests):
         assert selects(workload["spec"]["selector"], labels(workload))
     for budget in of_kind(manifests, "PodDisruptionBudget"):
         assert any(selects(budget["spec"]["selector"], each) for each in pods)
@@ -187,7 +240,7 @@ def test_selectors_find_pods(overlay: str) -> None:
 
 @overlays
 def test_probes_ask_ports_that_are_there(overlay: str) -> None:
-    for workload in workloads(rendered(overlay)):
+    for workload in services(rendered(overlay)):
         container = service(workload)
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert container["startupProbe"]["tcpSocket"]["port"] in ports

@@ -18,7 +18,7 @@ from support.manifests import (
     rendered,
     selects,
     service,
-    workloads,
+    services,
 )
 
 PROMETHEUS = ROOT / "prometheus"
@@ -58,7 +58,7 @@ def test_scrapes_are_bounded_as_in_compose() -> None:
 def test_each_service_is_scraped_under_the_job_that_queries_name() -> None:
     monitor = load(MONITORING / "pod-monitor.yaml")["spec"]
     jobs = set()
-    for workload in workloads(rendered("demo")):
+    for workload in services(rendered("demo")):
         assert selects(monitor["selector"], labels(workload))
         ports = {port["name"] for port in service(workload)["ports"]}
         assert monitor["podMetricsEndpoints"][0]["port"] in ports

@@ -62,8 +62,13 @@ def names(manifests: list[Manifest], *kinds: str) -> set[str]:
 def workloads(manifests: list[Manifest]) -> list[Manifest]:
     """What makes pods."""
     found = [item for item in manifests if "template" in item.get("spec", {})]
-    assert found == of_kind(manifests, "Deployment", "StatefulSet")
+    assert found == of_kind(manifests, "Deployment", "StatefulSet", "Job")
     return found
+
+
+def services(manifests: list[Manifest]) -> list[Manifest]:
+    """Of these, what runs on and on: registry, aggregator and peers."""
+    return of_kind(workloads(manifests), "Deployment", "StatefulSet")
 
 
 def pod(workload: Manifest) -> Manifest:
@@ -91,7 +96,7 @@ def selects(selector: Mapping[str, Any], given: Mapping[str, str]) -> bool:
 
 
 def service(workload: Manifest) -> Manifest:
-    """The container of the service itself, whatever runs beside it."""
+    """The container of the service itself."""
     name = workload["metadata"]["name"]
     found: list[Manifest] = [item for item in pod(workload)["containers"] if item["name"] == name]
     (container,) = found
