@@ -156,7 +156,9 @@ def found_on_disk(on: Callable[..., str], secrets: set[str]) -> set[str]:
     """Which of the texts are in a file of that engine, whatever it is."""
     folder = on("info", "-f", "{{.DockerRootDir}}").strip()
     patterns = [part for secret in secrets for part in ("-e", secret)]
-    command = ["grep", "-rahoF", "--devices=skip", *patterns, folder]
+    # Not what is mounted of layers that are there already, nor what only images have.
+    left_out = ("--exclude-dir=merged", "--exclude-dir=site-packages")
+    command = ["grep", "-rahoF", "--devices=skip", *left_out, *patterns, folder]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     return set(done.stdout.split())
 

@@ -11,7 +11,7 @@ from smpcfl.net import certificates
 from smpcfl.net.certificates import IdentityError, Role
 from smpcfl.protocol.errors import RemoteError
 from smpcfl.registry import authority_folder
-from smpcfl.registry.authority import Authority, registry_state, reopen, revoke
+from smpcfl.registry.authority import Authority, make_token, registry_state, reopen, revoke
 
 DAY_S = 86400.0
 
@@ -88,7 +88,7 @@ def test_each_role_enrols_with_its_token_and_no_copy_of_the_key_is_kept(given: G
     assert registry_state(state) == state, "smpcfl token and revoke find it"
 
 
-def test_a_given_token_lasts_while_it_is_given_and_little_longer(given: Given) -> None:
+def test_a_given_token_lasts_while_it_is_given_and_no_longer(given: Given) -> None:
     registry = given.start()
     for _ in range(10):
         given.now += 0.4 * DAY_S
@@ -97,11 +97,12 @@ def test_a_given_token_lasts_while_it_is_given_and_little_longer(given: Given) -
     old = given.token(Role.PEER)
     given.folder.token(Role.PEER).unlink()
     list(authority_folder.make(given.folder.path))
+    own = make_token(given.path / "state", "hospital-a", given.now + DAY_S)
     registry = given.start()
     enrol(registry, given.token(Role.PEER), Role.PEER, "new")
-    given.now += DAY_S
-    with pytest.raises(RemoteError, match="expired"):
+    with pytest.raises(RemoteError, match="no such join token"):
         enrol(registry, old, Role.PEER, "late")
+    enrol(registry, own, Role.PEER, "hospital-a")
 
 
 def test_a_revocation_withdraws_the_given_token_until_it_is_reopened(given: Given) -> None:

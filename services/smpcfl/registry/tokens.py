@@ -124,6 +124,12 @@ class Tokens:
             if found.role == role.value and not found.name:
                 path.unlink(missing_ok=True)
 
+    def drop_shared(self, role: Role, but: str) -> None:
+        """Forgets the tokens for `role` that any number of machines may use, but the token `but`."""
+        for path, found in self._all():
+            if found.role == role.value and found.is_shared and path != self._path(but):
+                path.unlink(missing_ok=True)
+
     def sweep(self, now: float) -> None:
         """Forgets tokens that expired long ago."""
         for path, found in self._all():
@@ -185,7 +191,8 @@ class JoinToken:
 class GivenToken:
     """A token that the operator gives the registry in `path`, for any number of machines.
 
-    It is good for as long as the registry is given it, and for at most `life_s` after that.
+    It is good for as long as the registry is given it, and meanwhile no other one for the role is. Once the
+    registry is given none at all, it lasts for at most `life_s`.
     """
 
     def __init__(self, tokens: Tokens, role: Role, path: Path, life_s: float) -> None:
@@ -194,6 +201,7 @@ class GivenToken:
         self.role = role
         self._life_s = life_s
         self.token = read_given(path)
+        tokens.drop_shared(role, but=self.token)
 
     def keep_fresh(self, now: float) -> None:
         self._tokens.keep(self.token, self.role, now, self._life_s)
