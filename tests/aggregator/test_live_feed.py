@@ -14,6 +14,9 @@ from smpc.v1 import local_pb2 as pb
 from smpc.v1 import peer_pb2
 from smpcfl.aggregator import live_feed
 from smpcfl.aggregator.live_feed import LiveFeed
+from smpcfl.net import rpc
+from smpcfl.net.certificates import Role
+from smpcfl.net.dial import PeerChannels
 from smpcfl.net.directory import Directory
 from smpcfl.reports.live_server import LiveServer
 from smpcfl.reports.snapshot import MOST_FLOWS, MOST_PEERS
@@ -118,6 +121,30 @@ def test_the_log_is_one_line() -> None:
 async def net(tmp_path: Path) -> AsyncIterator[Deployed]:
     async with Deployed(tmp_path, 3) as net:
         yield net
+
+
+@pytest.mark.sockets
+async def test_a_peer_that_cannot_tell_what_it_counted_is_shown_without(
+    net: Deployed, tmp_path: Path
+) -> None:
+    """An older one: it answers, and does not know the method."""
+    own = net.enrolled.identity(Role.PEER, net.cohort[0])
+    server = rpc.new_server()
+    port = rpc.bind(server, "127.0.0.1", 0, own.server_credentials(), "port")
+    await server.start()
+    directory = Directory(net.aggregator, NOWHERE, tmp_path / "roster.bin")
+    directory.by_registry = {**net.addresses(), net.cohort[0]: f"127.0.0.1:{port}"}
+    directory.roster = dict.fromkeys(net.cohort, True)
+    feed = LiveFeed("seeded", [], directory)
+    channels = PeerChannels(net.aggregator, directory)
+    try:
+        await feed._ask(channels)
+        assert feed._traffic.keys() == set(net.cohort[1:])
+        assert {peer.name for peer in feed.snapshot().peers} == set(net.cohort)
+    finally:
+        await channels.close_all()
+        await directory.close()
+        await server.stop(0)
 
 
 @pytest.mark.sockets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import fields, replace
 from pathlib import Path
@@ -63,6 +64,16 @@ async def test_a_round_that_is_sent_again_after_a_restart_is_counted_once(tmp_pa
     assert [record.round for record in read(path)] == [1, 2, 3]
     labels = {"mode": "seeded", "outcome": "void"}
     assert registry.get_sample_value("smpcfl_rounds_total", labels) == 1
+
+
+async def test_rounds_of_a_later_version_are_read_without_what_it_alone_knows(
+    tmp_path: Path,
+) -> None:
+    path = State(tmp_path).records
+    await send(RoundsService(path, Metrics("seeded", CollectorRegistry())), ended(1))
+    (known,) = read(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "energy": 7}) + "\n")
+    assert read(path) == [known]
 
 
 async def test_what_the_run_refuses_is_counted_by_its_reason(tmp_path: Path) -> None:

@@ -449,7 +449,7 @@ def test_a_server_app_that_is_faster_than_its_submission_waits(
 
 def test_a_file_that_is_not_ours_is_named(tmp_path: Path) -> None:
     path = State(tmp_path).current_run
-    for text in ("", "{}", '{"app": "x", "config": {}, "more": 1}', "[]"):
+    for text in ("", "{}", '{"app": "x", "more": 1}', "[]", "7", '"app"', '["app"]'):
         path.write_text(text)
         with pytest.raises(LocalError, match=r"training\.json is unreadable .* remove it"):
             current_run.load(path)

@@ -28,7 +28,7 @@ from smpcfl.registry import authority_folder, ca
 from smpcfl.registry.authority import Authority, make_token
 from smpcfl.registry.tokens import Tokens
 from support.disk import small_disk
-from support.doctored import PEER, Sick, sick
+from support.doctored import HOST, PEER, Sick, sick
 from support.enrolled import Deployment
 
 pytestmark = pytest.mark.sockets
@@ -318,6 +318,16 @@ async def test_a_token_that_the_registry_would_refuse(
     found = await sick.diagnosed(*TOKEN, service="peer")
     found.shows("fault", "join token", said, "smpcfl token")
     assert token not in str(found.findings)
+
+
+async def test_a_registry_that_cannot_look_at_a_token_is_taken_for_an_older_one(sick: Sick) -> None:
+    sick.not_enrolled()
+    own = sick.deployment.authority.own_identity(["localhost"])
+    port = await sick.serve(rpc.new_server(), own.server_credentials(mutual=False))
+    sick.change(enrolment=f"{HOST}:{port}")
+    found = await sick.diagnosed(*TOKEN, service="peer")
+    assert "an older registry" in found.text("join token")
+    assert found.of("join token")["level"] == "ok"
 
 
 async def test_a_token_that_others_may_read(sick: Sick) -> None:

@@ -341,7 +341,13 @@ async def test_services_of_another_version(sick: Sick, monkeypatch: pytest.Monke
     assert found.of("versions")["level"] == "ok"
     sick.register("peer-c", 1, "0.3.0\x07")
     found = await sick.diagnosed(*ASKED, "versions")
-    found.shows("warning", "versions", "others have peer-c 0.3.0?", "upgrade all services")
+    found.shows(
+        "warning", "versions", "others have peer-c (smpcfl 0.3.0?)", "then upgrade the rest"
+    )
+    sick.register("peer-d", 1, "0.3.0", 3)
+    found = await sick.diagnosed(*ASKED, "versions")
+    said = "protocol 2; no rounds together with peer-d (smpcfl 0.3.0, protocol 3)"
+    found.shows("fault", "versions", said, "upgrade what is older")
 
 
 # -- mDNS ---------------------------------------------------------------------------------------------------

@@ -42,12 +42,21 @@ class Registry(pb_grpc.RegistryServicer):
     folder: Path
     address: str = ""
     away: bool = False
+    protocol: int = 0  # of the aggregator
 
     def __post_init__(self) -> None:
         self.asked = asyncio.Event()
         certificate = self.deployment.certificate(Role.PEER, "peer-a")
         self.entries = [
-            pb.Entry(peer="peer-a", address="a:9300", index=4, mdns=True, certificate=certificate),
+            pb.Entry(
+                peer="peer-a",
+                address="a:9300",
+                index=4,
+                mdns=True,
+                certificate=certificate,
+                software="0.1.0",
+                protocol=2,
+            ),
             pb.Entry(peer="peer-b", address="b:9300", index=0, certificate=b"none"),
         ]
 
@@ -55,7 +64,12 @@ class Registry(pb_grpc.RegistryServicer):
         self.asked.set()
         if self.away:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
-        return pb.Roster(version=1, entries=self.entries)
+        return pb.Roster(
+            version=1,
+            entries=self.entries,
+            aggregator_software="0.2.0",
+            aggregator_protocol=self.protocol,
+        )
 
     async def is_asked_again(self) -> None:
         """And what came of the time before is shown."""
@@ -198,6 +212,27 @@ async def test_what_a_peer_calls_itself_neither_colours_nor_drives_the_terminal(
 
 
 @pytest.mark.sockets
+async def test_who_speaks_another_protocol_than_the_aggregator_is_named(
+    registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for entry, protocol in zip(registry.entries, (3, 0), strict=True):
+        entry.software, entry.protocol = "0.3.0", protocol
+    settings = registry.settings(Role.PEER, "peer-a")
+    assert await status.show(settings) == 0
+    assert "left out" not in capsys.readouterr().out, "the aggregator has not told"
+    registry.protocol = 2
+    assert await status.show(settings) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "left out, as they speak another protocol than the aggregator (smpcfl 0.2.0, protocol 2):"
+        " peer-a (smpcfl 0.3.0, protocol 3)"
+    )
+    assert await status.show(settings, as_json=True) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["aggregator"] == {"software": "0.2.0", "protocol": 2}
+    assert [row["protocol"] for row in shown["roster"]] == [3, None]
+
+
+@pytest.mark.sockets
 async def test_json_has_all_of_it(registry: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     settings = registry.settings(Role.AGGREGATOR, AGGREGATOR)
     grouped = replace(GROUPED, withstood=1)
@@ -220,6 +255,8 @@ async def test_json_has_all_of_it(registry: Registry, capsys: pytest.CaptureFixt
                     registry.deployment.key("peer-a").public_key()
                 ),
                 "problem": None,
+                "software": "0.1.0",
+                "protocol": 2,
             },
             {
                 "peer": "peer-b",
@@ -227,11 +264,14 @@ async def test_json_has_all_of_it(registry: Registry, capsys: pytest.CaptureFixt
                 "data_slice": 0,
                 "seen": ["registry"],
                 "fingerprint": None,
+                "software": None,
+                "protocol": None,
             },
         ],
         "last_round": json.loads(grouped.to_json()),
         "guarantee": guarantee(1, grouped.cohort, grouped.mode),
         "no_guarantee": None,
+        "aggregator": {"software": "0.2.0", "protocol": None},
     }
     assert {"groups", "suspected", "lost"} <= shown["last_round"].keys()
 

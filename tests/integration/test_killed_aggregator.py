@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from smpcfl.daemons.allowed_apps import hash_of
 from smpcfl.reports.record import RoundRecord
 from smpcfl.runs.checkpoint import Checkpoint, Checkpoints
 from support.light_app import light_app, running
+from support.processes import kill, start_again
 
 PEERS, ROUNDS = 3, 3
 
@@ -35,23 +35,6 @@ def final(stack: Stack) -> Checkpoint:
     )
     assert found is not None
     return found
-
-
-def kill(stack: Stack, name: str) -> None:
-    process = stack._processes[name]
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def start_again(stack: Stack, name: str) -> None:
-    with (stack.folder / f"{name}.log").open("ab") as output:
-        stack._processes[name] = subprocess.Popen(
-            stack._processes[name].args,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
 
 
 @pytest.mark.processes

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from smpc.v1 import messages_pb2 as pb
+from smpcfl import __version__
 from smpcfl.net import wire
+from smpcfl.protocol.encoding import VERSION
 from smpcfl.protocol.errors import Reason, RemoteError
 from smpcfl.protocol.summed_metrics import MOST_NUMBERS, MetricNames
 from smpcfl.protocol.ticket import EVALUATE, SignedTicket, Ticket
@@ -50,6 +52,24 @@ def test_what_a_ticket_asks_for_arrives_as_it_was_signed(ticket: Ticket) -> None
 
 def test_every_field_of_a_ticket_is_on_the_wire() -> None:
     assert {item.name for item in fields(Ticket)} == {f.name for f in pb.Ticket.DESCRIPTOR.fields}
+
+
+@pytest.mark.parametrize(
+    ("version", "older"),
+    [(3, "this peer"), (2**32 - 1, "this peer"), (1, "the aggregator"), (0, "the aggregator")],
+)
+def test_a_ticket_of_another_version_says_who_has_to_be_upgraded(version: int, older: str) -> None:
+    """Nothing else of it is looked at, which a later version may mean otherwise."""
+    message = pb.SignedTicket(
+        ticket=pb.Ticket(version=version, mode="mesh", cohort=["a"] * 5000, clip=float("nan"))
+    )
+    with pytest.raises(RemoteError) as caught:
+        wire.ticket_from_proto(message)
+    assert caught.value.reason is Reason.OTHER_PROTOCOL
+    assert str(caught.value) == (
+        f"other_protocol: this ticket is of protocol version {version}, this peer (smpcfl"
+        f" {__version__}) speaks {VERSION}: upgrade {older}"
+    )
 
 
 def test_any_other_task_weight_or_metric_is_under_another_signature() -> None:

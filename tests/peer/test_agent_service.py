@@ -6,10 +6,11 @@ import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc.aio
 import pytest
 
 from smpc.v1 import local_pb2 as pb
-from smpcfl.net import wire
+from smpcfl.net import rpc, wire
 from smpcfl.net.node_proof import check_proof, node_bytes
 from smpcfl.protocol.errors import Reason
 from support.deployed import LONG_S, Deployed, DeployedPeer, beginning, outcome
@@ -57,6 +58,19 @@ async def test_a_round_begins_once_and_has_nothing_frozen_yet(
     reply = await peer.app.Begin(asked, timeout=LONG_S)
     assert (reply.frozen, reply.given_seed) == (False, False)
     assert await outcome(peer.app.Begin(asked, timeout=LONG_S)) is Reason.SECOND_TRAINING
+
+
+async def test_a_ticket_of_another_version_is_refused_by_name_and_leaves_no_trace(
+    net: Deployed, peer: DeployedPeer
+) -> None:
+    asked = beginning(net.make_ticket())
+    asked.ticket.ticket.version = 3
+    highest = peer.agent._serials.highest
+    with pytest.raises(grpc.aio.AioRpcError, match="this ticket is of protocol version 3") as error:
+        await peer.app.Begin(asked, timeout=LONG_S)
+    assert rpc.reason_of(error.value) is Reason.OTHER_PROTOCOL
+    assert peer.rejected(Reason.OTHER_PROTOCOL) == 1
+    assert (peer.agent._serials.highest, peer.agent._round) == (highest, None)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ import grpc.aio
 import pytest
 
 from smpc.v1 import registry_pb2 as pb
+from smpcfl import __version__
 from smpcfl.base.config import Settings
 from smpcfl.net.certificates import IdentityError
 from smpcfl.net.clocks import ClockWatch
 from smpcfl.peer import presence
 from smpcfl.peer.presence import Presence
+from smpcfl.protocol.encoding import VERSION
 from smpcfl.protocol.errors import Reason
 
 UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, ())
@@ -64,6 +66,7 @@ class World:
 
     async def Register(self, request: pb.RegisterRequest, **_: float) -> pb.RegisterReply:
         self._fail()
+        assert (request.software, request.protocol) == (__version__, VERSION)
         self.events.append(f"register {request.address}")
         return pb.RegisterReply(index=4)
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smpcfl.protocol import encoding
 from smpcfl.protocol.encoding import Item, canonical, digest
 
 scalars = st.one_of(
@@ -55,3 +56,18 @@ def test_the_usual_confusions(one: tuple[Item, ...], other: tuple[Item, ...]) ->
 
 def test_domains_are_apart() -> None:
     assert canonical("header", b"x") != canonical("agreement", b"x")
+
+
+def test_what_outlives_a_round_stays_as_it_is_when_tickets_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a peer could not show its node to an aggregator of the next version, nor know a model again."""
+    lasting = ("node", "node key", "draw", "draw cohort", "model", "configuration", "config")
+    before = {domain: canonical(domain) for domain in (*lasting, "ticket", "header", "pair mask")}
+    monkeypatch.setattr(encoding, "VERSION", encoding.VERSION + 1)
+    encoding._prefix.cache_clear()
+    try:
+        changed = {domain for domain, known in before.items() if canonical(domain) != known}
+    finally:
+        encoding._prefix.cache_clear()
+    assert changed == {"ticket", "header", "pair mask"}

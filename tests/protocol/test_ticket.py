@@ -31,8 +31,6 @@ def refusal(error: pytest.ExceptionInfo[RemoteError]) -> Reason:
 
 
 OUT_OF_RANGE: list[tuple[str, Any]] = [
-    ("version", 0),
-    ("version", 3),
     ("run", -1),
     ("run", 2**64),
     ("round", -1),
@@ -98,7 +96,15 @@ def test_a_field_out_of_range_is_malformed(name: str, value: Any) -> None:
 
 
 def test_every_field_is_tried() -> None:
-    assert {name for name, _ in OUT_OF_RANGE} | {"deadlines"} == set(Ticket.__dataclass_fields__)
+    known = {name for name, _ in OUT_OF_RANGE} | {"deadlines", "version"}
+    assert known == set(Ticket.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("version", [0, 1, 3, 2**32 - 1])
+def test_another_version_is_named_whatever_else_the_ticket_says(version: int) -> None:
+    with pytest.raises(RemoteError, match=f"expected 2, found {version}$") as error:
+        replace(BASE, version=version, mode="another", cohort=(), nonce=b"", clip=0.0)
+    assert refusal(error) is Reason.OTHER_PROTOCOL
 
 
 @pytest.mark.parametrize(

@@ -116,3 +116,36 @@ async def test_one_caller_asks_so_much_of_it_and_takes_nothing_from_another(
         "smpcfl_rejected_total", {"mode": "seeded", "reason": "rate_limited"}
     )
     assert limited == len(calls)
+
+
+async def test_the_roster_tells_which_protocol_peers_and_the_aggregator_speak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_service.rpc, "caller_certificate", lambda context: b"")
+    authority = Deployment(tmp_path).authority
+    registry = RegistryService(
+        authority.own_identity([]),
+        authority,
+        Roster(State(tmp_path).indices, 1),
+        draws_of(authority, tmp_path),
+        Metrics("seeded"),
+    )
+
+    def calls_as(role: Role, name: str) -> None:
+        monkeypatch.setattr(registry_service.rpc, "caller", lambda context: (role, name))
+
+    calls_as(Role.PEER, "peer-a")
+    where = {"address": "a:1", "metrics_address": "a:2"}
+    request = pb.RegisterRequest(**where, software="v" * 50, protocol=2**32 - 1)
+    await registry._register(request, cast(Any, None))
+    # A peer says nothing of the aggregator.
+    told = await registry._lookup(pb.LookupRequest(software="0.3.0", protocol=4), cast(Any, None))
+    (entry,) = told.entries
+    assert (entry.software, entry.protocol) == ("v" * 40, 2**32 - 1)
+    assert (told.aggregator_software, told.aggregator_protocol) == ("", 0)
+
+    calls_as(Role.AGGREGATOR, "aggregator")
+    for request in (pb.LookupRequest(software="0.2.0", protocol=3), pb.LookupRequest()):
+        now = await registry._lookup(request, cast(Any, None))
+        assert (now.aggregator_software, now.aggregator_protocol) == ("0.2.0", 3)
+    assert now.version > told.version, "else a peer would not be told"

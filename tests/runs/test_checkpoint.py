@@ -59,6 +59,13 @@ def test_every_array_comes_back_bit_for_bit() -> None:
     found.arrays["steps"][...] = 1  # and may be written to
 
 
+def test_what_a_later_version_wrote_beside_it_is_left_out() -> None:
+    later = checkpoint(3)
+    vars(later)["schedule"] = [1, 2]
+    assert b'"schedule"' in b"".join(later.parts())
+    assert same(Checkpoint.decode(b"".join(later.parts())), checkpoint(3))
+
+
 def test_cut_short_anywhere_or_with_any_bit_flipped_it_is_damaged() -> None:
     whole = b"".join(checkpoint(1).parts())
     for length in range(len(whole)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,12 @@ def test_a_run_ends_once_and_only_as_it_stands(path: Path) -> None:
     found = current_run.load(path)
     assert found == replace(TRAINING, ended=FAILED, reason="why")
     assert not found.over, "it is tried again"
+
+
+def test_what_a_later_version_wrote_beside_it_is_left_out(path: Path) -> None:
+    current_run.save(path, TRAINING)
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "priority": [1]}))
+    assert current_run.load(path) == TRAINING
 
 
 def test_a_line_torn_by_a_crash_hides_no_other(tmp_path: Path) -> None:

@@ -187,11 +187,12 @@ class Sick:
         self._stack.callback(server.close)
         return int(server.sockets[0].getsockname()[1])
 
-    def register(self, peer: str, port: int, software: str = "") -> None:
+    def register(self, peer: str, port: int, software: str = "", protocol: int = 0) -> None:
         """Puts `peer` on the roster, for as long as the test takes."""
         certificate = self.deployment.certificate(Role.PEER, peer)
         now = time.monotonic()
-        self.roster.register(peer, f"{HOST}:{port}", f"{HOST}:1", certificate, now, software)
+        address, metrics = f"{HOST}:{port}", f"{HOST}:1"
+        self.roster.register(peer, address, metrics, certificate, now, software, protocol)
         self.roster._entries[peer].last_seen = now + 1e6
 
     # -- the doctor ----------------------------------------------------------------------------------

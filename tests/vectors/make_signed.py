@@ -140,7 +140,6 @@ def ticket() -> Json:
         return {"named": items, "open": False}
 
     changes: dict[str, Json] = {
-        "another version": {"version": 1},
         "a serial of zero": {"serial": 0},
         "a serial of 2^63": {"serial": number(2**63)},
         "a nonce of 31 bytes": {"nonce": "00" * 31},
@@ -201,9 +200,13 @@ def ticket() -> Json:
         "no exchange deadline": {"deadlines": deadlines | {"exchange": 0}},
         "a deadline of a day": {"deadlines": deadlines | {"unmask": 86_400_000}},
     }
+    another = {"ticket": "five peers", "change": {"version": 1}}
     bad = [
-        refused("ticket", name, {"ticket": "five peers", "change": change}, "malformed")
-        for name, change in changes.items()
+        refused("ticket", "another version", another, "other_protocol"),
+        *(
+            refused("ticket", name, {"ticket": "five peers", "change": change}, "malformed")
+            for name, change in changes.items()
+        ),
     ]
     return topic("Tickets: signed bytes, digest, and the bytes on the wire.", "5", vectors, bad)
 

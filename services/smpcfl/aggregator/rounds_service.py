@@ -210,7 +210,7 @@ def read(path: Path) -> list[RoundRecord]:
     records = []
     for text in path.read_bytes().splitlines() if path.exists() else ():
         try:
-            records.append(RoundRecord.from_json(text.decode()))
+            records.append(RoundRecord.from_json(text.decode(), newer=True))
         except ValueError:
             log.warning("a torn line in %s is left out", path)
     return records

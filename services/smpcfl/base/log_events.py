@@ -46,6 +46,10 @@ class LogEvent(StrEnum):
     )
     CERTIFICATE_UNFIT = "certificate_unfit", "the certificate that was kept cannot be used, and why"
     REVOKED = "revoked", "a peer is excluded from now on"
+    OTHER_PROTOCOL = (
+        "other_protocol",
+        "peers and the aggregator are of versions that do not understand one another's rounds, and who",
+    )
     CLOCK_OFF = "clock_off", "this clock is too far from the registry's or the SuperLink's"
     KEY_DIFFERS = "key_differs", "a peer shows another key than SMPCFL_MEMBERS pins"
     DRAWN = "drawn", "the deployment was cut into groups, or this service learnt of it"

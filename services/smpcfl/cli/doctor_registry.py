@@ -26,6 +26,8 @@ from ..net.clocks import ClockDifference
 from ..net.directory import Directory
 from ..net.mdns import Discovery
 from ..net.reachability import split
+from ..net.versions import Spoken, named
+from ..protocol.encoding import VERSION
 from ..protocol.errors import Reason, clean
 from ..protocol.signing import AGGREGATOR
 from .doctor_ports import DEADLINE_S
@@ -165,27 +167,38 @@ def _clock(check: str, found: ClockDifference, fault_s: float = clocks.ERROR_S) 
 
 def versions(patient: Patient) -> Iterator[Finding]:
     own = f"smpcfl {__version__}, flwr {version('flwr')}, Python {python_version()}"
-    others = []
-    if patient.roster is not None:
-        told = {"registry": patient.roster.software}
-        told |= {entry.peer: entry.software for entry in patient.roster.entries}
-        others = [
-            f"{clean(name)} {clean(text)}"
-            for name, text in told.items()
-            if text and _minor(text) != _minor(__version__)
-        ]
+    told: dict[str, Spoken] = {}
+    if (roster := patient.roster) is not None:
+        told = {
+            "registry": Spoken(roster.software, 0),
+            AGGREGATOR: Spoken(roster.aggregator_software, roster.aggregator_protocol),
+            **{entry.peer: Spoken(entry.software, entry.protocol) for entry in roster.entries},
+        }
+    others = {name: one for name, one in told.items() if one.is_other}
     if others:
+        yield fault(
+            "versions",
+            f"{own}, protocol {VERSION}; no rounds together with {named(others)}",
+            "upgrade what is older: peers and the aggregator have to speak one protocol",
+        )
+        return
+    older = {
+        name: one
+        for name, one in told.items()
+        if one.software and _minor(one.software) != _minor(__version__)
+    }
+    if older:
         yield warning(
             "versions",
-            f"{own}; others have {', '.join(others)}",
-            "upgrade all services of a deployment together: the wire may differ",
+            f"{own}; others have {named(older)}",
+            "no harm while an update rolls; then upgrade the rest: only adjacent versions are tested",
         )
     else:
         yield ok("versions", own)
 
 
 def _minor(text: str) -> list[str]:
-    """MAJOR.MINOR: versions that differ in no more run together."""
+    """MAJOR.MINOR: versions that differ in no more are one to this check."""
     return text.split(".")[:2]
 
 

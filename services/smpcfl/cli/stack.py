@@ -154,12 +154,16 @@ class Stack:
         with (self.folder / f"{name}.log").open("ab") as output, _signals_held():
             self._processes[name] = subprocess.Popen(
                 command,
-                env=environment(),
+                env=self.environment_of(name),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
+
+    def environment_of(self, name: str) -> dict[str, str]:
+        """What the process `name` is started with."""
+        return environment()
 
     @staticmethod
     def peer_id(number: int) -> str:

@@ -23,6 +23,7 @@ from ..base.state import JoinFolder, State
 from ..net import certificates, rpc
 from ..net.certificates import Identity, IdentityError, Role
 from ..net.directory import Directory
+from ..net.versions import Spoken
 from ..protocol.errors import LocalError, ProtocolError, clean
 from ..protocol.guarantee import guarantee
 from ..reports.record import RoundRecord
@@ -111,6 +112,7 @@ async def _look(settings: Settings) -> Status:
         last=records[-1] if records and own.role is Role.AGGREGATOR else None,
         guarantee=in_force,
         no_guarantee=why_not,
+        aggregator=Spoken(roster.aggregator_software, roster.aggregator_protocol),
     )
 
 
@@ -128,6 +130,7 @@ def _row(entry: pb.Entry, own: Identity) -> RosterRow:
         by_mdns=entry.mdns,
         fingerprint=fingerprint,
         problem=problem,
+        spoken=Spoken(entry.software, entry.protocol),
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from ..net import versions
+from ..net.versions import Spoken
 from ..reports.record import RoundRecord, group_lines, line
 
 _SHORT = 16  # digits of a fingerprint, where all 64 have no room
@@ -25,6 +27,7 @@ class RosterRow:
     by_mdns: bool
     fingerprint: str
     problem: str = ""
+    spoken: Spoken = Spoken("", 0)
 
     def to_members(self) -> dict[str, Any]:
         return {
@@ -34,6 +37,7 @@ class RosterRow:
             "seen": ["registry", "mdns"] if self.by_mdns else ["registry"],
             "fingerprint": self.fingerprint or None,
             "problem": self.problem or None,
+            **_members(self.spoken),
         }
 
 
@@ -51,6 +55,7 @@ class Status:
     last: RoundRecord | None
     guarantee: str
     no_guarantee: str
+    aggregator: Spoken = Spoken("", 0)
 
     def to_members(self) -> dict[str, Any]:
         """For JSON; docs/observability.md has the names, which stay."""
@@ -62,7 +67,19 @@ class Status:
             "last_round": self.last.to_members() if self.last else None,
             "guarantee": self.guarantee or None,
             "no_guarantee": self.no_guarantee or None,
+            "aggregator": _members(self.aggregator),
         }
+
+    @property
+    def others(self) -> dict[str, Spoken]:
+        """Who speaks another protocol than the aggregator, which tells; rounds go on without them."""
+        own = self.aggregator.protocol
+        told = {row.peer: row.spoken for row in self.roster}
+        return {peer: one for peer, one in told.items() if own and one.protocol not in (0, own)}
+
+
+def _members(spoken: Spoken) -> dict[str, Any]:
+    return {"software": spoken.software or None, "protocol": spoken.protocol or None}
 
 
 def table(status: Status, width: int) -> Table:
@@ -88,7 +105,7 @@ def below(status: Status) -> list[str]:
     found = []
     if status.role == "aggregator":
         found += _round(status.last) if status.last else ["no round yet"]
-    return [*found, _in_force(status)]
+    return [*found, _in_force(status), *_left_out(status)]
 
 
 def changes(before: Status | None, now: Status) -> Iterator[str]:
@@ -106,10 +123,21 @@ def changes(before: Status | None, now: Status) -> Iterator[str]:
         yield from _round(now.last)
     if before is None or _in_force(now) != _in_force(before):
         yield _in_force(now)
+    if before is None or _left_out(now) != _left_out(before):
+        yield from _left_out(now)
 
 
 def _round(record: RoundRecord) -> list[str]:
     return [line(record), *group_lines(record)]
+
+
+def _left_out(status: Status) -> list[str]:
+    if not status.others:
+        return []
+    return [
+        f"left out, as they speak another protocol than the aggregator ({status.aggregator}):"
+        f" {versions.named(status.others)}"
+    ]
 
 
 def _in_force(status: Status) -> str:

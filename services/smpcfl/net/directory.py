@@ -9,14 +9,17 @@ from pathlib import Path
 from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
+from .. import __version__
 from ..base.files import write_private
 from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
 from ..protocol.draw import may_be_cut
+from ..protocol.encoding import VERSION
 from ..protocol.signing import REGISTRY
-from . import rpc
+from . import rpc, versions
 from .certificates import Identity, IdentityError, Members, Role
 from .clocks import ClockWatch
+from .versions import Spoken
 
 log = logging.getLogger("smpcfl.directory")
 _CALL_S = 5.0
@@ -41,6 +44,7 @@ class Directory:
         self.draw = 0  # number of the newest draw that the registry told of
         self._peers = 0  # on the last roster, kept or new
         self._group_size = 0
+        self._aggregator: Spoken | None = None  # if it speaks another protocol
         self.kept_index: int | None = None  # this peer's data slice in the kept roster
         self._name = own.name
         self._metrics = metrics
@@ -69,7 +73,8 @@ class Directory:
     async def lookup(self) -> None:
         """Asks the registry for the whole roster; grpc.RpcError if it is not there."""
         asked = time.time()
-        roster = await self.registry.Lookup(pb.LookupRequest(), timeout=_CALL_S)
+        request = pb.LookupRequest(software=__version__, protocol=VERSION)
+        roster = await self.registry.Lookup(request, timeout=_CALL_S)
         if self._metrics is not None:  # a service: others live for one round
             self.clock.compare(roster.time_ms, asked)
         self.take(roster)
@@ -97,6 +102,7 @@ class Directory:
         if self._metrics is not None:
             self._metrics.peers_discovered.set(len(roster.entries), via="registry")
         self._take_members(roster)
+        self._take_aggregator(roster)
         kept = pb.Roster()
         kept.CopyFrom(roster)
         kept.ClearField("time_ms")  # else each one would be another, and written anew
@@ -117,6 +123,19 @@ class Directory:
     def _take_size(self, roster: pb.Roster) -> None:
         self.draw = roster.draw
         self._peers, self._group_size = len(roster.entries), roster.group_size
+
+    def _take_aggregator(self, roster: pb.Roster) -> None:
+        """Says so once: a peer that is left out of rounds is not asked, and would not know."""
+        other = versions.other_aggregator(roster)
+        if other not in (None, self._aggregator) and self._metrics is not None:
+            log.warning(
+                "the aggregator is %s, and this service %s: rounds go on without this peer until both speak"
+                " the same protocol",
+                other,
+                versions.OWN,
+                extra=about(LogEvent.OTHER_PROTOCOL),
+            )
+        self._aggregator = other
 
     def _take_members(self, roster: pb.Roster) -> None:
         new = frozenset(roster.revoked) - self.members.revoked

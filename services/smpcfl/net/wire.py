@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 from smpc.v1 import messages_pb2 as pb
 
+from .. import __version__
 from ..protocol.announcement import Announcement, Dealt
+from ..protocol.encoding import VERSION
 from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.keystream import Secret
 from ..protocol.merkle import NODE_BYTES
@@ -72,8 +74,21 @@ def ticket_to_proto(signed: SignedTicket) -> pb.SignedTicket:
     return pb.SignedTicket(ticket=message, signature=signed.signature)
 
 
+def check_version(message: pb.SignedTicket) -> None:
+    """RemoteError(OTHER_PROTOCOL) for a ticket of another version, whatever else is in it."""
+    found = message.ticket.version
+    if found != VERSION:
+        older = "this peer" if found > VERSION else "the aggregator"
+        raise RemoteError(
+            Reason.OTHER_PROTOCOL,
+            f"this ticket is of protocol version {found}, this peer (smpcfl {__version__}) speaks {VERSION}:"
+            f" upgrade {older}",
+        )
+
+
 def ticket_from_proto(message: pb.SignedTicket) -> SignedTicket:
-    """RemoteError(MALFORMED) for values out of range."""
+    """RemoteError(OTHER_PROTOCOL), or RemoteError(MALFORMED) for values out of range."""
+    check_version(message)
     source = message.ticket
     values: dict[str, Any] = {
         field.name: getattr(source, field.name) for field in pb.Ticket.DESCRIPTOR.fields

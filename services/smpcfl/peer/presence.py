@@ -21,6 +21,7 @@ from ..net.addresses import Attachment, attachment, own_address
 from ..net.certificates import IdentityError
 from ..net.directory import Directory
 from ..net.mdns import Discovery
+from ..protocol.encoding import VERSION
 from ..protocol.errors import Reason
 from .peer_draws import PeerDraws
 
@@ -94,7 +95,10 @@ class Presence:
         metrics_address = f"{self.host}:{self._settings.metrics_port}"
         reply = await self._directory.registry.Register(
             pb.RegisterRequest(
-                address=address, metrics_address=metrics_address, software=__version__
+                address=address,
+                metrics_address=metrics_address,
+                software=__version__,
+                protocol=VERSION,
             ),
             timeout=5.0,
         )

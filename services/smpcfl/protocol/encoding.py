@@ -11,6 +11,15 @@ from typing import TypeAlias, Union
 Item: TypeAlias = Union[int, float, bytes, str, "Sequence[Item]"]
 
 VERSION = 2
+"""Of tickets, and of all that is signed, hashed and masked in a round."""
+LASTING_VERSION = 2
+"""Of what services of two versions exchange outside of rounds, and what ledgers keep."""
+_LASTING = frozenset(
+    {
+        *("node", "node key", "draw", "draw cohort"),
+        *("model", "content", "config", "configuration"),
+    }
+)
 DIGEST_BYTES = 32
 
 
@@ -44,7 +53,8 @@ def before_list(length: int) -> bytes:
 
 @cache
 def _prefix(domain: str) -> bytes:
-    return _encode(f"smpcfl/v{VERSION}/{domain}")
+    version = LASTING_VERSION if domain in _LASTING else VERSION
+    return _encode(f"smpcfl/v{version}/{domain}")
 
 
 def _encode(item: Item) -> bytes:

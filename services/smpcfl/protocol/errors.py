@@ -15,6 +15,7 @@ class Reason(StrEnum):
     """Why a message, ticket or round was refused. Bounded: it labels `smpcfl_rejected_total`."""
 
     MALFORMED = "malformed"
+    OTHER_PROTOCOL = "other_protocol"
     WRONG_LENGTH = "wrong_length"
     BAD_SIGNATURE = "bad_signature"
     NOT_IN_COHORT = "not_in_cohort"

@@ -138,11 +138,13 @@ class Ticket:
     version: int = VERSION
 
     def __post_init__(self) -> None:
+        if self.version != VERSION:
+            # First: of another version all else may mean something else.
+            raise RemoteError(Reason.OTHER_PROTOCOL, "ticket", expected=VERSION, found=self.version)
         # The wire knows no whole numbers here, and 1 and 1.0 are not the same under the digest.
         object.__setattr__(self, "clip", float(self.clip))
         n = len(self.cohort)
         checks = {
-            "version": self.version == VERSION,
             "run": 0 <= self.run < 2**64,
             "round": 0 <= self.round < 2**32,
             "serial": 0 < self.serial < 2**63,

@@ -129,6 +129,7 @@ class RegistryService(pb_grpc.RegistryServicer):
             certificate,
             time.monotonic(),
             request.software[:_LONGEST_VERSION],
+            request.protocol,
         )
         log.info(
             "peer %s is at %s, data slice %d",
@@ -152,6 +153,10 @@ class RegistryService(pb_grpc.RegistryServicer):
         role, _ = rpc.caller(context)
         if role is Role.AGGREGATOR:
             self._roster.take_aggregator(rpc.caller_certificate(context))
+            if request.protocol:  # not from `smpcfl status`
+                self._roster.take_aggregator_versions(
+                    request.software[:_LONGEST_VERSION], request.protocol
+                )
         return self._whole()
 
     async def _goodbye(self, request: pb.GoodbyeRequest, context: Context) -> pb.GoodbyeReply:
@@ -195,6 +200,7 @@ class RegistryService(pb_grpc.RegistryServicer):
                     index=entry.index,
                     mdns=entry.mdns,
                     software=entry.software,
+                    protocol=entry.protocol,
                 )
                 for entry in entries
             ],
@@ -205,6 +211,8 @@ class RegistryService(pb_grpc.RegistryServicer):
             group_size=self._draws.group_size,
             time_ms=_now_ms(),
             software=__version__,
+            aggregator_software=self._roster.aggregator_software,
+            aggregator_protocol=self._roster.aggregator_protocol,
         )
 
 

@@ -22,6 +22,7 @@ class Entry:
     last_seen: float
     mdns: bool = False
     software: str = ""
+    protocol: int = 0
 
 
 class Roster:
@@ -37,6 +38,8 @@ class Roster:
         self._indices = _kept(path)
         self.version = first_version
         self.aggregator_certificate = b""
+        self.aggregator_software = ""
+        self.aggregator_protocol = 0
         self.revoked: frozenset[str] = frozenset()
 
     def register(
@@ -47,12 +50,14 @@ class Roster:
         certificate: bytes,
         now: float,
         software: str = "",
+        protocol: int = 0,
     ) -> int:
         """Adds or moves a peer; returns its index: the one it had, or the least that is free."""
         self.expire(now)
         index = self._index(peer)
         known = self._entries.get(peer)
-        entry = Entry(peer, address, metrics_address, certificate, index, now, software=software)
+        entry = Entry(peer, address, metrics_address, certificate, index, now)
+        entry.software, entry.protocol = software, protocol
         if known is not None:
             entry.mdns = known.mdns
             entry.certificate = newest(known.certificate, certificate)
@@ -92,6 +97,12 @@ class Roster:
         certificate = newest(self.aggregator_certificate, certificate)
         if certificate != self.aggregator_certificate:
             self.aggregator_certificate = certificate
+            self.version += 1
+
+    def take_aggregator_versions(self, software: str, protocol: int) -> None:
+        """What the aggregator says of itself."""
+        if (software, protocol) != (self.aggregator_software, self.aggregator_protocol):
+            self.aggregator_software, self.aggregator_protocol = software, protocol
             self.version += 1
 
     def renew(self, peer: str, certificate: bytes) -> None:

@@ -81,14 +81,19 @@ class RoundRecord:
         return members
 
     @classmethod
-    def from_json(cls, text: str) -> RoundRecord:
-        """The inverse of `to_json`. ValueError, naming the key: unknown, missing or wrong type."""
+    def from_json(cls, text: str, *, newer: bool = False) -> RoundRecord:
+        """The inverse of `to_json`. ValueError, naming the key: unknown, missing or wrong type.
+
+        `newer`: a later version may have written it, and what only that one knows is left out.
+        """
         try:
             members = json.loads(text)
         except RecursionError:
             raise ValueError("a round record is not nested like that") from None
         if not isinstance(members, dict):
             raise ValueError("a round record must be a JSON object")
+        if newer:
+            members = {key: value for key, value in members.items() if key in _READERS}
         return cls.from_members(members)
 
     @classmethod

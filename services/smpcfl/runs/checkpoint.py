@@ -12,7 +12,7 @@ import logging
 import re
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,8 @@ class Checkpoint:
             array = np.frombuffer(body, dtype, count, start).reshape(shape).copy()
             arrays[name] = array
             start += array.nbytes
+        known = {item.name for item in fields(cls)}  # a later version may have written more
+        members = {name: value for name, value in members.items() if name in known}
         return cls(**{**members, "arrays": arrays, "strategy": bytes(body[start:])})
 
     def differences(self, setup: Mapping[str, Any]) -> list[str]:

@@ -56,9 +56,14 @@ class CurrentRun:
 
 
 def load(path: Path) -> CurrentRun | None:
-    """None if there was none yet. LocalError for a file that is not ours."""
+    """None if there was none yet. LocalError for a file that is not ours.
+
+    What a later version wrote beside it is left out: an aggregator may go back to this one.
+    """
     try:
-        found = CurrentRun(**json.loads(path.read_bytes()))
+        members = json.loads(path.read_bytes())
+        names = [item.name for item in fields(CurrentRun) if item.name in members]
+        found = CurrentRun(**{name: members[name] for name in names})
         for item in fields(CurrentRun):
             value = getattr(found, item.name)
             if type(value) is not _KINDS.get(item.name, str):

@@ -25,7 +25,7 @@ from flwr.app import (
 )
 from flwr.supercore.task_identity import TaskIdentity
 
-from smpc.v1 import local_pb2
+from smpc.v1 import local_pb2, messages_pb2
 from smpcfl.flower.client import mod
 from smpcfl.flower.client.training_worker import in_worker
 from smpcfl.flower.shared.records import (
@@ -306,6 +306,19 @@ def test_a_record_of_ours_with_more_than_the_ticket_is_refused(
     reply = mod.secure_mod(message, new_context(), never)
     assert "malformed" in str(reply.error.reason)
     assert not agent.begun
+
+
+def test_a_ticket_of_another_version_is_refused_as_such_also_where_the_record_has_more(
+    message: Message, agent: Agent
+) -> None:
+    proto = messages_pb2.SignedTicket(ticket=messages_pb2.Ticket(version=3, mode="mesh"))
+    ours = ConfigRecord({"ticket": proto.SerializeToString(), "hint": 3})
+    message.content[RECORD] = ours
+    reply = mod.secure_mod(message, new_context(), never)
+    assert str(reply.error.reason).startswith(
+        "other_protocol: this ticket is of protocol version 3, this peer (smpcfl "
+    )
+    assert len(agent.begun) == 1, "the agent has not counted it"
 
 
 # -- metrics ------------------------------------------------------------------------------------------------

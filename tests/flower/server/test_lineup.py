@@ -9,7 +9,9 @@ from typing import Any, cast
 
 import pytest
 
+from smpcfl import __version__
 from smpcfl.flower.server.lineup import Chosen, Lineup
+from smpcfl.net.versions import Spoken
 
 MODEL = bytes(32)
 
@@ -47,7 +49,10 @@ class Grid:
 def lineup(count: int, least: int = 5, *, recovers: bool = True) -> tuple[Lineup, Ledger]:
     """Over `count` nodes of the peers p1, p2, ..., all of which have said who they are."""
     ledger, grid = Ledger(), Grid(count)
-    server = SimpleNamespace(nodes=lambda least: None, ledger=ledger, probe=None)
+    others: dict[str, Spoken] = {}
+    server = SimpleNamespace(
+        nodes=lambda least: None, ledger=ledger, probe=None, other_protocols=lambda: others
+    )
     found = Lineup(cast(Any, grid), cast(Any, server), least, recovers=recovers)
     peers = SimpleNamespace(present=lambda grid, probe: {n: f"p{n}" for n in grid.get_node_ids()})
     found._nodes = cast(Any, peers)
@@ -123,3 +128,25 @@ def test_where_nothing_else_is_left_the_same_cohort_is_asked_for_the_same_sum() 
     ledger.before = (cohort, frozenset({"p1", "p2", "p3", "p4", "p5"}))
     chosen = found.to_train([1, 2, 3, 4, 5, 6], MODEL)
     assert chosen == Chosen(names(1, 2, 3, 4, 5, 6), tuple(sorted(cohort)), ledger.before[1])
+
+
+def test_who_speaks_another_protocol_is_left_out_and_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, logger="smpcfl")
+    line, _ = lineup(7)
+    others = line._server.other_protocols()
+    assert set(line.to_train(names(*range(1, 8)), MODEL).peers.values()) == {
+        *names(*range(1, 8)).values()
+    }
+    others |= {"p2": Spoken("0.2.0\x1b", 3), "p6": Spoken("", 1), "gone": Spoken("0.2.0", 3)}
+    for _ in range(2):
+        assert line.to_train(names(*range(1, 8)), MODEL).cohort == ("p1", "p3", "p4", "p5", "p7")
+        assert set(line.to_evaluate().cohort) == {"p1", "p3", "p4", "p5", "p7"}
+    assert caplog.messages == [
+        f"left out, as they speak another protocol than this aggregator (smpcfl {__version__}, protocol 2):"
+        " p2 (smpcfl 0.2.0?, protocol 3), p6 (smpcfl of unknown version, protocol 1)"
+    ]
+    del others["p2"]  # it was upgraded
+    assert "p2" in line.to_train(names(*range(1, 8)), MODEL).cohort
+    assert len(caplog.messages) == 2

@@ -23,6 +23,11 @@ def test_all_of_them_for_one_limit() -> None:
         void(texts)
 
 
+def test_all_of_them_for_its_version() -> None:
+    with pytest.raises(LocalError, match=r"^all 3 peers refuse: other_protocol: upgrade$"):
+        void(["other_protocol: upgrade"] * 3)
+
+
 @pytest.mark.parametrize(
     "texts",
     [

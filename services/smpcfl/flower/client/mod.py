@@ -97,12 +97,18 @@ def _train(
     call_next: ClientAppCallable,
 ) -> Message:
     """Up to `begin` a refusal depends on the message and the peer's policy, and nothing has run."""
-    if unknown := set(ours) - _OURS:
-        raise RemoteError(Reason.MALFORMED, "unknown fields beside the ticket", found=unknown)
     raw = ours.get("ticket")
     if type(raw) is not bytes:  # of a number, bytes() would make as many zeros
         raise RemoteError(Reason.MALFORMED, "no ticket", expected="bytes", found=type(raw).__name__)
     proto = wire.parse(messages_pb2.SignedTicket, raw)
+    try:
+        wire.check_version(proto)
+    except RemoteError:
+        # So does the agent: it counts that, and its log is the one that the operator reads.
+        agent.begin(proto, b"", b"", context.run_id)
+        raise
+    if unknown := set(ours) - _OURS:
+        raise RemoteError(Reason.MALFORMED, "unknown fields beside the ticket", found=unknown)
     ticket = wire.ticket_from_proto(proto).ticket
     given = arrays_of(message.content)
     if ticket.layout_of(given) != ticket.layout:

@@ -12,6 +12,8 @@ from flwr.serverapp import Grid
 
 from ...base.log_events import LogEvent, about
 from ...base.waiting import Reminder
+from ...net import versions
+from ...net.versions import Spoken
 from ...protocol.policy import Policy
 from .service_link import Server
 
@@ -40,6 +42,7 @@ class Lineup:
         self._recovers = recovers
         self._nodes = server.nodes(least)
         self._raised = False
+        self._others: dict[str, Spoken] = {}
         self._names: dict[int, str] = {}
         self._trips: list[float] = []
 
@@ -50,7 +53,7 @@ class Lineup:
             if self._nodes is None:
                 found = dict.fromkeys(self._grid.get_node_ids(), "")
             else:
-                found = self._nodes.present(self._grid, self._server.probe)
+                found = self._understood(self._nodes.present(self._grid, self._server.probe))
             if len(found) >= self._least:
                 return found if self._nodes is not None else self._named(found)
             if reminder.is_due():
@@ -61,6 +64,20 @@ class Lineup:
                     extra=about(LogEvent.WAITING_FOR_PEERS),
                 )
             time.sleep(0.5)
+
+    def _understood(self, found: dict[int, str]) -> dict[int, str]:
+        """Without the peers that speak another protocol: they would refuse the ticket."""
+        told = self._server.other_protocols()
+        others = {peer: told[peer] for peer in found.values() if peer in told}
+        if others and others != self._others:
+            log.warning(
+                "left out, as they speak another protocol than this aggregator (%s): %s",
+                versions.OWN,
+                versions.named(others),
+                extra=about(LogEvent.OTHER_PROTOCOL),
+            )
+        self._others = others
+        return {node: peer for node, peer in found.items() if peer not in others}
 
     @property
     def flower_seconds(self) -> float | None:

@@ -53,7 +53,7 @@ log = logging.getLogger("smpcfl.flower")
 _WAIT = re.compile(rf"{Reason.TOO_MANY_TICKETS}: again in (\d+) s")
 _LONGEST_WAIT_S = 3600
 _FAILED = Reason.TOO_FEW_CONTRIBUTORS
-_LIMIT = re.compile(f"policy_[a-z]+|{Reason.SECOND_DRAW}")
+_LIMIT = re.compile(f"policy_[a-z]+|{Reason.SECOND_DRAW}|{Reason.OTHER_PROTOCOL}")
 
 
 @dataclass

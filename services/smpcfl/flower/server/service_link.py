@@ -22,8 +22,9 @@ from ...base.ledger_file import open_ledger
 from ...base.log_events import fields_of
 from ...base.repeats import Repeats
 from ...base.state import State
-from ...net import certificates, rpc
+from ...net import certificates, rpc, versions
 from ...net.certificates import Identity, IdentityError
+from ...net.versions import Spoken
 from ...protocol.draw import Group
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.ledger import Ledger
@@ -195,6 +196,10 @@ class Server:
             self.own.certificate = kept.certificate
         calls = PeerCalls(self.report)
         return asyncio.run(probe.instances(self.own, self.registry, self.state, peers, calls))
+
+    def other_protocols(self) -> dict[str, Spoken]:
+        """Peers that take no ticket of this version, as the service last heard of them from the registry."""
+        return versions.kept_others(State(self.state).roster)
 
     def report(self, event: pb.RunEvent) -> None:
         try:

@@ -190,7 +190,7 @@ class _Run:
         self._remembered.restore(kept.strategy)
         server.announce(rounds, kept.round)
         if kept.record:
-            record = RoundRecord.from_json(kept.record)
+            record = RoundRecord.from_json(kept.record, newer=True)
             grid.records.append(record)
             server.record(record)
         if self.done:
