@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from cryptography import x509
 
+from ..base.host_port import split
 from . import certificates
 from .certificates import Role
 
@@ -53,12 +54,6 @@ def within(seconds: float, act: Callable[[], T]) -> T:
     if isinstance(result, Exception):
         raise result
     return result
-
-
-def split(address: str) -> tuple[str, int]:
-    """Host and port of host:port; an IPv6 address loses its brackets."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def resolve(host: str, seconds: float) -> list[str]:
