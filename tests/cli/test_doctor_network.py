@@ -196,6 +196,13 @@ async def test_other_peers_are_called_where_the_roster_has_them(sick: Sick) -> N
     found.shows("warning", "to peer-c", "refused", "start the service there")
 
 
+async def test_a_peer_is_asked_for_by_the_name_by_which_a_relay_finds_it(sick: Sick) -> None:
+    sick.register("peer-b", await sick.show(sick.identity(Role.PEER, "peer-b")))
+    found = await sick.diagnosed(*ASKED, "peers")
+    assert found.of("to peer-b")["level"] == "ok"
+    assert sick.asked == ["peer-b.peer.smpcfl"]
+
+
 async def test_many_peers_that_answer_are_one_line(sick: Sick) -> None:
     port = await sick.show(sick.identity(Role.PEER, "peer-b"))
     for number in range(9):

@@ -98,8 +98,10 @@ def ports_out(patient: Patient) -> Iterator[Finding]:
 
 
 def _look(check: str, address: str, patient: Patient, role: Role, name: str) -> Finding:
+    # Of the aggregator Flower asks by its host.
+    asked = "" if role is Role.AGGREGATOR else certificates.tls_name(role, name)
     try:
-        certificate = shown_certificate(address, DEADLINE_S)
+        certificate = shown_certificate(address, DEADLINE_S, asked)
         if patient.ca is None:
             return warning(
                 f"to {check}", f"{address} answers, certificate not checked", "see ca.pem above"
@@ -254,7 +256,9 @@ def _from_outside(patient: Patient, port: int) -> Finding:
 
 def _is_ours(patient: Patient, address: str) -> bool:
     """Whether the certificate there is of the key in the state folder."""
-    certificate = shown_certificate(address, DEADLINE_S)
+    own = patient.own
+    asked = certificates.tls_name(own.role, own.name) if own is not None else ""
+    certificate = shown_certificate(address, DEADLINE_S, asked)
     try:
         key = certificates.load_key(State(patient.settings.state).key)
     except IdentityError:
