@@ -14,7 +14,13 @@ import pytest
 
 from smpcfl.aggregator import rounds_service
 from smpcfl.base import host_port
+from smpcfl.base.metrics import Metrics
 from smpcfl.cli.stack import Stack
+from smpcfl.net import rpc
+from smpcfl.net.certificates import Role
+from smpcfl.registry.roster import Roster
+from smpcfl.registry.targets import serve_targets
+from support.enrolled import Deployment
 from support.processes import option
 
 LOOPBACK = "::1"
@@ -35,8 +41,34 @@ def page(port: int, path: str) -> str:
         return str(reply.read().decode())
 
 
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine's loopback")
+
+
+@needs_ipv6
+@pytest.mark.sockets
+async def test_a_service_that_listens_on_all_of_ipv6_listens_on_ipv4_as_well(
+    tmp_path: Path,
+) -> None:
+    page, _ = Metrics("seeded").serve("::", 0)
+    targets = serve_targets("::", 0, Roster(tmp_path / "indices.json", 1))
+    server = rpc.new_server()
+    own = Deployment(tmp_path).identity(Role.PEER, "peer-a").server_credentials()
+    ports = [page.server_port, targets.server_port, rpc.bind(server, "::", 0, own, "port")]
+    await server.start()
+    try:
+        for port in ports:
+            for host in ("127.0.0.1", LOOPBACK):
+                with socket.create_connection((host, port), timeout=10.0):
+                    pass
+    finally:
+        await server.stop(0)
+        for each in (page, targets):
+            each.shutdown()
+            each.server_close()
+
+
+@needs_ipv6
 @pytest.mark.processes
-@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine's loopback")
 def test_three_peers_train_over_ipv6_alone(tmp_path: Path) -> None:
     with Stack(tmp_path, "seeded", PEERS, ROUNDS, 1, host=LOOPBACK) as stack:
         stack.wait(lambda: len(rounds_service.read(stack.records)) == ROUNDS, 240, "training")
