@@ -422,14 +422,21 @@ def test_the_relay_takes_no_call_without_tls(organisations: Organisations) -> No
         "s.sendall(b'GET / HTTP/1.1\\r\\nHost: hospital-c.peer.smpcfl\\r\\n\\r\\n')\n"
         "try:\n    print(s.recv(100))\nexcept ConnectionResetError:\n    print(b'')"
     )
-    assert organisations.federation.machine.python("-c", talk).stdout == "b''\n"
+    federation, log = organisations.federation, organisations.internet.log
+    before = len(log("haproxy"))
+    assert federation.machine.python("-c", talk).stdout == "b''\n"
+    # By the relay: the peer would close such a connection as well.
+    refused = f"{FEDERATION}:\\d+ peers/<NOSRV> .* PR"
+    federation.wait(
+        lambda: re.search(refused, log("haproxy")[before:]) is not None, 30, "the relay's line"
+    )
 
 
 @pytest.mark.parametrize(
     ("wanted", "instead"),
     [
         ("-R 127.0.0.1:19301:", "-R 127.0.0.1:19302:"),  # another peer's port
-        ("-R 127.0.0.1:19301:", "-R 0.0.0.0:19301:"),  # for all to call
+        ("-R 127.0.0.1:19301:", "-R 0.0.0.0:19303:"),  # for all to call
         ("-R 127.0.0.1:19301:127.0.0.1:9300", "-W 198.51.100.1:9200"),  # what the relay reaches
         ("-N -T", "-tt"),  # a shell
     ],
