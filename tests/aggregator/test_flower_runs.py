@@ -45,7 +45,7 @@ async def test_no_answer_is_an_error_and_nothing_is_left(
     started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_CALL_S", 0.0)
-    runs = Runs(tmp_path, 1)
+    runs = Runs(tmp_path, 1, "127.0.0.1")
     with pytest.raises(LocalError, match="flwr list: no answer within 0 s"):
         await runs.statuses()
     assert await runs.last_words("1") == "flwr log: no answer within 0 s"
@@ -54,7 +54,7 @@ async def test_no_answer_is_an_error_and_nothing_is_left(
 
 @pytest.mark.commands
 async def test_nothing_is_left_of_a_cancelled_call(started: Started, tmp_path: Path) -> None:
-    call = asyncio.create_task(Runs(tmp_path, 1).statuses())
+    call = asyncio.create_task(Runs(tmp_path, 1, "127.0.0.1").statuses())
     await started.first.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -68,7 +68,7 @@ def answering(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Run
     flwr.write_text(f"#!/bin/sh\n{script}\n")
     flwr.chmod(0o755)
     monkeypatch.setattr("smpcfl.daemons.supervisor.sys.executable", str(folder / "python"))
-    return Runs(folder, 9)
+    return Runs(folder, 9, "127.0.0.1")
 
 
 @pytest.mark.commands

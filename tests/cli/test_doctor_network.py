@@ -69,12 +69,9 @@ async def test_an_own_address_that_others_do_not_reach(
 
 
 async def test_an_own_name_that_is_unknown_here(sick: Sick) -> None:
-    sick.change(advertise="nowhere.invalid", mdns="off")
+    sick.change(advertise="nowhere.invalid")
     found = await sick.diagnosed("names", service="peer")
     found.shows("warning", "own address", "is unknown here", "--advertise")
-    sick.change(mdns="all")
-    found = await sick.diagnosed("names", service="peer")
-    found.shows("fault", "own address", "is unknown here", "--advertise")
 
 
 # -- ports of others ----------------------------------------------------------------------------------------
@@ -199,6 +196,13 @@ async def test_other_peers_are_called_where_the_roster_has_them(sick: Sick) -> N
     found.shows("warning", "to peer-c", "refused", "start the service there")
 
 
+async def test_a_peer_is_asked_for_by_the_name_by_which_a_relay_finds_it(sick: Sick) -> None:
+    sick.register("peer-b", await sick.show(sick.identity(Role.PEER, "peer-b")))
+    found = await sick.diagnosed(*ASKED, "peers")
+    assert found.of("to peer-b")["level"] == "ok"
+    assert sick.asked == ["peer-b.peer.smpcfl"]
+
+
 async def test_many_peers_that_answer_are_one_line(sick: Sick) -> None:
     port = await sick.show(sick.identity(Role.PEER, "peer-b"))
     for number in range(9):
@@ -271,7 +275,7 @@ async def test_an_own_address_that_leads_to_another_service(
     other = await sick.show(sick.identity(Role.PEER, "peer-b"))
     # As where a router forwards the port to another machine.
     monkeypatch.setattr(
-        doctor_ports, "_joined", lambda host, port: f"{HOST}:{other if host == 'me' else port}"
+        doctor_ports, "joined", lambda host, port: f"{HOST}:{other if host == 'me' else port}"
     )
     sick.change(advertise="me")
     found = await sick.diagnosed("own ports")

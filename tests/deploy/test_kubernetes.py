@@ -256,11 +256,16 @@ def test_services_take_their_settings(overlay: str) -> None:
         for container in containers(pod(workload)):
             given = environment(container, manifests)
             given["SMPCFL_PEER_ID"] = given.get("SMPCFL_PEER_ID") or "peer-0"
-            settings = config.load(
-                given, {}
-            )  # an unknown variable, or a value out of range, is an error
+            filled = {key: _filled(value, given) for key, value in given.items()}
+            # An unknown variable, or a value out of range, is an error.
+            settings = config.load(filled, {})
             assert certificates.is_name(settings.peer_id)
         assert pod(workload)["enableServiceLinks"] is False
+
+
+def _filled(value: str, given: dict[str, str]) -> str:
+    """As the kubelet does it, with a name for each field of the pod."""
+    return re.sub(r"\$\((\w+)\)", lambda found: given[found[1]] or "field", value)
 
 
 def test_a_peers_address_is_the_name_that_its_service_gives() -> None:

@@ -10,7 +10,6 @@ import pytest
 from prometheus_client import generate_latest
 from zeroconf import ServiceStateChange
 
-from smpcfl.base.config import ConfigError
 from smpcfl.base.metrics import Metrics
 from smpcfl.net import mdns
 from smpcfl.net.mdns import SERVICE, Discovery
@@ -115,17 +114,6 @@ async def test_a_name_that_is_taken_on_the_link_keeps_nobody_out(
         await second.close()
     (record,) = [record for record in caplog.records if "another host" in record.getMessage()]
     assert "give one of them another --peer-id" in record.getMessage()
-
-
-@pytest.mark.sockets
-async def test_a_name_without_an_address_is_said_with_the_option_that_gives_one() -> None:
-    discovery = Discovery("127.0.0.1", Metrics("seeded"))
-    await discovery.start()
-    try:
-        with pytest.raises(ConfigError, match=r"cannot announce 'nowhere\.invalid'.*--advertise"):
-            await discovery.announce("peer-a", "nowhere.invalid", 9300)
-    finally:
-        await discovery.close()
 
 
 async def test_what_hears_nobody_says_so(

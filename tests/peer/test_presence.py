@@ -13,6 +13,7 @@ import pytest
 from smpc.v1 import registry_pb2 as pb
 from smpcfl import __version__
 from smpcfl.base.config import Settings
+from smpcfl.net.addresses import Attachment
 from smpcfl.net.certificates import IdentityError
 from smpcfl.net.clocks import ClockWatch
 from smpcfl.peer import presence
@@ -27,6 +28,10 @@ FORGOTTEN = (
 )
 
 
+def at(address: str, interface: int = 1) -> Attachment:
+    return frozenset({(interface, address)})
+
+
 class World:
     """Registry, mDNS and network as one peer sees them; a peer stops after `beats` heartbeats."""
 
@@ -34,7 +39,7 @@ class World:
         self.stop = asyncio.Event()
         self.events: list[str] = []
         self.failures: list[tuple[Any, Any]] = []
-        self.attached: tuple[str, int | None] | None = ("10.0.0.2", 1)
+        self.attached: Attachment | None = at("10.0.0.2")
         self.kept_index: int | None = None
         self.time_off_s = 0.0
         self.version = 1
@@ -44,12 +49,23 @@ class World:
         self.clock = ClockWatch("the registry")
         self.beats = 0
         monkeypatch.setattr(presence, "HEARTBEAT_S", 0.0)
-        monkeypatch.setattr(
-            presence, "own_address", lambda towards: self.attached and self.attached[0]
-        )
+        self.link: str | None = None  # where the link has the peer, if not at its own address
+        for name in ("own_address", "way_to"):
+            monkeypatch.setattr(presence, name, lambda towards: self._own())
+        monkeypatch.setattr(presence, "on_link", lambda host, towards: self.link or self._own())
+        self.settings()
+
+    def settings(self, **given: Any) -> None:
+        """A peer with these."""
         self.presence = Presence(
-            Settings(), "a", 9300, *[cast(Any, self)] * 3, lambda: self.attached
+            Settings(**given), "a", 9300, *[cast(Any, self)] * 3, lambda: self.attached
         )
+
+    def _own(self) -> str:
+        if self.attached is None:
+            raise OSError("Network is unreachable")
+        ((_, address),) = self.attached
+        return address
 
     async def keep(self, beats: int) -> None:
         self.beats = beats
@@ -115,7 +131,7 @@ async def test_a_peer_that_is_moved_says_where_it_is(world: World) -> None:
     await world.presence.register(world.stop)
     world.attached = None
     await world.keep(1)
-    world.attached = ("10.0.0.9", 2)
+    world.attached = at("10.0.0.9", 2)
     await world.keep(2)
     assert world.events == [
         "register 10.0.0.2:9300",
@@ -130,7 +146,7 @@ async def test_a_peer_that_is_moved_says_where_it_is(world: World) -> None:
 
 async def test_the_new_address_is_told_once_the_registry_is_back(world: World) -> None:
     await world.presence.register(world.stop)
-    world.attached = ("10.0.0.9", 2)
+    world.attached = at("10.0.0.9", 2)
     world.failures += [UNAVAILABLE, UNAVAILABLE]
     await world.keep(1)
     assert world.events[-2:] == ["register 10.0.0.9:9300", "heartbeat"]
@@ -138,7 +154,7 @@ async def test_the_new_address_is_told_once_the_registry_is_back(world: World) -
 
 async def test_mdns_gets_new_sockets_for_a_new_interface_with_the_old_address(world: World) -> None:
     await world.presence.register(world.stop)
-    world.attached = ("10.0.0.2", 2)
+    world.attached = at("10.0.0.2", 2)
     await world.keep(1)
     assert world.events == [
         "register 10.0.0.2:9300",
@@ -174,7 +190,7 @@ async def test_a_refusal_is_said_and_not_waited_out(world: World) -> None:
     world.kept_index = 7
     refused = (("smpcfl-reason", Reason.MALFORMED.value),)
     world.failures += [(grpc.StatusCode.FAILED_PRECONDITION, refused)]
-    with pytest.raises(IdentityError, match=r"registry:9200 refused a at 10\.0\.0\.2: no"):
+    with pytest.raises(IdentityError, match=r"registry:9200 refused a at 10\.0\.0\.2:9300: no"):
         await world.presence.register(world.stop)
 
 
@@ -204,3 +220,64 @@ async def test_that_mdns_hears_nobody_is_said_once(
     await world.keep(40)
     assert caplog.text.count("mDNS hears none of the 2 other peers") == 1
     assert "SMPCFL_MDNS=off" in caplog.text
+
+
+async def test_behind_a_nat_others_are_told_its_port_and_the_link_the_own_one(world: World) -> None:
+    world.settings(advertise="peer.example.org:19300")
+    await world.presence.announce()
+    await world.presence.register(world.stop)
+    assert world.events == ["announce 10.0.0.2:9300", "register peer.example.org:19300"]
+
+
+async def test_what_was_given_stays_when_the_network_changes(world: World) -> None:
+    world.settings(advertise="peer.example.org:19300")
+    await world.presence.register(world.stop)
+    world.attached = at("10.0.0.9", 2)
+    await world.keep(1)
+    assert world.events == [
+        "register peer.example.org:19300",
+        "mDNS restarts",
+        "announce 10.0.0.9:9300",
+        "heartbeat",
+    ]
+
+
+async def test_an_ipv6_address_is_registered_in_brackets_and_not_announced(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.attached = at("2001:db8::2")
+    monkeypatch.setattr(presence, "on_link", lambda host, towards: None)
+    world.settings()
+    await world.presence.announce()
+    await world.presence.register(world.stop)
+    assert world.events == ["register [2001:db8::2]:9300"]
+    assert "others find it by the registry" in caplog.text
+    caplog.clear()
+    world.settings(mdns="off")
+    await world.presence.announce()
+    assert not caplog.text
+
+
+async def test_an_address_that_is_not_usable_yet_is_looked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new IPv6 address is there a second before the system sends from it."""
+    await world.presence.register(world.stop)
+    world.attached = at("10.0.0.9", 2)
+    usable = presence.way_to
+    waits = iter([OSError("Cannot assign requested address")])
+
+    def way_to(towards: str) -> str:
+        if (error := next(waits, None)) is not None:
+            raise error
+        return usable(towards)
+
+    monkeypatch.setattr(presence, "way_to", way_to)
+    await world.keep(2)
+    assert world.events[1:] == [
+        "heartbeat",
+        "mDNS restarts",
+        "announce 10.0.0.9:9300",
+        "register 10.0.0.9:9300",
+        "heartbeat",
+    ]

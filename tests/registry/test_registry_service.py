@@ -48,6 +48,11 @@ async def test_a_peer_is_scraped_where_it_is_and_nowhere_else(
     assert targets(roster) == b"[]"
     assert (await register("10.0.0.2:9300", "10.0.0.2:9100")).index == 0
     assert b"10.0.0.2:9100" in targets(roster)
+    await register("[2001:db8::2]:19300", "[2001:db8::2]:9100")
+    assert b'"[2001:db8::2]:9100"' in targets(roster)
+    for none in ("2001:db8::2:9300", "[fe80::2%eth0]:9300", "10.0.0.2/x:9300", "10.0.0.2", ""):
+        with pytest.raises(RemoteError, match="address"):
+            await register(none, none)
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "²", "٣", "9" * 5000])

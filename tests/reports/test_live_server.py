@@ -137,6 +137,20 @@ def test_it_knows_whether_anybody_looks(server: LiveServer) -> None:
     assert server.watched()
 
 
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_it_listens_on_ipv6(host: str) -> None:
+    made = LiveServer(LiveRuns("").source(), host, 0)
+    try:
+        assert made.url == f"http://localhost:{made.port}/"
+        with socket.create_connection(("::1", made.port), timeout=10.0):
+            pass
+        if host == "::":  # and so on all addresses, as others know it from 0.0.0.0
+            with socket.create_connection(("127.0.0.1", made.port), timeout=10.0):
+                pass
+    finally:
+        made.close()
+
+
 def test_a_port_in_use_is_named_with_its_option() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as other,

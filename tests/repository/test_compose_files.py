@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from smpcfl import __version__
+from smpcfl.base import config
 from support.compose import ONE_MACHINE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,8 +26,7 @@ pytestmark = [
 ]
 
 
-def services(*files: str, **environment: str) -> dict[str, Any]:
-    """Ours, as Compose would start them."""
+def compose(*files: str, **environment: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         ["docker", "compose", *files, "config", "--format", "json"],
         cwd=ROOT,
@@ -37,6 +38,12 @@ def services(*files: str, **environment: str) -> dict[str, Any]:
     )
     if done.returncode and "not a docker command" in done.stderr:
         pytest.skip("no Docker Compose here")
+    return done
+
+
+def services(*files: str, **environment: str) -> dict[str, Any]:
+    """Ours, as Compose would start them."""
+    done = compose(*files, **environment)
     assert not done.returncode, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)["services"]
     return {name: found[name] for name in found.keys() & OURS}
@@ -75,6 +82,50 @@ def test_an_app_of_ones_own_adds_two_read_only_folders_and_frees_nothing(tmp_pat
 def test_the_node_config_of_all_replicas_is_a_variable() -> None:
     peer = services(SMPCFL_NODE_CONFIG='size=3 name="a b"')["peer"]
     assert peer["environment"]["SMPCFL_NODE_CONFIG"] == 'size=3 name="a b"'
+
+
+PEER = ("-f", "compose.peer.yml")
+JOINING = {
+    "SMPCFL_PEER_ID": "hospital-a",
+    "SMPCFL_ADVERTISE": "203.0.113.7:19300",
+    "SMPCFL_REGISTRY": "registry.example.org:9200",
+    "SMPCFL_ENROLMENT": "registry.example.org:9201",
+    "SMPCFL_AGGREGATOR": "[2001:db8::1]:9092",
+}
+
+
+def test_a_peer_that_joins_is_confined_as_all_are() -> None:
+    joining, ours = services(*PEER, **JOINING)["peer"], services()["peer"]
+    for key in ("restart", "init", "read_only", "cap_drop", "security_opt", "deploy"):
+        assert joining[key] == ours[key], key
+    assert joining["stop_grace_period"] == ours["stop_grace_period"]
+    assert mounts(joining) == mounts(ours)
+    assert joining["image"] == f"smpcfl-peer:{__version__}"
+
+
+def test_a_peer_that_joins_has_the_settings_that_were_given_and_the_defaults() -> None:
+    given = services(*PEER, **JOINING)["peer"]["environment"]
+    assert config.load(given, {}) == config.load({**JOINING, "SMPCFL_MDNS": "off"}, {})
+    more = {"SMPCFL_MIN_COHORT": "8", "SMPCFL_TICKETS_PER_HOUR": "6", "SMPCFL_APPS": "0" * 64}
+    given = services(*PEER, **JOINING, **more)["peer"]["environment"]
+    assert config.load(given, {}).min_cohort == 8
+    assert {key: given[key] for key in more} == more
+
+
+@pytest.mark.parametrize(
+    ("port", "published"), [("", ("", "9300")), ("127.0.0.1:9301", ("127.0.0.1", "9301"))]
+)
+def test_a_peer_that_joins_publishes_one_port(port: str, published: tuple[str, str]) -> None:
+    found = services(*PEER, **JOINING, SMPCFL_PORT=port)["peer"]["ports"]
+    (only,) = found
+    assert (only.get("host_ip", ""), only["published"], only["target"]) == (*published, 9300)
+
+
+@pytest.mark.parametrize("name", sorted(JOINING))
+def test_what_a_peer_that_joins_lacks_is_named(name: str) -> None:
+    done = compose(*PEER, **{**JOINING, name: ""})
+    assert done.returncode != 0
+    assert f"required variable {name} is missing a value: " in done.stderr
 
 
 @pytest.mark.parametrize("files", [(), ("-f", "docker-compose.normal.yml")])

@@ -1,10 +1,9 @@
-"""What went over a link, as tcpdump wrote it down: by outer protocol, and the TCP streams inside VXLAN."""
+"""What went over a link, as tcpdump wrote it down: packets by kind, and TCP streams, in VXLAN too."""
 
 from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,32 +13,29 @@ import dpkt
 VXLAN = 4789
 _VXLAN_HEADER = 8
 _TLS_HEADER = 5
-_TLS_TYPES = range(20, 24)  # change cipher spec, alert, handshake, application data
+_TLS_TYPES = range(20, 24)  # change of cipher, alert, handshake, application data
 
 
-class Flow(NamedTuple):
-    """One direction of a TCP connection."""
-
-    source: str
-    source_port: int
-    target: str
-    target_port: int
-
-    @property
-    def ports(self) -> set[int]:
-        return {self.source_port, self.target_port}
+class End(NamedTuple):
+    address: str
+    port: int
 
 
 @dataclass
 class Stream:
-    """The bytes of one direction of a connection, from its SYN on."""
+    """One direction of a connection, from its SYN on."""
 
-    flow: Flow
+    source: End
+    target: End
     begin: int
     segments: dict[int, bytes] = field(default_factory=dict)
 
+    @property
+    def ports(self) -> set[int]:
+        return {self.source.port, self.target.port}
+
     def data(self) -> bytes:
-        """As far as nothing is missing."""
+        """Its bytes, up to the first that was not captured."""
         found = bytearray()
         for place in sorted(self.segments):
             if place > len(found):
@@ -49,71 +45,64 @@ class Stream:
 
 
 def not_tls(data: bytes) -> bytes:
-    """What follows the last whole TLS record and is no beginning of another one; empty if all is TLS."""
+    """The beginning of what is no TLS record; empty if all is. The last one may be cut short."""
     place = 0
-    while len(data) - place >= _TLS_HEADER:
-        kind, major = data[place], data[place + 1]
-        if kind not in _TLS_TYPES or major != 3:
+    while place < len(data):
+        kind, version = data[place], data[place + 1 : place + 2] or b"\3"
+        if kind not in _TLS_TYPES or version != b"\3":
             return data[place : place + 80]
-        place += _TLS_HEADER + int.from_bytes(data[place + 3 : place + _TLS_HEADER], "big")
+        length = int.from_bytes(data[place + 3 : place + _TLS_HEADER], "big")
+        place += _TLS_HEADER + length
     return b""
 
 
 class Capture:
-    """`outer`: packets by protocol and port. `streams`: those inside VXLAN that were seen to begin."""
+    """`kinds`: packets on the link by protocol and port. `streams`: of the link; `inner`: inside VXLAN."""
 
     def __init__(self, file: Path) -> None:
-        self.outer: Counter[str] = Counter()
-        self.inner: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
         self.streams: list[Stream] = []
-        self._open: dict[Flow, Stream] = {}
+        self.inner: list[Stream] = []
+        self._open: dict[tuple[End, End], Stream] = {}
         with file.open("rb") as raw:
             for _, packet in dpkt.pcap.Reader(raw):
-                self._take(dpkt.ethernet.Ethernet(packet))
+                self._take(dpkt.ethernet.Ethernet(packet).data)
 
-    def _take(self, frame: Any) -> None:
-        packet = frame.data
-        if isinstance(packet, dpkt.ip.IP) and isinstance(packet.data, dpkt.udp.UDP):
-            datagram = packet.data
-            self.outer[f"udp {datagram.dport}"] += 1
-            if datagram.dport == VXLAN:
-                self._take_inner(dpkt.ethernet.Ethernet(bytes(datagram.data)[_VXLAN_HEADER:]))
-        elif isinstance(packet, dpkt.ip.IP) and isinstance(packet.data, dpkt.tcp.TCP):
-            self.outer[f"tcp {min(packet.data.sport, packet.data.dport)}"] += 1
+    def _take(self, packet: Any) -> None:
+        inside = packet.data if isinstance(packet, dpkt.ip.IP) else None
+        if isinstance(inside, dpkt.tcp.TCP):
+            self.kinds[f"tcp {min(inside.sport, inside.dport)}"] += 1
+            self._take_segment(packet, self.streams)
+        elif isinstance(inside, dpkt.udp.UDP):
+            self.kinds[f"udp {inside.dport}"] += 1
+            if inside.dport == VXLAN:
+                within = dpkt.ethernet.Ethernet(bytes(inside.data)[_VXLAN_HEADER:]).data
+                if isinstance(within, dpkt.ip.IP) and isinstance(within.data, dpkt.tcp.TCP):
+                    self._take_segment(within, self.inner)
+                else:
+                    self.kinds[f"in VXLAN: {_kind(within)}"] += 1
         else:
-            self.outer[_kind(packet)] += 1
+            self.kinds[_kind(packet)] += 1
 
-    def _take_inner(self, frame: Any) -> None:
-        packet = frame.data
-        if not (isinstance(packet, dpkt.ip.IP) and isinstance(packet.data, dpkt.tcp.TCP)):
-            self.inner[_kind(packet)] += 1
-            return
+    def _take_segment(self, packet: Any, streams: list[Stream]) -> None:
         segment = packet.data
-        flow = Flow(
-            socket.inet_ntoa(packet.src),
-            segment.sport,
-            socket.inet_ntoa(packet.dst),
-            segment.dport,
+        ends = (
+            End(socket.inet_ntoa(packet.src), segment.sport),
+            End(socket.inet_ntoa(packet.dst), segment.dport),
         )
-        self.inner[f"tcp {min(flow.ports)}"] += 1
         if segment.flags & dpkt.tcp.TH_SYN:
-            if flow not in self._open or self._open[flow].begin != (segment.seq + 1) % 2**32:
-                self._open[flow] = Stream(flow, (segment.seq + 1) % 2**32)
-                self.streams.append(self._open[flow])
-        elif flow in self._open and segment.data:
-            stream = self._open[flow]
+            begin = (segment.seq + 1) % 2**32
+            if ends not in self._open or self._open[ends].begin != begin:  # not sent once more
+                self._open[ends] = Stream(*ends, begin)
+                streams.append(self._open[ends])
+        elif ends in self._open and segment.data:
+            stream = self._open[ends]
             place = (segment.seq - stream.begin) % 2**32
-            known = stream.segments.get(place, b"")
-            if len(segment.data) > len(known):
+            if len(segment.data) > len(stream.segments.get(place, b"")):
                 stream.segments[place] = bytes(segment.data)
-
-    def of_ports(self, ports: set[int]) -> Iterator[Stream]:
-        """Streams from or to one of `ports`."""
-        return (stream for stream in self.streams if stream.flow.ports & ports)
 
 
 def _kind(packet: Any) -> str:
     inside = getattr(packet, "data", None)
-    if isinstance(packet, dpkt.ip.IP | dpkt.ip6.IP6) and isinstance(inside, dpkt.udp.UDP):
-        return f"{type(packet).__name__} udp {inside.dport}"
-    return f"{type(packet).__name__} {type(inside).__name__}"
+    port = f" {inside.dport}" if isinstance(inside, dpkt.udp.UDP | dpkt.tcp.TCP) else ""
+    return f"{type(packet).__name__} {type(inside).__name__}{port}"

@@ -73,6 +73,7 @@ class Sick:
         self.deployment = Deployment(folder / "deployment")
         self.join = folder / "deployment" / "join"
         self.roster = Roster(folder / "indices.json", 1)
+        self.asked: list[str | None] = []  # by which names, in TLS
         self.clock_off_s = 0.0
         self.settings = Settings()
 
@@ -148,6 +149,7 @@ class Sick:
         certificates.save(folder, own)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(State(folder).certificate, State(folder).key)
+        context.sni_callback = lambda connection, name, given: self.asked.append(name)
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with contextlib.suppress(ConnectionError):  # who looks and goes

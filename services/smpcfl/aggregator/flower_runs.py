@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.files import write_private
+from ..base.host_port import joined
 from ..base.state import State
 from ..daemons.supervisor import flower_environment
 from ..protocol.errors import LocalError
@@ -71,16 +72,16 @@ def why_raised(details: str, words: str) -> str:
 
 
 class Runs:
-    """`state`: the aggregator's folder; `port`: the SuperLink's."""
+    """`state`: the aggregator's folder; `port`: the SuperLink's; `host`: where it is called here."""
 
-    def __init__(self, state: Path, port: int) -> None:
+    def __init__(self, state: Path, port: int, host: str) -> None:
         self._home = State(state).flower_cli
-        self._port = port
+        self._address = joined(host, port)
         self._environment = flower_environment(self._home)
         root = State(state).ca
         connection = (
             f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n'
-            f'address = "127.0.0.1:{port}"\nroot-certificates = "{root.resolve()}"\n'
+            f'address = "{self._address}"\nroot-certificates = "{root.resolve()}"\n'
         )
         write_private(self._home / "config.toml", connection.encode())
 
@@ -189,8 +190,8 @@ class Runs:
         text = output.decode(errors="replace")
         if _UNAVAILABLE in text:
             raise LocalError(
-                f"no SuperLink at 127.0.0.1:{self._port}: is `smpcfl aggregator` up, and is that the port"
-                " it was given (--superlink-port)?"
+                f"no SuperLink at {self._address}: is `smpcfl aggregator` up, and are these the address"
+                " and the port that it was given (--host, --superlink-port)?"
             )
         return text
 

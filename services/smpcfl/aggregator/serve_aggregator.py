@@ -14,6 +14,7 @@ from smpc.v1 import local_pb2_grpc
 
 from ..base import files
 from ..base.config import Settings, cannot_listen
+from ..base.host_port import family, near
 from ..base.metrics import CONNECTIONS, Metrics
 from ..base.state import State
 from ..base.waiting import or_stop, until_stop, wait_for
@@ -41,8 +42,9 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     found = current_run.load(state.current_run)
     if found is None:
         metrics.rounds_left.set(settings.rounds)
-    hosts = ["aggregator", "localhost", "127.0.0.1", socket.gethostname()]
-    hosts += [settings.advertise] if settings.advertise else []
+    # The ServerApp and `smpcfl run` call it here as well.
+    hosts = ["aggregator", "localhost", "127.0.0.1", "::1", socket.gethostname()]
+    hosts += filter(None, [near(settings.host), settings.certificate_host()])
     own = await or_stop(stop, enrolment.enrol(settings, Role.AGGREGATOR, hosts))
     if own is None:
         return
@@ -60,7 +62,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
     await local.start()
     socket_path.chmod(0o600)
 
-    runs = Runs(settings.state, settings.superlink_port)
+    runs = Runs(settings.state, settings.superlink_port, near(settings.host))
     superlink = _superlink(settings)
     keeper = RunKeeper(settings, metrics, directory, runs, lambda: superlink.starts)
     work = [
@@ -93,7 +95,7 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
 
 def _check_port(settings: Settings) -> None:
     """Flower would say this in its own log only, and be started again and again."""
-    with socket.socket() as probe:
+    with socket.socket(family(settings.host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((settings.host, settings.superlink_port))

@@ -18,7 +18,7 @@ from typing import Any
 from ..protocol.draw import GROUP_SIZE, LARGEST_GROUP_SIZE, LEAST_GROUP_SIZE
 from ..protocol.errors import LocalError
 from ..protocol.ticket import MODES, SEEDED
-from . import node_config
+from . import host_port, node_config
 from .log import FORMATS, TEXT
 
 PREFIX = "SMPCFL_"
@@ -43,8 +43,8 @@ class PortInUse(OSError):
 
     def __init__(self, host: str, port: int, option: str) -> None:
         super().__init__(
-            f"cannot listen on {host}:{port}: the port is in use; stop what uses it, or choose another"
-            f" with --{option} or {PREFIX}{option.replace('-', '_').upper()}"
+            f"cannot listen on {host_port.joined(host, port)}: the port is in use; stop what uses it, or"
+            f" choose another with --{option} or {PREFIX}{option.replace('-', '_').upper()}"
         )
         self.host = host
         self.port = port
@@ -55,8 +55,8 @@ def cannot_listen(host: str, port: int, option: str, error: OSError) -> PortInUs
     if error.errno == errno.EADDRINUSE:
         return PortInUse(host, port, option)
     return ConfigError(
-        f"cannot listen on {host}:{port} ({error.strerror or error}): give an address of this machine"
-        f" with --host, or another port with --{option}"
+        f"cannot listen on {host_port.joined(host, port)} ({error.strerror or error}): give an"
+        f" address of this machine with --host, or another port with --{option}"
     )
 
 
@@ -71,8 +71,12 @@ class Settings:
     mode: str = _option(SEEDED, f"what this deployment runs: {', '.join(MODES)}")
     state: Path = _option(Path("/var/lib/smpcfl"), "folder of keys, certificates and state")
     join: Path = _option(Path("/run/smpcfl/join"), "folder with ca.pem and token, to enrol")
-    host: str = _option("0.0.0.0", "address to listen on")
-    advertise: str = _option("", "host name or address for others to use (default: found)")
+    host: str = _option("0.0.0.0", "address to listen on; '::' for IPv6")
+    advertise: str = _option(
+        "",
+        "where others call this service: a host name, IPv4 or IPv6 address, for a peer with a port if that"
+        " is another than it listens on (default: found)",
+    )
     metrics_port: int = _option(9100, "Prometheus port")
     log_format: str = _option(TEXT, f"one line an event, as {' or '.join(FORMATS)}")
     mdns: str = _option("all", "interface address for mDNS, 'all', or 'off'")
@@ -231,12 +235,16 @@ class Settings:
                 f"{_sources('node_config')}: {error}; such as 'data=\"/data/a.csv\" size=3'"
             ) from error
         for name in ("registry", "enrolment", "aggregator"):
-            host, _, port = getattr(self, name).rpartition(":")
-            if not host or not is_port(port):
+            try:
+                host_port.split(getattr(self, name))
+            except ValueError:
                 raise ConfigError(
                     f"{_sources(name)} is {getattr(self, name)!r}: host:port is needed, such as"
-                    f" {getattr(Settings, name)}"
-                )
+                    f" {getattr(Settings, name)}; an IPv6 address in brackets, such as [2001:db8::2]:9200"
+                ) from None
+        self.advertised()
+        for name in ("host", "page_host"):  # brackets are for where a port follows
+            object.__setattr__(self, name, getattr(self, name).strip("[]"))
         if self.mdns not in ("all", "off") and not _is_ipv4(self.mdns):
             raise ConfigError(
                 f"{_sources('mdns')} is {self.mdns!r}: 'all', 'off', or the IPv4 address of one of this"
@@ -256,16 +264,35 @@ class Settings:
             found[peer] = fingerprint
         return found
 
+    def advertised(self) -> tuple[str, int | None]:
+        """Host, empty if it is to be found, and port, from `advertise`; ConfigError for anything else."""
+        if not self.advertise:
+            return "", None
+        try:
+            return host_port.split_advertised(self.advertise)
+        except ValueError:
+            raise ConfigError(
+                f"{_sources('advertise')} is {self.advertise!r}: a host name or an address is needed, as"
+                " peer.example.org, 192.0.2.7 or 2001:db8::2; with a port as peer.example.org:19300 or"
+                " [2001:db8::2]:19300"
+            ) from None
+
+    def certificate_host(self) -> str:
+        """What the aggregator's certificate has of `advertise`; ConfigError if there is a port."""
+        host, port = self.advertised()
+        if port is not None:
+            raise ConfigError(
+                f"{_sources('advertise')} is {self.advertise!r}: the aggregator's goes into its certificate,"
+                f" which holds no port; give {host}, and the peers the port with {PREFIX}AGGREGATOR"
+            )
+        return host
+
     def secure_modes(self) -> tuple[str, ...]:
         return (self.mode,)
 
 
 def _sources(name: str) -> str:
     return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
-
-
-def is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65535
 
 
 def _is_ipv4(text: str) -> bool:

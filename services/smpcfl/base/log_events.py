@@ -64,7 +64,7 @@ class LogEvent(StrEnum):
     REGISTRY_AWAY = "registry_away", "the registry does not answer; rounds go on without it"
     REGISTRY_BACK = "registry_back", "the registry answers again"
     NETWORK_CHANGED = "network_changed", "this peer has another address now"
-    MDNS_FAILED = "mdns_failed", "a peer that mDNS announces has no address"
+    MDNS_FAILED = "mdns_failed", "a peer cannot be announced by mDNS, or has no address there"
     MDNS_SILENT = "mdns_silent", "mDNS is off or hears nobody: peers are found by the registry"
     MDNS_NAME_TAKEN = "mdns_name_taken", "another host answers to this peer's name by mDNS"
     ROUND_OPENED = "round_opened", "a ticket was accepted: cohort, threshold, deadlines, guarantee"

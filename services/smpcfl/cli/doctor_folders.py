@@ -141,15 +141,11 @@ def _own_certificate(patient: Patient) -> Finding:
             "a service that runs needs the registry's gRPC port for that: look for"
             " certificate_not_renewed in its log, and at the ports below; one that starts renews it at once",
         )
-    advertised = patient.settings.advertise
-    if (
-        patient.role is Role.AGGREGATOR
-        and advertised
-        and advertised not in certificates.hosts_of(own.certificate)
-    ):
+    named = patient.settings.certificate_host() if patient.role is Role.AGGREGATOR else ""
+    if named and named not in certificates.hosts_of(own.certificate):
         return warning(
             check,
-            f"{shown}: without the name {advertised}, by which SuperNodes call",
+            f"{shown}: without the name {named}, by which SuperNodes call",
             f"it comes with the next renewal, at {due:{_WHEN}}; for one now, remove"
             f" {State(patient.settings.state).certificate} and start again with a join token",
         )

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from smpc.v1 import registry_pb2 as pb
 
+from ..base.host_port import joined, near, split
 from ..base.state import State
 from ..net import certificates, rpc
 from ..net.addresses import own_address
 from ..net.certificates import IdentityError, Role
-from ..net.reachability import Trouble, check_shown, resolve, shown_certificate, split, within
+from ..net.reachability import Trouble, check_shown, resolve, shown_certificate, within
 from ..peer.serve_peer import PORT as PEER_PORT
 from ..protocol.errors import clean
 from ..protocol.signing import AGGREGATOR, REGISTRY
@@ -54,10 +55,8 @@ def _own_name(patient: Patient) -> Finding:
         host = _advertised(patient)
         addresses = resolve(host, DEADLINE_S)
     except (Trouble, OSError) as error:
-        # mDNS announces an address, and so the service has to find it; by the registry others look it up.
-        need = patient.role is Role.PEER and patient.settings.mdns != "off"
-        level = Level.FAULT if need else Level.WARNING
-        return Finding(check, level, getattr(error, "found", str(error)), remedy)
+        # Others look it up, not this machine.
+        return warning(check, getattr(error, "found", str(error)), remedy)
     try:
         registry = resolve(split(patient.settings.registry)[0], DEADLINE_S)
     except Trouble:
@@ -79,7 +78,7 @@ def _goes_nowhere(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> boo
 
 def _advertised(patient: Patient) -> str:
     towards = patient.settings.registry
-    return patient.settings.advertise or within(DEADLINE_S, lambda: own_address(towards))
+    return patient.settings.advertised()[0] or within(DEADLINE_S, lambda: own_address(towards))
 
 
 # -- others' ports ---------------------------------------------------------------------------------
@@ -99,8 +98,10 @@ def ports_out(patient: Patient) -> Iterator[Finding]:
 
 
 def _look(check: str, address: str, patient: Patient, role: Role, name: str) -> Finding:
+    # Of the aggregator Flower asks by its host.
+    asked = "" if role is Role.AGGREGATOR else certificates.tls_name(role, name)
     try:
-        certificate = shown_certificate(address, DEADLINE_S)
+        certificate = shown_certificate(address, DEADLINE_S, asked)
         if patient.ca is None:
             return warning(
                 f"to {check}", f"{address} answers, certificate not checked", "see ca.pem above"
@@ -196,13 +197,11 @@ def _own_port(patient: Patient, option: str, port: int) -> Finding:
     if error.errno != errno.EADDRINUSE:
         return fault(
             check,
-            f"cannot listen on {host}:{port} ({error.strerror or error})",
+            f"cannot listen on {joined(host, port)} ({error.strerror or error})",
             f"give an address of this machine with --host, or another port with --{option}",
         )
-    # On all addresses, and so on this one.
-    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))
     try:
-        if _is_ours(patient, _joined(near, port)):
+        if _is_ours(patient, joined(near(host), port)):
             patient.runs = True
             return ok(check, "this service listens there")
         found = "another service of smpcfl, or an earlier one of this folder, listens there"
@@ -226,7 +225,7 @@ def _more_ports(patient: Patient) -> Iterator[Finding]:
         if error is not None:
             yield fault(
                 f"own port {port}",
-                f"cannot listen on {host}:{port} ({error.strerror or error})",
+                f"cannot listen on {joined(host, port)} ({error.strerror or error})",
                 f"stop what uses it, or choose another with --{option}",
             )
 
@@ -237,7 +236,7 @@ def _from_outside(patient: Patient, port: int) -> Finding:
     if not patient.runs:
         return ok(check, "not tried: the service does not run")
     try:
-        address = _joined(_advertised(patient), port)
+        address = joined(_advertised(patient), patient.settings.advertised()[1] or port)
         if _is_ours(patient, address):
             return ok(check, f"{address} leads back to this service")
     except (Trouble, OSError) as error:
@@ -257,13 +256,11 @@ def _from_outside(patient: Patient, port: int) -> Finding:
 
 def _is_ours(patient: Patient, address: str) -> bool:
     """Whether the certificate there is of the key in the state folder."""
-    certificate = shown_certificate(address, DEADLINE_S)
+    own = patient.own
+    asked = certificates.tls_name(own.role, own.name) if own is not None else ""
+    certificate = shown_certificate(address, DEADLINE_S, asked)
     try:
         key = certificates.load_key(State(patient.settings.state).key)
     except IdentityError:
         return False
     return certificate.public_key() == key.public_key()
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

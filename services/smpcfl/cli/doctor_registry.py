@@ -17,15 +17,16 @@ from smpc.v1 import registry_pb2 as pb
 
 from .. import __version__
 from ..base.config import ConfigError
+from ..base.host_port import split
 from ..base.metrics import Metrics
 from ..base.state import State
 from ..base.waiting import wait_for
 from ..net import certificates, clocks, enrolment, rpc
+from ..net.addresses import on_link
 from ..net.certificates import Role
 from ..net.clocks import ClockDifference
 from ..net.directory import Directory
 from ..net.mdns import Discovery
-from ..net.reachability import split
 from ..net.versions import Spoken, named
 from ..protocol.encoding import VERSION
 from ..protocol.errors import Reason, clean
@@ -212,6 +213,13 @@ def mdns(patient: Patient) -> Iterator[Finding]:
         yield ok("mDNS", "off: the registry's roster is enough")
         return
     own = patient.own.name if patient.own is not None and patient.runs else ""
+    if own and not _is_announced(patient):
+        yield warning(
+            "mDNS",
+            "this peer has no IPv4 address towards the registry, and is not announced",
+            "if that is right, --mdns off: the registry's roster is enough",
+        )
+        return
     try:
         heard = asyncio.run(_heard(patient, own))
     except (ConfigError, OSError) as error:
@@ -229,6 +237,12 @@ def mdns(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield ok("mDNS", f"heard: {', '.join(sorted(heard)) or 'nobody, which may be right'}")
+
+
+def _is_announced(patient: Patient) -> bool:
+    settings = patient.settings
+    host, _ = settings.advertised()
+    return on_link(host, settings.registry) is not None
 
 
 async def _heard(patient: Patient, own: str) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from ..aggregator import rounds_service
 from ..aggregator.flower_runs import FlowerRun, Runs
 from ..base.config import Settings
+from ..base.host_port import near
 from ..base.state import State
 from ..protocol.errors import LocalError
 from ..reports.record import RoundRecord
@@ -21,7 +22,7 @@ def at_the_aggregator(settings: Settings) -> Runs:
             f"no aggregator keeps its state in {settings.state}: run this where `smpcfl aggregator`"
             " runs (docker compose exec aggregator smpcfl ...), or give --state"
         )
-    return Runs(settings.state, settings.superlink_port)
+    return Runs(settings.state, settings.superlink_port, near(settings.host))
 
 
 @dataclass(frozen=True)

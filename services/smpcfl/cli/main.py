@@ -71,7 +71,7 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _aggregators(options: argparse.Namespace) -> Settings:
-    given = {key: getattr(options, key) for key in ("state", "superlink_port")}
+    given = {key: getattr(options, key) for key in ("state", "superlink_port", "host")}
     return config.load(os.environ, given)
 
 

@@ -75,7 +75,7 @@ class OneRun:
             with self._stack() as stack:
                 self._followed = Follow(self._mode, stack.page_port)
                 stack.wait(stack.answers, _START_S, "the start of the SuperLink")
-                runs = Runs(stack.aggregator.path, stack.superlink_port)
+                runs = Runs(stack.aggregator.path, stack.superlink_port, stack.host)
                 self._submit(stack, runs, offset)
                 try:
                     self._to_the_end(stack)

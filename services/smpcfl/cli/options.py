@@ -117,6 +117,7 @@ def _add_runs(commands: Any) -> None:
     for parser in (again, listed, stop):
         parser.add_argument("--state", default=None, help="the aggregator's state folder")
         parser.add_argument("--superlink-port", default=None, help="port of the SuperLink [9092]")
+        parser.add_argument("--host", default=None, help="address that it listens on [0.0.0.0]")
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:

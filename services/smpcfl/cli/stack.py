@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 
 from ..base import node_config
 from ..base.config import BUNDLED_APP, Settings
+from ..base.host_port import family, joined
 from ..base.state import State
 from ..daemons.supervisor import descendants
 from ..protocol.errors import LocalError
@@ -30,7 +31,7 @@ _ENDING: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Stack:
     """`folder` gets a state folder and a log for each process. Use as a context manager.
 
-    `apps` and `node_config`: as each peer's settings have them.
+    `apps` and `node_config`: as each peer's settings have them. `host`: the loopback address of all.
     """
 
     apps = BUNDLED_APP
@@ -44,6 +45,7 @@ class Stack:
         seed: int,
         apps: str = apps,
         node_config: str = "",
+        host: str = LOOPBACK,
     ) -> None:
         self.folder = folder
         self.mode = mode
@@ -52,6 +54,7 @@ class Stack:
         self.seed = seed
         self.apps = apps
         self.node_config = node_config
+        self.host = host
         self.superlink_port = 0  # until it is started
         self.page_port = 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -80,8 +83,8 @@ class Stack:
         given = {node_config.NUMBER: self.peers, **node_config.parse(self.node_config)}
         join = self.folder / "join"
         where = {
-            "registry": f"{LOOPBACK}:{registry}",
-            "enrolment": f"{LOOPBACK}:{enrolment}",
+            "registry": joined(self.host, registry),
+            "enrolment": joined(self.host, enrolment),
         }
         self.start(
             "registry",
@@ -122,7 +125,7 @@ class Stack:
                     **where,
                     "join": join / "peer",
                     "peer_id": self.peer_id(number),
-                    "aggregator": f"{LOOPBACK}:{superlink}",
+                    "aggregator": joined(self.host, superlink),
                     "port": port,
                     "metrics_port": metrics,
                     "supernode_port": supernode,
@@ -143,8 +146,8 @@ class Stack:
         given = {
             "mode": self.mode,
             "state": state,
-            "host": LOOPBACK,
-            "advertise": LOOPBACK,
+            "host": self.host,
+            "advertise": self.host,
             "mdns": LOOPBACK,
             **settings,
         }
@@ -179,8 +182,8 @@ class Stack:
 
     def answers(self) -> bool:
         """Whether the SuperLink listens."""
-        with socket.socket() as probe:
-            return probe.connect_ex((LOOPBACK, self.superlink_port)) == 0
+        with socket.socket(family(self.host)) as probe:
+            return probe.connect_ex((self.host, self.superlink_port)) == 0
 
     def check(self) -> None:
         """LocalError with the last lines of its log if a process has ended."""

@@ -66,18 +66,10 @@ class Discovery:
             self._zeroconf.zeroconf, SERVICE, handlers=[self._changed]
         )
 
-    async def announce(self, peer: str, host: str, port: int) -> None:
-        """Announces this peer, unless somebody on the link answers to the same peer id."""
+    async def announce(self, peer: str, address: str, port: int) -> None:
+        """Announces this peer at that IPv4 address, unless somebody on the link answers to its id."""
         if self._zeroconf is None:
             return
-        try:
-            address = socket.gethostbyname(host)
-        except OSError as error:
-            raise ConfigError(
-                f"mDNS cannot announce {host!r}, which has no IPv4 address here"
-                f" ({error.strerror or error}): give another name or an address with --advertise, or"
-                " --mdns off"
-            ) from error
         info = AsyncServiceInfo(
             SERVICE,
             f"{peer}.{SERVICE}",

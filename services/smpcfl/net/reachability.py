@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from cryptography import x509
 
+from ..base.host_port import split
 from . import certificates
 from .certificates import Role
 
@@ -53,12 +54,6 @@ def within(seconds: float, act: Callable[[], T]) -> T:
     if isinstance(result, Exception):
         raise result
     return result
-
-
-def split(address: str) -> tuple[str, int]:
-    """Host and port of host:port; an IPv6 address loses its brackets."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def resolve(host: str, seconds: float) -> list[str]:
@@ -110,18 +105,22 @@ def _no_connection(error: OSError, address: str, port: int, seconds: float) -> T
     )
 
 
-def shown_certificate(address: str, seconds: float) -> x509.Certificate:
-    """The certificate that host:port shows in a TLS 1.3 handshake; whose it is, is not checked here."""
+def shown_certificate(address: str, seconds: float, name: str = "") -> x509.Certificate:
+    """The certificate that host:port shows in a TLS 1.3 handshake; whose it is, is not checked here.
+
+    `name`: who is asked for, by which a relay finds the way (SNI), as in a call of gRPC's; else the host.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # else a wrong one could not be named
     context.set_alpn_protocols(["h2", "http/1.1"])
+    asked = name or split(address)[0]
     connection = connect(address, seconds)
     with connection:
         connection.settimeout(seconds)
         try:
-            with context.wrap_socket(connection) as secured:
+            with context.wrap_socket(connection, server_hostname=asked) as secured:
                 shown = secured.getpeercert(binary_form=True)
         except TimeoutError as error:
             raise Trouble(

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from google.protobuf.message import DecodeError
 
 from ..base.config import cannot_listen
+from ..base.host_port import family, joined
 from ..base.log_events import during
 from ..base.metrics import Metrics
 from ..protocol.errors import ProtocolError, Reason, RemoteError
@@ -89,7 +90,7 @@ def bind(
     if (refusal := why_not_listen(host, port)) is not None and refusal.errno == errno.EADDRINUSE:
         raise cannot_listen(host, port, option, refusal)
     try:
-        return server.add_secure_port(f"{host}:{port}", credentials)
+        return server.add_secure_port(joined(host, port), credentials)
     except RuntimeError as error:
         found = why_not_listen(host, port) or OSError(errno.EADDRINUSE, "in use a moment ago")
         raise cannot_listen(host, port, option, found) from error
@@ -97,10 +98,8 @@ def bind(
 
 def why_not_listen(host: str, port: int) -> OSError | None:
     """What keeps from listening there, if anything: gRPC does not say."""
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port), family=family).close()
+        socket.create_server((host, port), family=family(host)).close()
     except OSError as error:
         return error
     return None

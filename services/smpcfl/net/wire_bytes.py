@@ -14,6 +14,7 @@ from threading import Lock
 from typing import TypeAlias
 
 from ..base.config import Settings
+from ..base.host_port import split
 from ..base.metrics import DIRECTIONS, Metrics
 from ..base.tcp_sockets import TcpSocket, TcpSockets, inodes
 from ..base.waiting import wait_for
@@ -171,7 +172,7 @@ async def keep_counted(
 
 
 def port_of(address: str) -> int:
-    return int(address.rpartition(":")[2])
+    return split(address)[1]
 
 
 def registry_of(settings: Settings) -> dict[int, str]:

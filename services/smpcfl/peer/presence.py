@@ -14,10 +14,11 @@ from smpc.v1 import registry_pb2 as pb
 
 from .. import __version__
 from ..base.config import ConfigError, Settings
+from ..base.host_port import joined
 from ..base.log_events import LogEvent, about
 from ..base.waiting import wait_for
 from ..net import rpc
-from ..net.addresses import Attachment, attachment, own_address
+from ..net.addresses import Attachment, attachment, on_link, own_address, way_to
 from ..net.certificates import IdentityError
 from ..net.directory import Directory
 from ..net.mdns import Discovery
@@ -54,12 +55,28 @@ class Presence:
         self._look = attached
         self._attached = attached()
         self._silent = 0  # heartbeats in which mDNS heard nobody
-        self._registered = ""  # the host that the registry knows
-        self.host = settings.advertise or own_address(settings.registry)
+        self._registered = ""  # the address that the registry knows
+        self._given, self._given_port = settings.advertised()
+        self._host = self._given or own_address(settings.registry)
+
+    @property
+    def address(self) -> str:
+        """Where others are told to call; behind a NAT its port is not the one that this peer listens on."""
+        return joined(self._host, self._given_port or self._port)
 
     async def announce(self) -> None:
-        """By mDNS."""
-        await self._discovery.announce(self._name, self.host, self._port)
+        """By mDNS: where this peer is on the link, which no NAT is in between."""
+        if self._settings.mdns == "off":
+            return
+        here = await asyncio.to_thread(on_link, self._given, self._settings.registry)
+        if here is None:
+            log.warning(
+                "mDNS is for IPv4: this peer has no IPv4 address towards the registry, and is not announced:"
+                " others find it by the registry; if that is right, --mdns off",
+                extra=about(LogEvent.MDNS_FAILED),
+            )
+            return
+        await self._discovery.announce(self._name, here, self._port)
 
     async def register(self, stop: asyncio.Event) -> int | None:
         """The index of the data slice, once the registry answers; None if stopped before.
@@ -74,7 +91,7 @@ class Presence:
                 if rpc.reason_of(error) is not None:
                     raise IdentityError(
                         f"the registry at {self._settings.registry} refused {self._name} at"
-                        f" {self.host}: {error.details()}"
+                        f" {self.address}: {error.details()}"
                     ) from error
                 kept = self._directory.kept_index
                 if kept is not None:
@@ -91,8 +108,8 @@ class Presence:
         return None
 
     async def _register(self) -> int:
-        address = f"{self.host}:{self._port}"
-        metrics_address = f"{self.host}:{self._settings.metrics_port}"
+        address = self.address
+        metrics_address = joined(self._host, self._settings.metrics_port)
         reply = await self._directory.registry.Register(
             pb.RegisterRequest(
                 address=address,
@@ -103,7 +120,7 @@ class Presence:
             timeout=5.0,
         )
         await self._directory.lookup()
-        self._registered = self.host
+        self._registered = address
         return int(reply.index)
 
     async def keep(self, stop: asyncio.Event) -> None:
@@ -114,7 +131,7 @@ class Presence:
             self._watch_mdns()
             request = pb.HeartbeatRequest(roster_version=self._directory.version)
             try:
-                if self._registered != self.host:
+                if self._registered != self.address:
                     await self._register()
                 asked = time.time()
                 reply = await self._directory.registry.Heartbeat(request, timeout=5.0)
@@ -156,12 +173,11 @@ class Presence:
         if attached is None or attached == self._attached:
             return
         try:
-            if not self._settings.advertise:
-                self.host = await asyncio.to_thread(own_address, self._settings.registry)
+            if not self._given:
+                self._host = await asyncio.to_thread(way_to, self._settings.registry)
             log.info(
-                "the network has changed: this peer is at %s:%d now",
-                self.host,
-                self._port,
+                "the network has changed: this peer is at %s now",
+                self.address,
                 extra=about(LogEvent.NETWORK_CHANGED),
             )
             await self._discovery.restart()
@@ -169,7 +185,7 @@ class Presence:
             self._attached = attached
         except (ConfigError, OSError) as error:
             log.warning(
-                "the network has changed, and mDNS is not back yet: %s",
+                "the network has changed, and this peer does not know its place yet: %s",
                 error,
                 extra=about(LogEvent.MDNS_FAILED),
             )

@@ -68,10 +68,9 @@ async def serve(settings: Settings, metrics: Metrics, stop: asyncio.Event) -> No
         await presence.announce()
         index = await or_stop(stop, presence.register(stop))
         log.info(
-            "peer %s at %s:%d, data slice %s",
+            "peer %s at %s, data slice %s",
             own.name,
-            presence.host,
-            port,
+            presence.address,
             # As its ClientApp finds it.
             node_config.parse(settings.node_config).get(node_config.INDEX, index),
             extra=about(LogEvent.SERVICE_READY, peer=own.name),

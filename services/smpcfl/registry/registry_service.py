@@ -13,7 +13,7 @@ from smpc.v1 import registry_pb2 as pb
 from smpc.v1 import registry_pb2_grpc as pb_grpc
 
 from .. import __version__
-from ..base.config import is_port
+from ..base import host_port
 from ..base.log_events import LogEvent, about
 from ..base.metrics import Metrics
 from ..net import certificates, rpc
@@ -109,14 +109,8 @@ class RegistryService(pb_grpc.RegistryServicer):
 
     async def _register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterReply:
         peer = await rpc.require(context, Role.PEER)
-        for address in (request.address, request.metrics_address):
-            host, _, port = address.rpartition(":")
-            if not host or not is_port(port) or len(address) > 255:
-                raise RemoteError(Reason.MALFORMED, "address", peer=peer, found=address[:255])
         # Prometheus asks there: else a peer could have it ask any machine that it reaches.
-        host, found = (
-            item.rpartition(":")[0] for item in (request.address, request.metrics_address)
-        )
+        host, found = (_host_of(item, peer) for item in (request.address, request.metrics_address))
         if found != host:
             raise RemoteError(
                 Reason.MALFORMED, "host of the metrics", peer=peer, expected=host, found=found
@@ -214,6 +208,14 @@ class RegistryService(pb_grpc.RegistryServicer):
             aggregator_software=self._roster.aggregator_software,
             aggregator_protocol=self._roster.aggregator_protocol,
         )
+
+
+def _host_of(address: str, peer: str) -> str:
+    try:
+        return host_port.split(address)[0]
+    except ValueError:
+        found = address[:255]
+        raise RemoteError(Reason.MALFORMED, "address", peer=peer, found=found) from None
 
 
 def _now_ms() -> int:

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 from ..base.config import cannot_listen
+from ..base.host_port import family
 from ..base.log import not_delivered
 from .roster import Roster
 
@@ -35,8 +36,11 @@ def serve_targets(host: str, port: int, roster: Roster) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
+    class Server(ThreadingHTTPServer):
+        address_family = family(host)
+
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = Server((host, port), Handler)
     except OSError as error:
         raise cannot_listen(host, port, "targets-port", error) from error
     server.handle_error = not_delivered  # type: ignore[method-assign]

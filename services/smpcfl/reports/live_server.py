@@ -25,6 +25,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ..base.config import cannot_listen
+from ..base.host_port import family
 from .report_page import document
 
 _HOSTS = ["localhost", "127.0.0.1"]
@@ -62,7 +63,9 @@ class LiveServer:
         self._streams = 0
         self._over = False
         try:
-            self._socket = socket.create_server((host, port))
+            self._socket = socket.create_server(
+                (host, port), family=family(host), dualstack_ipv6=host == "::"
+            )
         except OSError as error:
             raise cannot_listen(host, port, "page-port", error) from error
         self.port: int = self._socket.getsockname()[1]
@@ -95,7 +98,9 @@ class LiveServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
+        # Not by an IPv6 address, because Starlette takes a Host up to its first colon.
+        host = "localhost" if self._socket.family == socket.AF_INET6 else "127.0.0.1"
+        return f"http://{host}:{self.port}/"
 
     def watched(self) -> bool:
         """Whether anybody looks, or has just looked."""
