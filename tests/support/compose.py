@@ -71,9 +71,9 @@ class Compose:
         return [json.loads(item) for item in text.splitlines()]
 
 
-def docker(*arguments: str, check: bool = True) -> str:
+def docker(*arguments: str, check: bool = True, seconds: float = 120) -> str:
     done = subprocess.run(
-        ["docker", *arguments], capture_output=True, text=True, timeout=120, check=False
+        ["docker", *arguments], capture_output=True, text=True, timeout=seconds, check=False
     )
     assert not check or done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr[-2000:]}"
     return done.stdout

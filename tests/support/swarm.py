@@ -120,10 +120,10 @@ class SwarmStack:
         on = second if other else docker
         return on("ps", "-q", "-f", f"label=com.docker.swarm.service.name={NAME}_{service}").split()
 
-    def on(self, service: str, *command: str) -> str:
+    def on(self, service: str, *command: str, seconds: float = 120) -> str:
         """What a command in the one container of `service` on this node prints."""
         (container,) = self.containers(service)
-        return docker("exec", container, *command)
+        return docker("exec", container, *command, seconds=seconds)
 
     def logs(self, service: str) -> str:
         """Of all its tasks; they write to standard error."""
