@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +98,9 @@ JOINING = {
 
 def test_a_peer_that_joins_is_confined_as_all_are() -> None:
     joining, ours = services(*PEER, **JOINING)["peer"], services()["peer"]
-    for key in ("restart", "init", "read_only", "cap_drop", "security_opt", "deploy"):
+    for key in ("restart", "init", "read_only", "cap_drop", "security_opt"):
         assert joining[key] == ours[key], key
+    assert joining["deploy"]["resources"] == ours["deploy"]["resources"]
     assert joining["stop_grace_period"] == ours["stop_grace_period"]
     assert mounts(joining) == mounts(ours)
     assert joining["image"] == f"smpcfl-peer:{__version__}"
@@ -116,7 +119,7 @@ def test_a_peer_that_joins_has_the_settings_that_were_given_and_the_defaults() -
     ("port", "published"), [("", ("", "9300")), ("127.0.0.1:9301", ("127.0.0.1", "9301"))]
 )
 def test_a_peer_that_joins_publishes_one_port(port: str, published: tuple[str, str]) -> None:
-    found = services(*PEER, **JOINING, SMPCFL_PORT=port)["peer"]["ports"]
+    found = services(*PEER, **JOINING, SMPCFL_PUBLISH=port)["peer"]["ports"]
     (only,) = found
     assert (only.get("host_ip", ""), only["published"], only["target"]) == (*published, 9300)
 
@@ -133,3 +136,39 @@ def test_the_format_of_all_logs_is_a_variable(files: tuple[str, ...]) -> None:
     for given, log_format in (({}, "text"), ({"SMPCFL_LOG_FORMAT": "json"}, "json")):
         for service in services(*files, **given).values():
             assert service["environment"]["SMPCFL_LOG_FORMAT"] == log_format
+
+
+def test_each_limit_that_a_peer_sets_itself_can_be_set_where_it_joins() -> None:
+    page = (ROOT / "docs/security.md").read_text()
+    limits = page.partition("## Limits that a peer sets itself")[2].partition("\n## ")[0]
+    wanted = set(re.findall(r"^\| `(SMPCFL_\w+)`", limits, re.MULTILINE))
+    assert len(wanted) > 8
+    assert wanted <= services(*PEER, **JOINING)["peer"]["environment"].keys()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["docker-compose.yml", "docker-compose.override.yml", "docker-stack.yml", "compose.peer.yml"],
+)
+def test_variables_that_are_exported_for_compose_are_no_error_to_a_service(name: str) -> None:
+    """Whoever exported them runs `smpcfl status` in the same shell."""
+    used = set(re.findall(r"\$\{(SMPCFL_\w+)", (ROOT / name).read_text()))
+    settings = {f"{config.PREFIX}{item.name.upper()}" for item in fields(config.Settings)}
+    assert used <= settings | config.OTHER_VARIABLES
+
+
+def test_a_federations_services_are_published_and_no_peer_runs_beside_them() -> None:
+    files = (*ONE_MACHINE, "-f", "docker/federation.yml")
+    found = services(*files, SMPCFL_ADVERTISE="aggregator.example.org")
+    published = {
+        (name, port["published"])
+        for name, service in found.items()
+        for port in service.get("ports", ())
+        if port.get("host_ip", "") != "127.0.0.1"
+    }
+    assert published == {("registry", "9200"), ("registry", "9201"), ("aggregator", "9092")}
+    assert found["peer"]["deploy"]["replicas"] == 0
+    given = found["aggregator"]["environment"]
+    assert given["SMPCFL_ADVERTISE"] == "aggregator.example.org"
+    assert given["SMPCFL_ROUNDS"] == "0"
+    assert compose(*files).returncode != 0, "the name is needed"
