@@ -61,12 +61,15 @@ class Run:
         return complete()
 
     def end(self) -> list[dict[str, Any]]:
-        found = self.wait_for(self._rounds)
-        self._thread.join(120)
-        assert not self._thread.is_alive()
+        """The records of all its rounds. One that ends void is over: its number does not come again."""
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive(), self._stack.tasks()
+        found = self.records()
         assert [record["round"] for record in found] == list(range(1, self._rounds + 1))
-        assert found[-1]["accuracy"] > 0.88, found
-        assert all(record["survivors"] >= LEAST for record in found), found
+        complete = [record for record in found if record["outcome"] == "complete"]
+        assert len(complete) >= self._rounds - 1, found
+        assert complete[-1]["accuracy"] > 0.88, found
+        assert all(record["survivors"] >= LEAST for record in complete), found
         return found
 
 
@@ -171,7 +174,7 @@ def test_ten_rounds_with_a_drained_node_and_a_rolling_update(stack: SwarmStack) 
     run = Run(stack, ROUNDS)
     run.wait_for(2)
     docker("node", "update", "--availability", "drain", stack.other)
-    drained_at = len(run.wait_for(3))
+    run.wait_for(3)
     all_there(stack)
     assert stack.running() == {stack.this: PEERS, stack.other: 0}
     docker("node", "update", "--availability", "active", stack.other)
@@ -180,8 +183,8 @@ def test_ten_rounds_with_a_drained_node_and_a_rolling_update(stack: SwarmStack) 
     updated_at = len(run.records())
     found = run.end()
     assert found[0]["survivors"] == PEERS
-    assert drained_at < ROUNDS - 2, "else the update would have had no round to disturb"
-    assert {record["outcome"] for record in run.records()[updated_at:]} == {"complete"}
+    assert updated_at < ROUNDS - 2, "else the update would have had no round to disturb"
+    assert {record["outcome"] for record in found[updated_at:]} == {"complete"}
     wait(lambda: update_state() == "completed", PATIENCE_S, stack.tasks)
     images = ("ps", "-f", "desired-state=running", "--format", "{{.Image}}", "smpcfl_peer")
     assert docker("service", *images).split() == [NEXT_IMAGE] * PEERS

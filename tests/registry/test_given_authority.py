@@ -9,7 +9,7 @@ import pytest
 from smpcfl.base.state import AuthorityFolder, JoinFolder, State
 from smpcfl.net import certificates
 from smpcfl.net.certificates import IdentityError, Role
-from smpcfl.protocol.errors import RemoteError
+from smpcfl.protocol.errors import LocalError, RemoteError
 from smpcfl.registry import authority_folder
 from smpcfl.registry.authority import Authority, make_token, registry_state, reopen, revoke
 
@@ -95,27 +95,56 @@ def test_a_given_token_lasts_while_it_is_given_and_no_longer(given: Given) -> No
         registry.keep_tokens()
         enrol(registry, given.token(Role.PEER), Role.PEER, f"peer-{given.now:.0f}")
     old = given.token(Role.PEER)
-    given.folder.token(Role.PEER).unlink()
-    list(authority_folder.make(given.folder.path))
+    another(given)
     own = make_token(given.path / "state", "hospital-a", given.now + DAY_S)
     registry = given.start()
     enrol(registry, given.token(Role.PEER), Role.PEER, "new")
-    with pytest.raises(RemoteError, match="no such join token"):
+    with pytest.raises(RemoteError, match="was withdrawn"):
         enrol(registry, old, Role.PEER, "late")
     enrol(registry, own, Role.PEER, "hospital-a")
 
 
-def test_a_revocation_withdraws_the_given_token_until_it_is_reopened(given: Given) -> None:
+def test_a_revocation_withdraws_the_given_token_for_good(given: Given) -> None:
     registry = given.start()
     enrol(registry, given.token(Role.PEER), Role.PEER, "a")
     revoke(given.path / "state", "a")
+    old = given.token(Role.PEER)
     for again in (registry, given.start()):
         again.keep_tokens()
-        with pytest.raises(RemoteError, match="no such join token"):
-            enrol(again, given.token(Role.PEER), Role.PEER, "b")
-    reopen(given.path / "state")
-    registry.keep_tokens()
+        with pytest.raises(RemoteError, match="was withdrawn"):
+            enrol(again, old, Role.PEER, "b")
+    with pytest.raises(LocalError, match=r"peer-token was withdrawn.*another one first"):
+        reopen(given.path / "state", given.folder)
+    another(given)
+    reopen(given.path / "state", given.folder)
+    registry = given.start()
     enrol(registry, given.token(Role.PEER), Role.PEER, "b")
+    with pytest.raises(RemoteError, match="was withdrawn"):
+        enrol(registry, old, Role.PEER, "c")
+
+
+def test_a_token_that_was_replaced_does_not_count_when_it_is_given_again(
+    given: Given, caplog: pytest.LogCaptureFixture
+) -> None:
+    given.start()
+    old = given.token(Role.PEER)
+    another(given)
+    given.start()
+    given.folder.token(Role.PEER).write_text(old)
+    registry = given.start()
+    assert "nobody enrols: the join token for role peer" in caplog.text
+    with pytest.raises(RemoteError, match="was withdrawn"):
+        enrol(registry, old, Role.PEER, "b")
+    given.now += 30 * DAY_S
+    registry.keep_tokens()
+    assert "was withdrawn" in caplog.text
+    enrol(registry, given.token(Role.AGGREGATOR), Role.AGGREGATOR, "aggregator")
+
+
+def another(given: Given) -> None:
+    """Puts a new peers' token into the folder."""
+    given.folder.token(Role.PEER).unlink()
+    list(authority_folder.make(given.folder.path))
 
 
 def test_a_role_without_a_given_token_has_a_join_folder(given: Given) -> None:

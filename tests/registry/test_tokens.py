@@ -94,7 +94,7 @@ def test_a_revocation_drops_the_tokens_that_anyone_may_use(tmp_path: Path) -> No
     first, bound = path.read_text(), tokens.make(Role.PEER, DAY_S, name="b")
     (tmp_path / "tokens" / "damaged.json").write_text("{")
     tokens.drop_unbound(Role.PEER)
-    assert "no such" in refusal(tokens, first, Role.PEER, "a", 1.0)
+    assert "was withdrawn" in refusal(tokens, first, Role.PEER, "a", 1.0)
     tokens.check(bound, Role.PEER, "b", KEY, 1.0)
 
 

@@ -7,7 +7,8 @@ import re
 import socket
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
-_ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+# Names that gRPC reads as another kind of address.
+_SCHEMES = {"dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds"}
 
 
 def split(text: str) -> tuple[str, int]:
@@ -38,7 +39,13 @@ def family(host: str) -> socket.AddressFamily:
 
 def near(host: str) -> str:
     """Where this machine itself calls what listens on `host`."""
-    return _ALL.get(host, host)
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if not address.is_unspecified:
+        return host
+    return "127.0.0.1" if address.version == 4 else "::1"
 
 
 def is_port(text: str) -> bool:
@@ -47,7 +54,7 @@ def is_port(text: str) -> bool:
 
 def _host(text: str) -> str:
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else ""
-    if _NAME.fullmatch(text) or _is_ipv6(bare):
+    if (_NAME.fullmatch(text) and text.lower() not in _SCHEMES) or _is_ipv6(bare):
         return bare or text
     raise ValueError(f"{text!r} is no host")
 

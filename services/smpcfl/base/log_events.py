@@ -58,6 +58,7 @@ class LogEvent(StrEnum):
     # Of the registry.
     ENROLLED = "enrolled", "a service got its first certificate, or a new one by a token"
     TOKEN_USED = "token_used", "a peer came with the join folder's token: how many ids that made"
+    TOKEN_WITHDRAWN = "token_withdrawn", "the registry is given a join token that counts no more"
     REGISTERED = "registered", "a peer is in the roster, with this address"
     LEFT = "left", "a peer signed off"
     # Of a peer.

@@ -108,12 +108,14 @@ def _authority(options: argparse.Namespace) -> int:
 def _token(options: argparse.Namespace) -> int:
     import time
 
+    from ..base.state import AuthorityFolder
     from ..net.certificates import check_name
     from ..registry.authority import make_token, registry_state, reopen
 
-    state = registry_state(config.load(os.environ, {"state": options.state}).state)
+    settings = config.load(os.environ, {"state": options.state})
+    state = registry_state(settings.state)
     if options.reopen:
-        reopen(state)
+        reopen(state, AuthorityFolder.given(settings.authority))
         print("the join token that is for any number of peers counts again")
         return 0
     name = check_name(options.peer) if options.peer else ""

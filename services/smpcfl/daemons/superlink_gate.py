@@ -218,6 +218,8 @@ def install(command: Sequence[str]) -> None:
             "this version of flwr takes no middleware: install the one in pyproject.toml"
         )
     host = command[command.index("--host") + 1]
+    # With it set uvicorn would believe what a caller says of its own address, and the gate after it.
+    os.environ.pop("FORWARDED_ALLOW_IPS", None)
     extensions.get_middleware = lambda: (Middleware(Gate, state=state, host=host),)
     # httptools, which it would take, keeps a header without end, from whoever connects; h11 at most 64 KiB.
     uvicorn.config.HTTP_PROTOCOLS["auto"] = uvicorn.config.HTTP_PROTOCOLS["h11"]

@@ -6,6 +6,7 @@ gRPC and Flower do not tell, so the kernel is asked: it counts TLS, HTTP and ack
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -183,4 +184,8 @@ def registry_of(settings: Settings) -> dict[int, str]:
 def peers_of(directory: Directory) -> dict[int, str]:
     """The ports at which peers are known to be."""
     addresses = {*list(directory.by_mdns.values()), *list(directory.by_registry.values())}
-    return {port_of(address): PEER for address in addresses}
+    found = {}
+    for address in addresses:
+        with contextlib.suppress(ValueError):  # what an older registry let a peer say
+            found[port_of(address)] = PEER
+    return found

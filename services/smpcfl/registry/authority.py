@@ -26,7 +26,7 @@ from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.signing import REGISTRY
 from .ca import keep_given_ca, load_ca_and_key, load_or_make_ca
 from .claims import Claims
-from .tokens import GivenToken, JoinToken, Tokens
+from .tokens import GivenToken, JoinToken, Tokens, read_given
 
 log = logging.getLogger("smpcfl.registry")
 _HOST = re.compile(
@@ -88,8 +88,11 @@ class Authority:
         for token in self._join_tokens:
             if token.role is Role.PEER and State(self._state).join_folder_closed.exists():
                 token.withdraw()
-            else:
+                continue
+            try:
                 token.keep_fresh(self._clock())
+            except IdentityError as error:  # others enrol with other tokens, and renew
+                log.error("nobody enrols: %s", error, extra=about(LogEvent.TOKEN_WITHDRAWN))
 
     def own_identity(self, hosts: Sequence[str]) -> Identity:
         """The registry's identity: the key that it keeps, with a new certificate."""
@@ -247,8 +250,18 @@ def revoke(state: Path, name: str) -> None:
     Tokens(State(state).tokens).drop_unbound(Role.PEER)
 
 
-def reopen(state: Path) -> None:
-    """Has the registry write a join token for any number of peers again."""
+def reopen(state: Path, given: AuthorityFolder | None = None) -> None:
+    """Has a join token for any number of peers count again: the next that the registry writes, or is `given`.
+
+    LocalError where that is still the one that was withdrawn.
+    """
+    path = given.token(Role.PEER) if given is not None else None
+    known = Tokens(State(state).tokens)
+    if path is not None and path.exists() and known.is_withdrawn(read_given(path)):
+        raise LocalError(
+            f"the token in {path} was withdrawn, because a peer that was put out may know it: give the"
+            " registry another one first, and start it again (docs/security.md)"
+        )
     State(state).join_folder_closed.unlink(missing_ok=True)
 
 

@@ -32,6 +32,8 @@ class Token:
     once: bool = False
     used_by: str = ""
     """The key that used it, if it is good once: a machine that did not get the answer may ask again."""
+    withdrawn: bool = False
+    """For good, if it was for any number of machines: else it could be given again by mistake."""
 
     @property
     def is_shared(self) -> bool:
@@ -77,7 +79,15 @@ class Tokens:
         return token
 
     def keep(self, token: str, role: Role, now: float, life_s: float) -> None:
-        """Lets `token`, for any number of machines, be good for at least half of `life_s`."""
+        """Lets `token`, for any number of machines, be good for at least half of `life_s`.
+
+        IdentityError for one that was withdrawn.
+        """
+        if self.is_withdrawn(token):
+            raise IdentityError(
+                f"the join token for role {role} that this registry is given was withdrawn, by `smpcfl"
+                " revoke` or because it was given another one: give it a new one (`smpcfl authority`)"
+            )
         if not self.lasts(token, role, now, life_s):
             self._write(token, Token(role.value, now + life_s))
 
@@ -90,6 +100,10 @@ class Tokens:
             return False
         return life_s / 2 < known.until - now <= life_s
 
+    def is_withdrawn(self, token: str) -> bool:
+        found = self._read(self._path(token))
+        return found is not None and found.withdrawn
+
     def check(self, token: str, role: Role, name: str, key: str, now: float) -> Token:
         """RemoteError(BAD_TOKEN) says what is wrong. `key`: of whoever shows the token, in any fixed form."""
         found = self._read(self._path(token)) if len(token) <= _LONGEST else None
@@ -100,6 +114,8 @@ class Tokens:
             wrong = "no such join token"
         elif found.role != role.value:
             wrong = f"not a join token for role {role}"
+        elif found.withdrawn:
+            wrong = "this join token was withdrawn"
         elif found.until <= now:
             wrong = "this join token has expired"
         elif found.name not in ("", name):
@@ -119,21 +135,23 @@ class Tokens:
         self._path(token).unlink(missing_ok=True)
 
     def drop_unbound(self, role: Role) -> None:
-        """Forgets the tokens for `role` that any peer id may use."""
+        """From now on no token for `role` is good that any peer id may use."""
+        self.withdraw_shared(role)
         for path, found in self._all():
-            if found.role == role.value and not found.name:
+            if found.role == role.value and found.once and not found.name:
                 path.unlink(missing_ok=True)
 
-    def drop_shared(self, role: Role, but: str) -> None:
-        """Forgets the tokens for `role` that any number of machines may use, but the token `but`."""
+    def withdraw_shared(self, role: Role, but: str = "") -> None:
+        """The tokens for `role` that any number of machines may use are good no more, but the token `but`."""
         for path, found in self._all():
-            if found.role == role.value and found.is_shared and path != self._path(but):
-                path.unlink(missing_ok=True)
+            counts = found.is_shared and not found.withdrawn
+            if found.role == role.value and counts and path != self._path(but):
+                write_private(path, _record(replace(found, withdrawn=True)))
 
     def sweep(self, now: float) -> None:
         """Forgets tokens that expired long ago."""
         for path, found in self._all():
-            if found.until + _KEEP_EXPIRED_S < now:
+            if found.until + _KEEP_EXPIRED_S < now and not found.withdrawn:
                 path.unlink(missing_ok=True)
 
     def _all(self) -> Iterator[tuple[Path, Token]]:
@@ -146,17 +164,24 @@ class Tokens:
         try:
             found = Token(**json.loads(path.read_bytes()))
             texts = (found.role, found.name, found.used_by)
-            whole = all(isinstance(text, str) for text in texts) and isinstance(found.once, bool)
+            flags = (found.once, found.withdrawn)
+            whole = all(isinstance(text, str) for text in texts) and all(
+                isinstance(flag, bool) for flag in flags
+            )
             return replace(found, until=float(found.until)) if whole else None
         except (FileNotFoundError, ValueError, TypeError, OverflowError, RecursionError):
             return None
 
     def _write(self, token: str, record: Token) -> None:
-        write_private(self._path(token), json.dumps(asdict(record)).encode())
+        write_private(self._path(token), _record(record))
 
     def _path(self, token: str) -> Path:
         # Found by the hash of what is given: the time that takes reveals nothing about a token's bytes.
         return self._folder / f"{hashlib.sha256(token.encode()).hexdigest()}.json"
+
+
+def _record(token: Token) -> bytes:
+    return json.dumps(asdict(token)).encode()
 
 
 class JoinToken:
@@ -191,8 +216,8 @@ class JoinToken:
 class GivenToken:
     """A token that the operator gives the registry in `path`, for any number of machines.
 
-    It is good for as long as the registry is given it, and meanwhile no other one for the role is. Once the
-    registry is given none at all, it lasts for at most `life_s`.
+    It is good for as long as the registry is given it, and meanwhile no other one for the role is; one that
+    was withdrawn never is again. Once the registry is given none at all, it lasts for at most `life_s`.
     """
 
     def __init__(self, tokens: Tokens, role: Role, path: Path, life_s: float) -> None:
@@ -201,12 +226,12 @@ class GivenToken:
         self.role = role
         self._life_s = life_s
         self.token = read_given(path)
-        tokens.drop_shared(role, but=self.token)
+        tokens.withdraw_shared(role, but=self.token)
 
     def keep_fresh(self, now: float) -> None:
+        """IdentityError for one that was withdrawn."""
         self._tokens.keep(self.token, self.role, now, self._life_s)
         self._tokens.sweep(now)
 
     def withdraw(self) -> None:
-        """From now on nobody enrols with it."""
-        self._tokens.drop(self.token)
+        """Nothing: `smpcfl revoke` has."""
