@@ -6,10 +6,11 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
+import uvicorn
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.common.constant import (
@@ -25,6 +26,7 @@ from flwr.supercore.primitives.asymmetric import sign_message
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.superlink import extensions
 from flwr.superlink.main import create_app
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from smpc.v1 import node_pb2 as pb
 from smpc.v1 import registry_pb2
@@ -168,6 +170,24 @@ async def test_a_machines_own_address_is_local_only_if_the_superlink_listens_on_
     superlink_gate.install(["flower-superlink", "--host", "10.0.0.1"])
     superlink.app = create_app()
     assert "own machine" not in (await superlink.post(path, client=own)).text
+
+
+async def test_nobody_is_believed_about_where_they_call_from(
+    superlink: SuperLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvicorn would be told by this variable to believe it, around the gate."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    superlink_gate.install(["flower-superlink", "--host", "0.0.0.0"])
+    believed = uvicorn.Config(create_app()).forwarded_allow_ips
+    transport = httpx.ASGITransport(
+        cast(Any, ProxyHeadersMiddleware(cast(Any, create_app()), believed or "")),
+        client=ELSEWHERE,
+    )
+    async with httpx.AsyncClient(transport=transport, base_url="http://10.0.0.1") as http:
+        claimed = {"X-Forwarded-For": "127.0.0.1"}
+        reply = await http.post("/v1/control/list-runs", headers=claimed)
+    assert reply.status_code == 403
+    assert "own machine" in reply.text
 
 
 async def test_nobody_takes_the_node_key_of_another_peer(superlink: SuperLink) -> None:

@@ -10,7 +10,8 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -211,3 +212,12 @@ async def test_a_look_that_fails_costs_no_scrape(server: socket.socket) -> None:
     counts.wire._sockets.living = fail  # type: ignore[method-assign]
     counts.wire.look()
     counts.wire.close()
+
+
+def test_an_address_that_is_none_is_left_out() -> None:
+    """An older registry let peers say what they liked, and the service that heard of it ended."""
+    directory = SimpleNamespace(
+        by_mdns={"a": "10.0.0.2:9300"},
+        by_registry={"b": "'no such host!':9300", "c": "[2001:db8::2]:9301", "d": "x", "e": ""},
+    )
+    assert wire_bytes.peers_of(cast(Any, directory)) == {9300: PEER, 9301: PEER}

@@ -77,6 +77,8 @@ def ticket_to_proto(signed: SignedTicket) -> pb.SignedTicket:
 def check_version(message: pb.SignedTicket) -> None:
     """RemoteError(OTHER_PROTOCOL) for a ticket of another version, whatever else is in it."""
     found = message.ticket.version
+    if found == 0:  # as of a message without a ticket
+        raise RemoteError(Reason.MALFORMED, "a ticket without a version")
     if found != VERSION:
         older = "this peer" if found > VERSION else "the aggregator"
         raise RemoteError(
