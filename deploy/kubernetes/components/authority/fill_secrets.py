@@ -1,7 +1,7 @@
 """Fills the Secrets of a deployment with the CA and the join tokens that `smpcfl authority` made, once.
 
-`registry-authority` first, in one piece; those of peers and aggregator are copies of what is in it. What is in
-the first one stays, above all the CA, because under another one nobody knows the others any more. Runs in the
+`registry-authority` first, in one piece; those of peers and aggregator are copies of what is in it. What is
+in the first stays, above all the CA, because under another one nobody knows the others any more. Runs in the
 Job of this folder, on the standard library alone, and may do no more than read and patch these three.
 """
 
