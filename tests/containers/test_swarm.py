@@ -20,6 +20,7 @@ from support.swarm import PEER_IMAGE, SwarmStack, TcpDump, link, load, second, s
 PEERS = 8
 ROUNDS = 10
 FEWER_ROUNDS = 4
+WITHSTOOD = 2  # peers that a round of eight may lose
 LEAST = 4  # as many as are on one node
 DOWN_S = 60.0
 NEXT_IMAGE = "smpcfl-peer:next"
@@ -67,7 +68,10 @@ class Run:
         found = self.records()
         assert [record["round"] for record in found] == list(range(1, self._rounds + 1))
         complete = [record for record in found if record["outcome"] == "complete"]
-        assert len(complete) >= self._rounds - 1, found
+        void = [record for record in found if record["outcome"] != "complete"]
+        # Else the protocol has lost a round that it should not.
+        assert all(record["dropouts"] > WITHSTOOD for record in void), void
+        assert len(complete) >= self._rounds - 3, found
         assert complete[-1]["accuracy"] > 0.88, found
         assert all(record["survivors"] >= LEAST for record in complete), found
         return found
@@ -184,7 +188,7 @@ def test_ten_rounds_with_a_drained_node_and_a_rolling_update(stack: SwarmStack) 
     found = run.end()
     assert found[0]["survivors"] == PEERS
     assert updated_at < ROUNDS - 2, "else the update would have had no round to disturb"
-    assert {record["outcome"] for record in found[updated_at:]} == {"complete"}
+    assert found[updated_at]["outcome"] == "complete", "the round in hand stands one peer's update"
     wait(lambda: update_state() == "completed", PATIENCE_S, stack.tasks)
     images = ("ps", "-f", "desired-state=running", "--format", "{{.Image}}", "smpcfl_peer")
     assert docker("service", *images).split() == [NEXT_IMAGE] * PEERS
@@ -215,7 +219,9 @@ def set_link(state: str) -> None:
 def test_what_is_not_published_is_seen_from_a_container_of_the_operators(stack: SwarmStack) -> None:
     look = (
         "import urllib.request as u;"
-        "print(u.urlopen('http://aggregator:9103/', timeout=10).read().decode())"
+        # What a browser says that goes by a forwarder on its own machine.
+        "asked = u.Request('http://aggregator:9103/', headers={'Host': '127.0.0.1:9103'});"
+        "print(u.urlopen(asked, timeout=10).read().decode())"
     )
     run = ("run", "--rm", "--network", "smpcfl_default", "--entrypoint", "python")
     page = docker(*run, f"smpcfl-registry:{__version__}", "-c", look)
@@ -229,10 +235,10 @@ def test_what_is_not_published_is_seen_from_a_container_of_the_operators(stack: 
 def test_over_the_link_went_vxlan_and_inside_it_tls(stack: SwarmStack, capture: TcpDump) -> None:
     assert "\n0 packets dropped by kernel" in capture.stop()
     found = Capture(capture.file)
-    between_engines = {"tcp 2377", "tcp 7946", "udp 7946", "udp 4789", "ARP"}
-    others = {kind for kind in found.kinds if not kind.startswith(tuple(between_engines))}
-    assert not {kind for kind in others if "tcp" in kind or "udp" in kind}, found.kinds
-    whole: dict[bool, int] = {True: 0, False: 0}
+    between_engines = {"tcp 2377", "tcp 7946", "udp 7946", "udp 4789"}
+    others = {kind for kind in found.kinds if "ARP" not in kind}
+    assert others <= between_engines | {"IP ICMP"}, found.kinds
+    read = captured = 0
     plain = b""
     for stream in found.inner:
         data = stream.data()
@@ -241,8 +247,9 @@ def test_over_the_link_went_vxlan_and_inside_it_tls(stack: SwarmStack, capture: 
             continue
         assert stream.ports & SERVICE_PORTS, stream
         assert not not_tls(data), (stream.source, stream.target, not_tls(data))
-        captured = sum(map(len, stream.segments.values()))
-        whole[len(data) >= captured] += captured
-    assert whole[True] > 10e6, whole
-    assert whole[True] > 20 * whole[False], "most of it was captured from the beginning to the end"
+        read += len(data)
+        captured += sum(map(len, stream.segments.values()))
+    # Where the link was down a connection has a gap, behind which nobody knows where a record begins.
+    assert read > 10e6
+    assert read > 0.8 * captured, (read, captured)
     assert b"HTTP/1" in plain, "so what is no TLS is found"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shutil
@@ -169,11 +170,15 @@ def load(image: str) -> None:
 
 
 class TcpDump:
-    """Writes down what goes over the link, until it is stopped."""
+    """Writes down what the nodes send each other over the link, until it is stopped.
+
+    Not what the other one sends beyond this one, which is its way out: its engine asks for images there.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         command = ["tcpdump", "-i", link(), "-w", str(file), "-s", "0", "-B", "65536", "-Z", "root"]
+        command.append(f"src net {_network()} and dst net {_network()}")
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self._told = ""
         assert self._process.stderr is not None
@@ -185,3 +190,15 @@ class TcpDump:
             self._process.terminate()
             _, self._told = self._process.communicate(timeout=60)
         return self._told
+
+
+def _network() -> str:
+    """The link's, as 192.0.2.0/24."""
+    shown = subprocess.run(
+        ["ip", "-j", "-4", "addr", "show", "dev", link()],
+        capture_output=True,
+        check=True,
+        timeout=10,
+    )
+    ((found,),) = (item["addr_info"] for item in json.loads(shown.stdout))
+    return str(ipaddress.ip_interface(f"{found['local']}/{found['prefixlen']}").network)
