@@ -15,6 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from smpc.v1 import messages_pb2 as pb
 from smpcfl.flower.shared.records import RECORD, VECTOR, upload_of
 from smpcfl.net import wire
+from smpcfl.protocol.encoding import VERSION
 from smpcfl.protocol.errors import LocalError, ProtocolError, Reason, RemoteError
 from smpcfl.protocol.messages import Survivors
 from smpcfl.protocol.survivors import check_origin
@@ -56,7 +57,7 @@ def test_an_answer_of_a_million_shares() -> None:
 
 
 def test_a_ticket_for_a_million_peers() -> None:
-    many = pb.SignedTicket(ticket=pb.Ticket(cohort=["peer"] * 1_000_000))
+    many = pb.SignedTicket(ticket=pb.Ticket(version=VERSION, cohort=["peer"] * 1_000_000))
     error = assert_refused(lambda: wire.ticket_from_proto(many))
     assert f"cohort; expected <= {MAX_COHORT}" in str(error)
 
