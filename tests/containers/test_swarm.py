@@ -224,9 +224,14 @@ def test_what_is_not_published_is_seen_from_a_container_of_the_operators(stack: 
         "print(u.urlopen(asked, timeout=10).read().decode())"
     )
     run = ("run", "--rm", "--network", "smpcfl_default", "--entrypoint", "python")
-    page = docker(*run, f"smpcfl-registry:{__version__}", "-c", look)
-    assert "seeded" in page
-    assert all(peer in page for peer in stack.roster())
+
+    def shown() -> bool:
+        """The aggregator asks the roster anew once somebody looks."""
+        page = docker(*run, f"smpcfl-registry:{__version__}", "-c", look)
+        assert "seeded" in page
+        return all(peer in page for peer in stack.roster())
+
+    wait(shown, 120, stack.tasks)
     for service in ("registry", "aggregator", "peer", "prometheus"):
         ports = docker("service", "inspect", "-f", "{{json .Endpoint.Ports}}", f"smpcfl_{service}")
         assert ports.strip() == "null", service
