@@ -20,7 +20,7 @@ from ..net.kept_certificate import check_kept
 from ..net.reachability import Trouble, check_validity, key_of
 from ..protocol.errors import RemoteError
 from ..registry.ca import check_ca, check_same_ca, load_ca_and_key
-from ..registry.tokens import Tokens, is_token, read_given
+from ..registry.tokens import Tokens, given_path, is_token, read_given
 from .finding import Finding, Patient, fault, of_trouble, ok, warning
 
 _WHEN = "%Y-%m-%d %H:%M UTC"
@@ -60,9 +60,10 @@ def _folder(check: str, folder: Path, least: int, option: str) -> Finding:
 def join_folder(patient: Patient) -> Iterator[Finding]:
     """The CA's certificate, as whoever enrols needs it; of a registry, where it leaves that."""
     if patient.role is Role.REGISTRY:
-        for role in _with_join_folder(patient):
-            folder = patient.settings.join / role
-            yield _folder(f"join folder of role {role}", folder, files.LEAST_BYTES, "join")
+        for role in (Role.PEER, Role.AGGREGATOR):
+            if _given_path(patient, role) is None:
+                folder = patient.settings.join / role
+                yield _folder(f"join folder of role {role}", folder, files.LEAST_BYTES, "join")
         return
     path, check = JoinFolder(patient.settings.join).ca, "ca.pem"
     copy = f"copy ca.pem from the registry's join folder to {path}, or give the folder with --join"
@@ -83,12 +84,8 @@ def join_folder(patient: Patient) -> Iterator[Finding]:
     yield ok(check, f"SHA-256 {_fingerprint(ca)}, {_until(ca)}")
 
 
-def _with_join_folder(patient: Patient) -> Iterator[Role]:
-    """The roles for which the registry writes one: those whose token it is not given."""
-    given = AuthorityFolder.given(patient.settings.authority)
-    for role in (Role.PEER, Role.AGGREGATOR):
-        if given is None or not given.token(role).exists():
-            yield role
+def _given_path(patient: Patient, role: Role) -> Path | None:
+    return given_path(AuthorityFolder.given(patient.settings.authority), role)
 
 
 def identity(patient: Patient) -> Iterator[Finding]:
@@ -209,11 +206,9 @@ def token(patient: Patient) -> Iterator[Finding]:
 def _own_tokens(patient: Patient) -> Iterator[Finding]:
     """Those that the registry keeps in its join folder, or is given."""
     tokens = Tokens(State(patient.settings.state).tokens)
-    given = AuthorityFolder.given(patient.settings.authority)
-    own = list(_with_join_folder(patient))
     for role in (Role.PEER, Role.AGGREGATOR):
-        if given is not None and role not in own:
-            yield _given_token(given.token(role), role)
+        if (given := _given_path(patient, role)) is not None:
+            yield _given_token(given, role)
             continue
         check = f"join token of role {role}"
         path = JoinFolder(patient.settings.join / role).token

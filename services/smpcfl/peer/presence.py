@@ -28,9 +28,8 @@ from .peer_draws import PeerDraws
 
 log = logging.getLogger("smpcfl.peer")
 HEARTBEAT_S = 2.0
-_SILENT_BEATS = (
-    15  # in a row in which mDNS hears nobody: half a minute, and announcements take a second
-)
+# In a row in which mDNS hears nobody: half a minute, and announcements take a second.
+_SILENT_BEATS = 15
 
 
 class Presence:

@@ -26,7 +26,7 @@ from ..protocol.errors import LocalError, Reason, RemoteError
 from ..protocol.signing import REGISTRY
 from .ca import keep_given_ca, load_ca_and_key, load_or_make_ca
 from .claims import Claims
-from .tokens import GivenToken, JoinToken, Tokens, read_given
+from .tokens import GivenToken, JoinToken, Tokens, given_path, read_given
 
 log = logging.getLogger("smpcfl.registry")
 _HOST = re.compile(
@@ -70,9 +70,8 @@ class Authority:
         self._join_tokens: list[JoinToken | GivenToken] = []
         folders = []
         for role in (Role.PEER, Role.AGGREGATOR):
-            if given is not None and given.token(role).exists():
-                brought = GivenToken(self._tokens, role, given.token(role), token_s)
-                self._join_tokens.append(brought)
+            if (brought := given_path(given, role)) is not None:
+                self._join_tokens.append(GivenToken(self._tokens, role, brought, token_s))
             else:
                 files.check(join / role, files.LEAST_BYTES, "join")
                 folder = JoinFolder(join / role)
@@ -255,9 +254,8 @@ def reopen(state: Path, given: AuthorityFolder | None = None) -> None:
 
     LocalError where that is still the one that was withdrawn.
     """
-    path = given.token(Role.PEER) if given is not None else None
-    known = Tokens(State(state).tokens)
-    if path is not None and path.exists() and known.is_withdrawn(read_given(path)):
+    path = given_path(given, Role.PEER)
+    if path is not None and Tokens(State(state).tokens).is_withdrawn(read_given(path)):
         raise LocalError(
             f"the token in {path} was withdrawn, because a peer that was put out may know it: give the"
             " registry another one first, and start it again (docs/security.md)"

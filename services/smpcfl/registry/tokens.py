@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..base.files import write_private
+from ..base.state import AuthorityFolder
 from ..net.certificates import IdentityError, Role
 from ..protocol.errors import Reason, RemoteError
 from ..protocol.signing import AGGREGATOR
@@ -50,6 +51,12 @@ def is_token(text: str) -> bool:
     return bool(_FORM.fullmatch(text))
 
 
+def given_path(given: AuthorityFolder | None, role: Role) -> Path | None:
+    """Where the token for `role` is that the registry is given; None if it is given none."""
+    path = given.token(role) if given is not None else None
+    return path if path is not None and path.exists() else None
+
+
 def read_given(path: Path) -> str:
     """The token that an operator put there; IdentityError if there is none."""
     try:
@@ -78,18 +85,14 @@ class Tokens:
         self._write(token, Token(role.value, until, name, once))
         return token
 
-    def keep(self, token: str, role: Role, now: float, life_s: float) -> None:
-        """Lets `token`, for any number of machines, be good for at least half of `life_s`.
-
-        IdentityError for one that was withdrawn.
-        """
+    def keep(self, token: str, role: Role, until: float) -> None:
+        """Lets `token`, for any number of machines, be good until then; IdentityError if it was withdrawn."""
         if self.is_withdrawn(token):
             raise IdentityError(
                 f"the join token for role {role} that this registry is given was withdrawn, by `smpcfl"
                 " revoke` or because it was given another one: give it a new one (`smpcfl authority`)"
             )
-        if not self.lasts(token, role, now, life_s):
-            self._write(token, Token(role.value, now + life_s))
+        self._write(token, Token(role.value, until))
 
     def lasts(self, token: str, role: Role, now: float, life_s: float) -> bool:
         """Whether `token` is good for more than half of `life_s`, and no longer than all of it."""
@@ -230,7 +233,9 @@ class GivenToken:
 
     def keep_fresh(self, now: float) -> None:
         """IdentityError for one that was withdrawn."""
-        self._tokens.keep(self.token, self.role, now, self._life_s)
+        if self._tokens.lasts(self.token, self.role, now, self._life_s):
+            return
+        self._tokens.keep(self.token, self.role, now + self._life_s)
         self._tokens.sweep(now)
 
     def withdraw(self) -> None:
